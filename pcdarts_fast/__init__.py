@@ -1,0 +1,1 @@
+"""PC-DARTS with fused operators: the search of Xu et al. (ICLR 2020) without its copies."""

@@ -1,0 +1,1 @@
+"""Modules: candidate operations, mixed operation, cell, super-net, derived network."""

@@ -1,0 +1,204 @@
+"""The network derived from a genotype, to be trained from scratch (DARTS, section 3.2; PC-DARTS, section 4.1).
+
+Parameter names are those of the published evaluation networks, so that their checkpoints load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pcdarts_fast.nn.operations import FactorizedReduce, Identity, ReLUConvBN, make_operation
+from pcdarts_fast.space import Genotype
+
+Stem = Literal["cifar", "imagenet"]
+
+
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Zeroes whole samples of `x` [B, C, H, W] with `probability`, and scales the others by 1 / (1 - probability)."""
+    keep = 1.0 - probability
+    mask = torch.empty(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep)
+    return x * (mask / keep)
+
+
+class DerivedCell(nn.Module):
+    """One cell of a genotype: each node sums two operations, the output is the concatenation of nodes.
+
+    Forward takes the outputs of the two cells before, [B, C_before, H', W'] and [B, C_previous, H, W]
+    (H' = 2 H behind a reduction cell), and returns [B, out_channels, H / stride, W / stride].
+    """
+
+    def __init__(
+        self,
+        edges: Sequence[tuple[str, int]],
+        concat: Sequence[int],
+        *,
+        C_before: int,
+        C_previous: int,
+        C: int,
+        reduction: bool,
+        reduction_before: bool,
+    ) -> None:
+        super().__init__()
+        if reduction_before:
+            self.preprocess0: nn.Module = FactorizedReduce(C_before, C)
+        else:
+            self.preprocess0 = ReLUConvBN(C_before, C, 1, 1, 0)
+        self.preprocess1 = ReLUConvBN(C_previous, C, 1, 1, 0)
+        self.sources = [source for _, source in edges]
+        self.concat = list(concat)
+        self._ops = nn.ModuleList(
+            make_operation(primitive, C, 2 if reduction and source < 2 else 1, affine=True)
+            for primitive, source in edges
+        )
+        self.out_channels = C * len(self.concat)
+
+    def forward(self, s0: Tensor, s1: Tensor, drop_path_prob: float) -> Tensor:
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        terms: list[Tensor] = []
+        for op, source in zip(self._ops, self.sources, strict=True):
+            term = op(states[source])
+            if self.training and drop_path_prob > 0 and not isinstance(op, Identity):
+                term = drop_path(term, drop_path_prob)
+            terms.append(term)
+            if len(terms) == 2:
+                states.append(terms[0] + terms[1])
+                terms.clear()
+        return torch.cat([states[i] for i in self.concat], dim=1)
+
+
+class TwoByTwoPool(nn.Module):
+    """Average pooling to 2x2 by two overlapping windows along each side.
+
+    On the 8x8 maps of CIFAR and the 7x7 maps of ImageNet the window is 5x5, as in the published heads.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, size=[max(2, n) for n in x.shape[2:]])
+        strides = [max(1, (n - 2) // 2) for n in x.shape[2:]]
+        windows = [n - stride for n, stride in zip(x.shape[2:], strides, strict=True)]
+        return F.avg_pool2d(x, windows, strides)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier behind the second reduction: [B, C, H, W] -> [B, num_classes], any H and W."""
+
+    def __init__(self, C: int, num_classes: int, stem: Stem) -> None:
+        super().__init__()
+        # The ImageNet head of the published code has no batch-norm behind its second convolution.
+        last = [nn.BatchNorm2d(768), nn.ReLU()] if stem == "cifar" else [nn.ReLU()]
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            TwoByTwoPool(),
+            nn.Conv2d(C, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            *last,
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))  # type: ignore[no-any-return]
+
+
+class DerivedNetwork(nn.Module):
+    """A stack of the genotype's cells with reductions at one third and at two thirds of the depth.
+
+    Args:
+        C: channels of the first cell; they double at each reduction.
+        num_classes: size of the output.
+        layers: number of cells.
+        genotype: the cells.
+        auxiliary: adds a second classifier behind the second reduction, which helps training only.
+        stem: "cifar" keeps the resolution, "imagenet" divides it by eight (224 -> 28).
+        in_channels: channels of the images.
+
+    Attributes:
+        drop_path_prob: probability to drop the output of an operation (other than the identity) for a
+            sample while training; the training loop raises it.
+    """
+
+    def __init__(
+        self,
+        C: int,
+        num_classes: int,
+        layers: int,
+        genotype: Genotype,
+        *,
+        auxiliary: bool = False,
+        stem: Stem = "cifar",
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.drop_path_prob = 0.0
+        self.stem_kind = stem
+        if stem == "cifar":
+            C_stem = 3 * C
+            self.stem = nn.Sequential(
+                nn.Conv2d(in_channels, C_stem, 3, padding=1, bias=False), nn.BatchNorm2d(C_stem)
+            )
+        else:
+            C_stem = C
+            self.stem0 = nn.Sequential(
+                nn.Conv2d(in_channels, C // 2, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(C // 2),
+                nn.ReLU(),
+                nn.Conv2d(C // 2, C, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(C),
+            )
+            self.stem1 = nn.Sequential(
+                nn.ReLU(),
+                nn.Conv2d(C, C, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(C),
+            )
+
+        reductions = {layers // 3, 2 * layers // 3}
+        self.auxiliary_layer = 2 * layers // 3
+        self.cells = nn.ModuleList()
+        channels = [C_stem, C_stem]
+        reduction_before = stem == "imagenet"
+        for layer in range(layers):
+            reduction = layer in reductions
+            C = 2 * C if reduction else C
+            cell = DerivedCell(
+                genotype.reduce if reduction else genotype.normal,
+                genotype.reduce_concat if reduction else genotype.normal_concat,
+                C_before=channels[-2],
+                C_previous=channels[-1],
+                C=C,
+                reduction=reduction,
+                reduction_before=reduction_before,
+            )
+            self.cells.append(cell)
+            channels.append(cell.out_channels)
+            reduction_before = reduction
+
+        self.auxiliary_head = (
+            AuxiliaryHead(channels[2 + self.auxiliary_layer], num_classes, stem)
+            if auxiliary
+            else None
+        )
+        self.global_pooling = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(channels[-1], num_classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images [B, in_channels, H, W] to logits [B, num_classes], and those of the auxiliary head.
+
+        The second item is None in eval mode and in a network built without the auxiliary head.
+        """
+        if self.stem_kind == "cifar":
+            s0 = s1 = self.stem(x)
+        else:
+            s0 = self.stem0(x)
+            s1 = self.stem1(s0)
+        logits_aux = None
+        for layer, cell in enumerate(self.cells):
+            s0, s1 = s1, cell(s0, s1, self.drop_path_prob)
+            if layer == self.auxiliary_layer and self.auxiliary_head is not None and self.training:
+                logits_aux = self.auxiliary_head(s1)
+        return self.classifier(self.global_pooling(s1).flatten(1)), logits_aux

@@ -1,0 +1,16 @@
+"""The search space: primitives, edges of a cell, genotypes. Imports no torch."""
+
+from .genotype import Genotype, derive_cell
+from .primitives import CELL_INPUTS, PRIMITIVES, Edge, cell_edges, edges_into
+from .published import PUBLISHED
+
+__all__ = [
+    "CELL_INPUTS",
+    "PRIMITIVES",
+    "PUBLISHED",
+    "Edge",
+    "Genotype",
+    "cell_edges",
+    "derive_cell",
+    "edges_into",
+]

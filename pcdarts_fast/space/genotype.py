@@ -1,0 +1,133 @@
+"""A genotype: the discrete architecture that a search ends in. JSON on disk, never `eval()`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .primitives import CELL_INPUTS, edges_into
+
+Cell = tuple[tuple[str, int], ...]
+"""(primitive, source state) of every kept edge; two per node, node by node."""
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """The two cells of a network and the states each concatenates.
+
+    Raises:
+        UserError: a cell that is no list of (primitive, earlier state) pairs, two per node.
+    """
+
+    normal: Cell
+    normal_concat: tuple[int, ...]
+    reduce: Cell
+    reduce_concat: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("normal", "reduce"):
+            cell = _checked_cell(name, getattr(self, name))
+            states = CELL_INPUTS + len(cell) // 2
+            concat = _checked_concat(f"{name}_concat", getattr(self, f"{name}_concat"), states)
+            object.__setattr__(self, name, cell)
+            object.__setattr__(self, f"{name}_concat", concat)
+
+    def to_json(self) -> str:
+        """One line per node, so that two genotypes compare well in a diff."""
+        fields = asdict(self)
+        return "{\n" + ",\n".join(f'  "{k}": {json.dumps(v)}' for k, v in fields.items()) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Genotype:
+        """Raises UserError when `text` is no genotype."""
+        try:
+            fields: Any = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise UserError(f"genotype: not valid JSON ({error})") from None
+        wanted = tuple(cls.__dataclass_fields__)
+        if not isinstance(fields, dict) or set(fields) != set(wanted):
+            got = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
+            raise UserError(f"genotype: got {got or 'nothing'}, wanted {', '.join(wanted)}")
+        return cls(**fields)
+
+    @classmethod
+    def load(cls, name_or_path: str | os.PathLike[str]) -> Genotype:
+        """A published genotype by name, or one from a JSON file.
+
+        Raises:
+            UserError: neither a published name nor a readable genotype file.
+        """
+        from .published import PUBLISHED
+
+        if name_or_path in PUBLISHED:
+            return PUBLISHED[str(name_or_path)]
+        path = Path(name_or_path)
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            close = get_close_matches(str(name_or_path), PUBLISHED, 1, 0.5)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(
+                f"genotype {name_or_path}: no such file, and no published genotype of that name"
+                f"{hint}; published: {', '.join(PUBLISHED)}"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"genotype {path}: cannot be read ({error})") from None
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the JSON so that `path` always holds one whole genotype, the old or the new."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(self.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def derive_cell(
+    strength: Sequence[Sequence[float]], primitives: Sequence[str], nodes: int, keep: int = 2
+) -> Cell:
+    """The `keep` strongest edges into every node, each with its strongest primitive but `none`.
+
+    `strength` [edges, primitives] is softmax(alpha) times the edge's softmax(beta) (paper
+    section 3.3). Edges of a node are listed strongest first; ties keep the lower number.
+    """
+    candidates = [i for i, name in enumerate(primitives) if name != "none"]
+    cell: list[tuple[str, int]] = []
+    for target in range(CELL_INPUTS, CELL_INPUTS + nodes):
+        rows = strength[edges_into(target)]
+        best = [max(candidates, key=lambda i, row=row: row[i]) for row in rows]  # type: ignore[misc]
+        order = sorted(range(target), key=lambda source: -rows[source][best[source]])
+        cell += [(primitives[best[source]], source) for source in order[:keep]]
+    return tuple(cell)
+
+
+def _checked_cell(name: str, cell: object) -> Cell:
+    if not isinstance(cell, (list, tuple)) or not cell or len(cell) % 2:
+        raise UserError(f"genotype: {name} is {cell!r:.80}, wanted a list of two edges per node")
+    for number, edge in enumerate(cell):
+        node = CELL_INPUTS + number // 2
+        match edge:
+            case (str(primitive), int(source)) if primitive and 0 <= source < node:
+                continue
+        raise UserError(
+            f"genotype: {name}[{number}] is {edge!r:.80}, "
+            f"wanted [primitive, source] with 0 <= source < {node}"
+        )
+    return tuple((primitive, int(source)) for primitive, source in cell)
+
+
+def _checked_concat(name: str, concat: object, states: int) -> tuple[int, ...]:
+    valid = isinstance(concat, (list, tuple, range)) and len(concat) > 0
+    if not valid or any(type(s) is not int or not 0 <= s < states for s in concat):  # type: ignore[attr-defined]
+        raise UserError(f"genotype: {name} is {concat!r:.80}, wanted states below {states}")
+    return tuple(concat)  # type: ignore[arg-type]

@@ -1,0 +1,42 @@
+"""The candidate operations of an edge and the numbering of a cell's edges."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PRIMITIVES: tuple[str, ...] = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+"""Candidate operations in the order of alpha's columns (paper section 4.1)."""
+
+CELL_INPUTS = 2
+"""A cell reads the outputs of the two cells before it: states 0 and 1; nodes are states 2, 3, ..."""
+
+
+class Edge(NamedTuple):
+    """A directed edge of a cell, between state numbers."""
+
+    source: int
+    target: int
+
+
+def cell_edges(nodes: int = 4, inputs: int = CELL_INPUTS) -> tuple[Edge, ...]:
+    """Every edge of a cell in the order of alpha's rows: by target, then by source."""
+    return tuple(
+        Edge(source, target)
+        for target in range(inputs, inputs + nodes)
+        for source in range(target)
+    )
+
+
+def edges_into(target: int, inputs: int = CELL_INPUTS) -> slice:
+    """The rows of alpha (and beta) that belong to the edges ending in state `target`."""
+    first = sum(range(inputs, target))
+    return slice(first, first + target)
