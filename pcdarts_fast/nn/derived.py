@@ -1,4 +1,4 @@
-"""The network derived from a genotype, to be trained from scratch (DARTS, section 3.2; PC-DARTS, section 4.1).
+"""The network derived from a genotype, to be trained from scratch (paper section 4.1).
 
 Parameter names are those of the published evaluation networks, so that their checkpoints load.
 """
@@ -12,24 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcdarts_fast.nn.operations import FactorizedReduce, Identity, ReLUConvBN, make_operation
-from pcdarts_fast.space import Genotype
+from ..space import Genotype
+from .operations import FactorizedReduce, Identity, ReLUConvBN, make_operation
 
 Stem = Literal["cifar", "imagenet"]
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zeroes whole samples of `x` [B, C, H, W] with `probability`, and scales the others by 1 / (1 - probability)."""
+    """Zeroes each sample of `x` [B, C, H, W] with `probability`; the others grow by 1 / keep."""
     keep = 1.0 - probability
     mask = torch.empty(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep)
     return x * (mask / keep)
 
 
 class DerivedCell(nn.Module):
-    """One cell of a genotype: each node sums two operations, the output is the concatenation of nodes.
+    """One cell of a genotype: each node sums two operations, the output concatenates nodes.
 
-    Forward takes the outputs of the two cells before, [B, C_before, H', W'] and [B, C_previous, H, W]
-    (H' = 2 H behind a reduction cell), and returns [B, out_channels, H / stride, W / stride].
+    Forward takes the outputs of the two cells before, [B, C_before, H', W'] (H' = 2 H behind a
+    reduction) and [B, C_previous, H, W], and returns [B, out_channels, H / stride, W / stride].
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class DerivedCell(nn.Module):
         if reduction_before:
             self.preprocess0: nn.Module = FactorizedReduce(C_before, C)
         else:
-            self.preprocess0 = ReLUConvBN(C_before, C, 1, 1, 0)
-        self.preprocess1 = ReLUConvBN(C_previous, C, 1, 1, 0)
+            self.preprocess0 = ReLUConvBN(C_before, C)
+        self.preprocess1 = ReLUConvBN(C_previous, C)
         self.sources = [source for _, source in edges]
         self.concat = list(concat)
         self._ops = nn.ModuleList(
@@ -74,18 +74,19 @@ class DerivedCell(nn.Module):
 class TwoByTwoPool(nn.Module):
     """Average pooling to 2x2 by two overlapping windows along each side.
 
-    On the 8x8 maps of CIFAR and the 7x7 maps of ImageNet the window is 5x5, as in the published heads.
+    On the 8x8 maps of CIFAR and the 7x7 maps of ImageNet the window is 5x5, as it was published.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, size=[max(2, n) for n in x.shape[2:]])
-        strides = [max(1, (n - 2) // 2) for n in x.shape[2:]]
-        windows = [n - stride for n, stride in zip(x.shape[2:], strides, strict=True)]
-        return F.avg_pool2d(x, windows, strides)
+        B, C, *sides = x.shape
+        sides = [max(2, side) for side in sides]
+        strides = [max(1, (side - 2) // 2) for side in sides]
+        windows = [side - stride for side, stride in zip(sides, strides, strict=True)]
+        return F.avg_pool2d(x.expand(B, C, *sides), windows, strides)
 
 
 class AuxiliaryHead(nn.Module):
-    """A second classifier behind the second reduction: [B, C, H, W] -> [B, num_classes], any H and W."""
+    """A classifier behind the second reduction: [B, C, H, W] -> [B, num_classes], any H and W."""
 
     def __init__(self, C: int, num_classes: int, stem: Stem) -> None:
         super().__init__()
@@ -119,8 +120,8 @@ class DerivedNetwork(nn.Module):
         in_channels: channels of the images.
 
     Attributes:
-        drop_path_prob: probability to drop the output of an operation (other than the identity) for a
-            sample while training; the training loop raises it.
+        drop_path_prob: probability to drop the output of an operation (other than the identity)
+            for a sample while training; the training loop raises it.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class DerivedNetwork(nn.Module):
         self.classifier = nn.Linear(channels[-1], num_classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images [B, in_channels, H, W] to logits [B, num_classes], and those of the auxiliary head.
+        """Images [B, in_channels, H, W] to logits [B, num_classes], also of the auxiliary head.
 
         The second item is None in eval mode and in a network built without the auxiliary head.
         """

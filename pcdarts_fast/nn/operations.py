@@ -1,7 +1,7 @@
 """The candidate operations as modules (paper section 4.1), shared by super-net and derived network.
 
 Parameter names are those of the published checkpoints. All modules map [B, C_in, H, W] to
-[B, C_out, H/stride, W/stride]; stride 2 needs even H and W.
+[B, C_out, H/stride, W/stride], rounded up where H or W is odd.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import UserError
 
@@ -49,13 +50,15 @@ class ReLUConvBN(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves H and W: two strided 1x1 convolutions, the second shifted by one pixel, and batch-norm.
+    """Halves H and W: two strided 1x1 convolutions, the second a pixel further, and batch-norm.
 
-    An odd `C_out` gives the first convolution the extra channel; the published code refuses it.
+    An odd `C_out` gives the first convolution the extra channel, an odd H or W is padded by a row
+    or column of zeros; the published code refuses both.
     """
 
     def __init__(self, C_in: int, C_out: int, *, affine: bool = True) -> None:
         super().__init__()
+        self.relu = nn.ReLU()
         self.conv_1 = nn.Conv2d(C_in, C_out - C_out // 2, 1, stride=2, bias=False)
         self.conv_2 = nn.Conv2d(C_in, max(C_out // 2, 1), 1, stride=2, bias=False)
         self.bn = nn.BatchNorm2d(C_out, affine=affine)
@@ -63,7 +66,9 @@ class FactorizedReduce(nn.Module):
             self.conv_2.weight = nn.Parameter(self.conv_2.weight.detach()[:0])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.relu()
+        x = self.relu(x)
+        if x.shape[2] % 2 or x.shape[3] % 2:
+            x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         halves = [self.conv_1(x)]
         if self.conv_2.weight.numel():
             halves.append(self.conv_2(x[:, :, 1:, 1:]))
