@@ -17,7 +17,7 @@ PRIMITIVES: tuple[str, ...] = (
 """Candidate operations in the order of alpha's columns (paper section 4.1)."""
 
 CELL_INPUTS = 2
-"""A cell reads the outputs of the two cells before it: states 0 and 1; nodes are states 2, 3, ..."""
+"""A cell reads the outputs of the two cells before it: states 0 and 1; nodes are states 2, 3..."""
 
 
 class Edge(NamedTuple):

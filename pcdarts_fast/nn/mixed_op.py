@@ -1,0 +1,113 @@
+"""The partial-channel mixed operation of one edge, a drop-in for the published `MixedOp`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..space import PRIMITIVES
+from .naive import mixed_operation
+from .operations import make_operation
+
+SAMPLINGS = ("shuffle", "shift", "random")
+
+
+class FusedPartialMixedOp(nn.Module):
+    """1/k of the channels goes through all candidate operations, the rest bypasses them.
+
+    y = reorder(cat[sum_i alpha_i o_i(x[:, :C/k]), x[:, C/k:]])    (paper section 3.2, eq. 2)
+
+    Every o_i ends in a batch-norm without scale and shift (`none` and the stride-1
+    `skip_connect` excepted); at stride 2 the bypass is a 2x2 max-pool of the rest.
+
+    Args:
+        C: channels of input and output.
+        stride: 1, or 2 (needs even H and W).
+        k: 1/k of the channels is sampled; divides C.
+        primitives: the candidate operations, any of `nn.operations.OPERATIONS`.
+        sampling: "shuffle" (the first C/k channels, then a channel shuffle), "shift" (the first
+            C/k, moved to the end) or "random" (others at every training call, put back in place).
+        backend: "auto", "reference", "cpu", "triton" or "cuda".
+        memory: "recompute" saves only the input for backward, "store" also the convolutions'
+            outputs. Both give the same bits.
+
+    Raises:
+        UserError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        C: int,
+        stride: int,
+        *,
+        k: int = 4,
+        primitives: Sequence[str] = PRIMITIVES,
+        sampling: str = "shuffle",
+        backend: str = "auto",
+        memory: str = "recompute",
+    ) -> None:
+        super().__init__()
+        check_channels(C, k)
+        if stride not in (1, 2):
+            raise UserError(f"stride: got {stride}, wanted 1 or 2")
+        check_choice("sampling", sampling, SAMPLINGS)
+        check_choice("memory", memory, ("recompute", "store"))
+        self.C, self.stride, self.k = C, stride, k
+        self.primitives = tuple(primitives)
+        self.sampling, self.backend, self.memory = sampling, backend, memory
+        self._ops = nn.ModuleList(
+            search_operation(primitive, C // k, stride) for primitive in primitives
+        )
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """x [B, C, H, W], soft-maxed alpha [P] -> [B, C, H/stride, W/stride]."""
+        check_input(x, self.C, self.stride)
+        return self.eager(x, weights, self.permutation())
+
+    def eager(self, x: Tensor, alpha: Tensor, permutation: list[int] | None) -> Tensor:
+        """The operation by plain modules: the oracle, on any device and in any dtype."""
+        return mixed_operation(
+            self._ops,
+            x,
+            alpha,
+            k=self.k,
+            stride=self.stride,
+            sampling=self.sampling,
+            permutation=permutation,
+        )
+
+    def permutation(self) -> list[int] | None:
+        """The channels in the order they are sampled by "random"; None for the other samplings."""
+        if self.sampling != "random":
+            return None
+        if not self.training:
+            return list(range(self.C))
+        return torch.randperm(self.C).tolist()
+
+
+def search_operation(primitive: str, C: int, stride: int) -> nn.Module:
+    """A candidate operation of the super-net: batch-norm without affine, behind pools too."""
+    operation = make_operation(primitive, C, stride, affine=False)
+    if "pool" in primitive:
+        return nn.Sequential(operation, nn.BatchNorm2d(C, affine=False))
+    return operation
+
+
+def check_channels(C: int, k: int) -> None:
+    if C < 1 or k < 1 or C % k:
+        raise UserError(f"k: got k={k} for C={C} channels, wanted a k >= 1 that divides C")
+
+
+def check_choice(name: str, got: str, wanted: Sequence[str]) -> None:
+    if got not in wanted:
+        raise UserError(f"{name}: got {got!r}, wanted one of {', '.join(wanted)}")
+
+
+def check_input(x: Tensor, C: int, stride: int) -> None:
+    if x.dim() != 4 or x.shape[1] != C or 0 in x.shape:
+        raise UserError(f"x: got shape {tuple(x.shape)}, wanted [B, {C}, H, W] without empty sizes")
+    if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
+        raise UserError(f"x: got H, W = {tuple(x.shape[2:])}, wanted even sizes for stride 2")
