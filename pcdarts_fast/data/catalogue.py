@@ -1,0 +1,60 @@
+"""The table of data sets. Adding one: a reader in a file of its own and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from . import cifar, digits, fashion_mnist, image_folder
+from .augment import Augment
+from .dataset import Dataset, Request
+
+
+@dataclass(frozen=True)
+class Row:
+    """A reader and the augmentation that is usual for a search on its images."""
+
+    read: Callable[[Request], Dataset]
+    augment: Augment
+
+
+DATASETS: dict[str, Row] = {
+    "digits": Row(digits.read, Augment(crop_padding=1)),
+    "fashion-mnist": Row(fashion_mnist.read, Augment(crop_padding=4, flip=True)),
+    "cifar10": Row(cifar.read_cifar10, Augment(crop_padding=4, flip=True)),
+    "cifar100": Row(cifar.read_cifar100, Augment(crop_padding=4, flip=True)),
+    "imagenet": Row(image_folder.read, Augment(flip=True)),
+    "imagefolder": Row(image_folder.read, Augment(flip=True)),
+}
+
+
+def load(
+    name: str,
+    data_dir: Path = Path("data"),
+    *,
+    device: str = "cpu",
+    image_size: int | None = None,
+    workers: int = 0,
+    augment: Augment | None = None,
+) -> Dataset:
+    """The data set of a row of `DATASETS`, read from `data_dir`; nothing is ever downloaded.
+
+    `device` is where batches come out. `image_size` and `workers` (processes that decode) are for
+    image folders. `augment` takes the place of the row's:
+    `replace(DATASETS[name].augment, cutout=16)`.
+
+    Raises:
+        UserError: unknown name, missing or damaged files, or a size that the images do not have.
+    """
+    if name not in DATASETS:
+        raise UserError(f"unknown data set {name!r}; wanted one of {', '.join(DATASETS)}")
+    row = DATASETS[name]
+    dataset = row.read(Request(data_dir, device, image_size, workers, augment or row.augment))
+    if image_size not in (None, dataset.image_size):
+        raise UserError(
+            f"{name} images are {dataset.image_size} pixels wide, not {image_size}; "
+            "--image-size is for image folders"
+        )
+    return dataset

@@ -1,0 +1,74 @@
+"""Fashion-MNIST (arXiv 1708.07747): 60,000 and 10,000 grey images of 28 x 28 pixels."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .dataset import Dataset, Request
+from .image_set import MemoryImages
+
+MEAN, STD = (0.2860,), (0.3530,)
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+"""Where the Debian package dataset-fashion-mnist puts the files."""
+
+
+def read(request: Request) -> Dataset:
+    """The four published IDX files, gzipped or not, in the data folder or where Debian has them.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    train, test = (
+        MemoryImages(
+            _read_idx(request.data_dir, f"{part}-images-idx3-ubyte", (28, 28))[:, None].to(
+                request.device
+            ),
+            _read_idx(request.data_dir, f"{part}-labels-idx1-ubyte", ()).long(),
+            MEAN,
+            STD,
+            request.augment,
+        )
+        for part in ("train", "t10k")
+    )
+    for part in (train, test):
+        if len(part.images) != len(part.labels):
+            raise UserError(
+                f"Fashion-MNIST: {len(part.images)} images, but {len(part.labels)} labels; "
+                "take all four files from one place"
+            )
+    return Dataset(num_classes=10, in_channels=1, image_size=28, train=train, test=test)
+
+
+def _read_idx(data_dir: Path, name: str, item_shape: tuple[int, ...]) -> Tensor:
+    """[N, *item_shape] uint8."""
+    path = _find(data_dir, name)
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged or unreadable ({error}); get it again") from None
+    # IDX: two zero bytes, the type (8: uint8), the number of dimensions, their sizes, the data.
+    dimensions = 1 + len(item_shape)
+    sizes = [int.from_bytes(content[4 * d + 4 : 4 * d + 8], "big") for d in range(dimensions)]
+    data = torch.frombuffer(bytearray(content), dtype=torch.uint8)[4 * dimensions + 4 :]
+    shape = (sizes[0], *item_shape)
+    if content[:4] != bytes([0, 0, 8, dimensions]) or data.numel() != torch.Size(shape).numel():
+        raise UserError(f"{path} is no whole IDX file of items {list(item_shape)}; get it again")
+    return data.view(shape)
+
+
+def _find(data_dir: Path, name: str) -> Path:
+    folders = (data_dir, data_dir / "FashionMNIST" / "raw", DEBIAN_FOLDER)
+    for path in (folder / file for folder in folders for file in (name, f"{name}.gz")):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"Fashion-MNIST: {name}[.gz] is not in {data_dir} (nor in {folders[1]}, {DEBIAN_FOLDER}); "
+        "put the four published files there, or install Debian's dataset-fashion-mnist, "
+        "or name their folder with --data-dir"
+    )

@@ -1,0 +1,152 @@
+"""Any folder of images, train/CLASS/*.jpg and val/CLASS/*.jpg: ImageNet or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+from torch.utils import data as torch_data
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from ..errors import UserError
+from .augment import Augment, blank_squares, normalize
+from .dataset import Dataset, Request
+from .image_set import Batch, ImageSet, derive_seed, shuffled_indices, split
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TEST_FRACTION = 0.1
+
+
+def read(request: Request) -> Dataset:
+    """Colour images, cropped to `image_size`. Without val/ a fixed tenth of train/ is the test.
+
+    Raises:
+        UserError: no train/ folder, a class without images, or val/ has other classes.
+    """
+    size = request.image_size or 224
+    train, classes = _scan(request, "train", size)
+    if (request.data_dir / "val").is_dir():
+        test, test_classes = _scan(request, "val", size)
+        if test_classes != classes:
+            odd = sorted(set(classes) ^ set(test_classes))
+            raise UserError(f"image folder {request.data_dir}: {odd[0]} is not in train/ and val/")
+        return Dataset(len(classes), 3, size, train, test)
+    parts = split(train, (1 - TEST_FRACTION, TEST_FRACTION), seed=0)
+    return Dataset(len(classes), 3, size, *parts)
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Images decoded by worker processes when they are wanted."""
+
+    paths: Sequence[str]
+    labels: Tensor
+    """[N] int64."""
+    image_size: int
+    augment: Augment
+    device: str
+    workers: int
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """See `ImageSet`."""
+        paths = [self.paths[index] for index in indices.tolist()]
+        return replace(self, paths=paths, labels=self.labels[indices])
+
+    def shuffled(self, batch_size: int, *, seed: int) -> Iterator[Batch]:
+        """See `ImageSet`."""
+        generator = Generator().manual_seed(seed)
+        plan = shuffled_indices(len(self.labels), batch_size, generator)
+        steps: list[v2.Transform] = [
+            v2.RandomResizedCrop(self.image_size, antialias=True),
+            v2.RandomHorizontalFlip(0.5 if self.augment.flip else 0.0),
+        ]
+        if self.augment.color_jitter:
+            steps.append(v2.ColorJitter(0.4, 0.4, 0.4, 0.2))
+        for images, labels in self._decode(plan, v2.Compose(steps), seed):
+            if self.augment.cutout:
+                images = blank_squares(images, self.augment.cutout, generator)
+            yield images, labels
+
+    def ordered(self, batch_size: int) -> Iterator[Batch]:
+        """See `ImageSet`."""
+        plan = torch.split(torch.arange(len(self.labels)), batch_size)
+        # The published evaluation: 224 pixels out of an image of 256.
+        resize = v2.Resize(round(self.image_size * 256 / 224), antialias=True)
+        yield from self._decode(plan, v2.Compose([resize, v2.CenterCrop(self.image_size)]), 0)
+
+    def _decode(
+        self, plan: Sequence[Tensor], transform: v2.Transform, seed: int
+    ) -> Iterator[Batch]:
+        on_gpu = self.device != "cpu"
+        loader: torch_data.DataLoader[Any] = torch_data.DataLoader(
+            _Decoder(self.paths, self.labels, transform, seed),
+            batch_sampler=[indices.tolist() for indices in plan],
+            num_workers=self.workers,
+            collate_fn=_collate,
+            pin_memory=on_gpu,
+            generator=Generator().manual_seed(seed),
+        )
+        for batch in loader:
+            if isinstance(batch, str):
+                raise UserError(f"image {batch} is damaged; get it again or take it out")
+            images, labels = (part.to(self.device, non_blocking=on_gpu) for part in batch)
+            yield normalize(images, MEAN, STD), labels
+
+
+@dataclass(frozen=True)
+class _Decoder(torch_data.Dataset[tuple[Tensor, int] | str]):
+    """Index -> (image [3, S, S] uint8, label), or the path when the image is damaged."""
+
+    paths: Sequence[str]
+    labels: Tensor
+    transform: v2.Transform
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
+        # Seeded an image, so that neither workers nor batches change what it becomes.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, index))
+            try:
+                with Image.open(self.paths[index]) as image:
+                    pixels = v2.functional.pil_to_tensor(self.transform(image.convert("RGB")))
+            except (OSError, ValueError, SyntaxError):
+                return self.paths[index]
+        return pixels, int(self.labels[index])
+
+
+def _collate(items: list[tuple[Tensor, int] | str]) -> Any:
+    # An exception of a worker would arrive as the text of its traceback.
+    damaged = next((item for item in items if isinstance(item, str)), None)
+    return damaged or torch_data.default_collate(items)
+
+
+def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, list[str]]:
+    folder: Path = request.data_dir / part
+    if not folder.is_dir():
+        raise UserError(
+            f"image folder {request.data_dir}: no {part}/; wanted {folder}/CLASS/*.jpg, "
+            "or name another folder with --data-dir"
+        )
+    try:
+        found = ImageFolder(str(folder))
+    except FileNotFoundError as error:
+        raise UserError(f"image folder {folder}: {str(error).splitlines()[0]}") from None
+    paths = [path for path, _ in found.samples]
+    images = FolderImages(
+        paths,
+        torch.tensor(found.targets),
+        image_size,
+        request.augment,
+        request.device,
+        request.workers,
+    )
+    return images, found.classes

@@ -1,0 +1,119 @@
+"""A set of labelled images: what a loop takes batches from, and how it is split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from ..errors import UserError
+from .augment import Augment, augment_batch, blank_squares, normalize
+
+Batch = tuple[Tensor, Tensor]
+"""Images [B, C, H, W] float32, normalised; labels [B] int64; both on the set's device."""
+
+
+class ImageSet(Protocol):
+    """Images that are the same on every pass and come in an order that a seed decides."""
+
+    @property
+    def labels(self) -> Tensor:
+        """[N] int64, on the CPU."""
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """The images of `indices` [M] int64, in that order; nothing on the disk is copied."""
+
+    def shuffled(self, batch_size: int, *, seed: int) -> Iterator[Batch]:
+        """One pass in random order, augmented: both are a function of `seed` alone.
+
+        The last batch is smaller; a single image left over is left out, since batch
+        normalisation has no variance of one. `steps` tells how many batches there are.
+        """
+
+    def ordered(self, batch_size: int) -> Iterator[Batch]:
+        """One pass in order, every image, not augmented."""
+
+
+@dataclass(frozen=True)
+class MemoryImages:
+    """Images held as one tensor, augmented a batch at a time where they lie."""
+
+    images: Tensor
+    """[N, C, H, W] uint8, or float32 in [0, 1]; on the device where batches are wanted."""
+    labels: Tensor
+    """[N] int64, on the CPU."""
+    mean: tuple[float, ...]
+    """Per channel, of images in [0, 1]."""
+    std: tuple[float, ...]
+    """Per channel, of images in [0, 1]."""
+    augment: Augment
+
+    def subset(self, indices: Tensor) -> MemoryImages:
+        """See `ImageSet`."""
+        on_device = indices.to(self.images.device)
+        return replace(self, images=self.images[on_device], labels=self.labels[indices])
+
+    def shuffled(self, batch_size: int, *, seed: int) -> Iterator[Batch]:
+        """See `ImageSet`."""
+        generator = Generator().manual_seed(seed)
+        for indices in shuffled_indices(len(self.labels), batch_size, generator):
+            images, labels = self._take(indices)
+            images = augment_batch(images, self.augment, generator)
+            images = normalize(images, self.mean, self.std)
+            if self.augment.cutout:
+                images = blank_squares(images, self.augment.cutout, generator)
+            yield images, labels
+
+    def ordered(self, batch_size: int) -> Iterator[Batch]:
+        """See `ImageSet`."""
+        for indices in torch.split(torch.arange(len(self.labels)), batch_size):
+            images, labels = self._take(indices)
+            yield normalize(images, self.mean, self.std), labels
+
+    def _take(self, indices: Tensor) -> Batch:
+        device = self.images.device
+        return self.images[indices.to(device)], self.labels[indices].to(device)
+
+
+def steps(image_count: int, batch_size: int) -> int:
+    """How many batches one `shuffled` pass over `image_count` images has."""
+    return image_count // batch_size + (image_count % batch_size > 1)
+
+
+def shuffled_indices(image_count: int, batch_size: int, generator: Generator) -> list[Tensor]:
+    """The images of every batch of a `shuffled` pass: `steps` tensors [<= batch_size] int64."""
+    order = torch.randperm(image_count, generator=generator)
+    return list(torch.split(order, batch_size))[: steps(image_count, batch_size)]
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A seed of its own for every purpose, such as ("weights", epoch); the same everywhere."""
+    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def split(images: ImageSet, fractions: Sequence[float], *, seed: int) -> list[ImageSet]:
+    """Disjoint random parts, each holding its fraction of every class (paper section 4.3).
+
+    Raises:
+        UserError: a class is too small to give every part an image.
+    """
+    generator = Generator().manual_seed(derive_seed(seed, "split"))
+    parts: list[list[Tensor]] = [[] for _ in fractions]
+    by_class = torch.split(images.labels.argsort(stable=True), images.labels.bincount().tolist())
+    for label, members in enumerate(by_class):
+        members = members[torch.randperm(len(members), generator=generator)]
+        ends = [round(sum(fractions[: n + 1]) * len(members)) for n in range(len(fractions))]
+        for part, start, end in zip(parts, [0, *ends], ends, strict=False):
+            if start == end:
+                raise UserError(
+                    f"class {label} has {len(members)} images, too few for parts of "
+                    f"{' and '.join(f'{fraction:.3g}' for fraction in fractions)}; "
+                    "take larger fractions or leave the class out"
+                )
+            part.append(members[start:end])
+    return [images.subset(torch.cat(part).sort().values) for part in parts]

@@ -1,0 +1,1 @@
+"""A run: its settings, its folder, its checkpoint, the record of where it ran."""

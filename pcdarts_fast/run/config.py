@@ -1,0 +1,156 @@
+"""Every hyper-parameter of a search; the presets are in `presets.py`.
+
+The text under a field is its `--help`; its default is the paper's CIFAR-10 setting (section 4.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import UserError
+from ..space import PRIMITIVES
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The settings of one search; whatever exists has been checked.
+
+    Raises:
+        UserError: a value that no search can run with.
+    """
+
+    preset: str = "cifar10"
+    """Named settings to start from: digits, fashion-mnist, cifar10, cifar100, imagenet or
+    imagefolder. Every other option changes one of them."""
+    variant: Literal["paper", "as-released"] = "paper"
+    """Settings of the paper, or of the published code where that differs (cifar10, cifar100,
+    imagenet)."""
+    seed: int = 0
+    """Seed of the weights, the splits, the order of the images and their augmentation."""
+
+    data_dir: Path = Path("data")
+    """Folder that holds the data set's files (not used by digits)."""
+    image_size: int | None = None
+    """Side to which the images of an image folder are cropped, in pixels."""
+    train_fraction: float = 0.5
+    """Part of every class's training images that the weights learn from."""
+    valid_fraction: float = 0.5
+    """Part of every class's training images, disjoint, that alpha and beta learn from."""
+    workers: int = 2
+    """Processes that decode an image folder; data sets in memory need none."""
+
+    init_channels: int = 16
+    """Channels of the first cells; every reduction cell doubles them."""
+    layers: int = 8
+    """Cells of the super-net; those at a third and at two thirds of the depth reduce."""
+    nodes: int = 4
+    """Intermediate nodes of a cell."""
+    k: int = 4
+    """Partial channels: one channel in K goes through the candidate operations."""
+    primitives: tuple[str, ...] = PRIMITIVES
+    """Candidate operations of every edge."""
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    """First convolutions: full resolution, or an eighth of it."""
+    sampling: Literal["shuffle", "shift", "random"] = "shuffle"
+    """How the sampled channels change from one edge to the next."""
+    edge_normalization: bool = True
+    """Learn beta, a weight for every edge (paper section 3.3)."""
+
+    epochs: int = 50
+    """Passes over the training part."""
+    frozen_epochs: int = 15
+    """First epochs, in which alpha and beta stay as they are."""
+    batch_size: int = 256
+    """Images of a step, for the weights and for the architecture alike."""
+    learning_rate: float = 0.1
+    """Learning rate of the weights (SGD), falling to 0 along a half cosine."""
+    learning_rate_warmup_epochs: int = 0
+    """First epochs, in which the learning rate rises linearly."""
+    learning_rate_shift: int = 0
+    """Epochs by which the cosine runs ahead; the published code steps its scheduler early: 1."""
+    momentum: float = 0.9
+    """Momentum of the weights."""
+    weight_decay: float = 3e-4
+    """L2 penalty of the weights."""
+    grad_clip: float = 5.0
+    """Largest norm of the weights' gradient."""
+    arch_learning_rate: float = 6e-4
+    """Learning rate of alpha and beta (Adam)."""
+    arch_beta1: float = 0.5
+    """Adam's decay of the mean gradient."""
+    arch_beta2: float = 0.999
+    """Adam's decay of the mean squared gradient."""
+    arch_weight_decay: float = 1e-3
+    """L2 penalty of alpha and beta."""
+    arch_grad_clip: float | None = None
+    """Largest norm of the architecture gradient; None: no limit."""
+    unrolled: bool = False
+    """Second-order architecture gradient, through one weight step (DARTS, equations 7 and 8)."""
+
+    backend: Literal["auto", "reference", "cpu", "triton", "cuda"] = "auto"
+    """Engine of the fused operators; `pcdarts info` lists what this machine has."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU when there is one."""
+    memory: Literal["recompute", "store"] = "recompute"
+    """What the fused operators keep for backward: as little as possible, or what saves time."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+POSITIVE = (
+    "init_channels",
+    "layers",
+    "nodes",
+    "k",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "grad_clip",
+    "arch_learning_rate",
+)
+NOT_NEGATIVE = (
+    "seed",
+    "workers",
+    "frozen_epochs",
+    "learning_rate_warmup_epochs",
+    "learning_rate_shift",
+    "weight_decay",
+    "arch_weight_decay",
+)
+
+
+def _check(config: SearchConfig) -> None:
+    for name in POSITIVE:
+        if not getattr(config, name) > 0:
+            raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted more than 0")
+    for name in NOT_NEGATIVE:
+        if not getattr(config, name) >= 0:
+            raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted 0 or more")
+    for name in ("momentum", "arch_beta1", "arch_beta2"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted 0 <= it < 1")
+    train, valid = config.train_fraction, config.valid_fraction
+    if not (train > 0 and valid > 0 and train + valid <= 1):
+        raise UserError(
+            f"--train-fraction {train} and --valid-fraction {valid} must be above 0 "
+            "and not exceed 1 together: the two parts are disjoint"
+        )
+    if config.init_channels % config.k:
+        raise UserError(
+            f"--k {config.k} does not divide --init-channels {config.init_channels}: "
+            "one channel in K is sampled; choose a multiple"
+        )
+    unknown = [name for name in config.primitives if name not in PRIMITIVES]
+    if unknown:
+        raise UserError(f"unknown primitive {unknown[0]!r}; wanted some of {', '.join(PRIMITIVES)}")
+    if len(set(config.primitives)) < len(config.primitives) or set(config.primitives) <= {"none"}:
+        raise UserError(
+            f"--primitives {' '.join(config.primitives)}: name each once, and one besides none"
+        )
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")

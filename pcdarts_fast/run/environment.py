@@ -1,0 +1,42 @@
+"""What a run ran on, in terms that mean the same on every machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from .files import write_atomically
+from .folder import RunFolder
+
+
+def environment(*, backend: str, device: str, seed: int) -> dict[str, Any]:
+    """Versions, the resolved backend, device, threads and seed. No host or user name, no path."""
+    packages = ("pcdarts_fast", "torch", "torchvision", "numpy")
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in packages},
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "cpu_instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "backend": backend,
+        "seed": seed,
+    }
+
+
+def record_environment(folder: RunFolder, record: dict[str, Any]) -> None:
+    """Adds `record` to environment.json: a list, one object for every start of the run."""
+    path = folder.environment
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    write_atomically(path, (json.dumps([*earlier, record], indent=2) + "\n").encode())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

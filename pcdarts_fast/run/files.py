@@ -1,0 +1,53 @@
+"""Writing a file so that a kill or a full disk leaves the old one or the new one, never a half."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import UserError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces `path` by `content` in one step: temporary file beside it, fsync, rename.
+
+    Raises:
+        UserError: the disk is full or the folder is not writable; `path` is as it was before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to `path` and flushes it to the disk.
+
+    Raises:
+        UserError: the disk is full or `path` is not writable.
+    """
+    with writing(path), open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the system's error about `path` into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was written "
+            "before is intact: make room or choose another --output-dir, then use --resume"
+        ) from error

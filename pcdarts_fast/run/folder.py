@@ -1,0 +1,133 @@
+"""The run folder: everything that a search or a training leaves behind, and nothing else.
+
+    config.yaml         the settings, as one typed dataclass
+    environment.json    versions, device, backend, seed
+    metrics.jsonl       one object an epoch
+    architecture.jsonl  alpha and beta after every epoch (search only)
+    genotype.json       the genotype after the latest epoch (search only)
+    checkpoint.pt       everything a resumed run needs; checkpoint.previous.pt is the one before
+
+An epoch is committed by its checkpoint: `cut_back` drops the lines of later epochs on resume, so
+that a run killed anywhere and resumed writes the same lines as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..errors import UserError
+from .files import append_line, write_atomically, writing
+
+
+class RunFolder:
+    """An open run folder. One process at a time holds it, until `close()` or its end."""
+
+    def __init__(self, path: Path) -> None:
+        """Use `RunFolder.create` or `RunFolder.open`."""
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.architecture = path / "architecture.jsonl"
+        self.genotype = path / "genotype.json"
+        self.checkpoint = path / "checkpoint.pt"
+        self.previous_checkpoint = path / "checkpoint.previous.pt"
+        self._lock = FileLock(path / ".lock", blocking=False)
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """A fresh folder, parents included.
+
+        Raises:
+            UserError: `path` holds something already, is no folder, or cannot be made.
+        """
+        if path.exists() and not path.is_dir():
+            raise UserError(f"output folder {path} is a file; choose another --output-dir")
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise UserError(
+                    f"output folder {path} is not empty; choose another --output-dir, "
+                    "or add --resume to continue the run in it"
+                )
+        return cls(path)._locked()
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of a run that was begun before.
+
+        Raises:
+            UserError: there is no run in `path`, or another process is using it.
+        """
+        folder = cls(path)
+        if not folder.config.is_file():
+            raise UserError(f"no run to resume in {path}: it holds no {folder.config.name}")
+        return folder._locked()
+
+    def close(self) -> None:
+        """Lets other processes use the folder."""
+        self._lock.release()
+
+    def write_genotype(self, text: str) -> None:
+        """Replaces genotype.json in one step; `text` is `Genotype.to_json()`."""
+        write_atomically(self.genotype, text.encode())
+
+    def append_metrics(self, values: Mapping[str, Any]) -> None:
+        """Adds an epoch's line to metrics.jsonl; `values["epoch"]` counts from 0."""
+        append_line(self.metrics, json.dumps(dict(values)))
+
+    def append_architecture(self, values: Mapping[str, Any]) -> None:
+        """Adds an epoch's line to architecture.jsonl; `values["epoch"]` counts from 0."""
+        append_line(self.architecture, json.dumps(dict(values)))
+
+    def cut_back(self, epochs: int) -> None:
+        """Drops every line of epoch `epochs` or later, and a last line that was never finished.
+
+        Raises:
+            UserError: a line of an epoch before `epochs` is missing or unreadable.
+        """
+        for path in (self.metrics, self.architecture):
+            if path.exists():
+                kept = [line for line in read_lines(path) if line["epoch"] < epochs]
+                content = "".join(json.dumps(line) + "\n" for line in kept)
+                write_atomically(path, content.encode())
+        if epochs and [line["epoch"] for line in read_lines(self.metrics)] != list(range(epochs)):
+            raise UserError(
+                f"{self.metrics} does not hold the {epochs} epochs of the checkpoint beside it; "
+                "start again in another --output-dir"
+            )
+
+    def _locked(self) -> RunFolder:
+        with writing(self.path):
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise UserError(f"run folder {self.path} is in use by another process") from None
+        return self
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file in order; none when there is no file.
+
+    A last line without a line end was being written when the run was killed: it is left out.
+
+    Raises:
+        UserError: a finished line is no JSON object with an epoch.
+    """
+    if not path.exists():
+        return []
+    finished = path.read_text(encoding="utf-8").split("\n")[:-1]
+    lines = []
+    for number, text in enumerate(finished, 1):
+        try:
+            line = json.loads(text)
+            line["epoch"]
+        except (json.JSONDecodeError, TypeError, KeyError):
+            raise UserError(f"{path}, line {number} is damaged: {text!r:.60}") from None
+        lines.append(line)
+    return lines

@@ -1,0 +1,67 @@
+"""Settings on disk: a flat dataclass as plain YAML, read back by `yaml.safe_load` alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from ..errors import UserError
+from .files import write_atomically
+
+
+class Settings(Protocol):
+    """A dataclass whose fields are numbers, strings, paths, tuples of those, or None."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def save_settings(settings: Settings, path: Path) -> None:
+    """Writes `settings` to `path`, field by field in their order."""
+    plain = {name: _to_plain(value) for name, value in asdict(settings).items()}
+    write_atomically(path, yaml.safe_dump(plain, sort_keys=False).encode())
+
+
+def load_settings(kind: type[S], path: Path) -> S:
+    """The settings that `save_settings` wrote.
+
+    Raises:
+        UserError: `path` is unreadable, or a field is missing, unknown or of the wrong type.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"settings {path} cannot be read: {str(error).splitlines()[0]}") from None
+    types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind)}
+    if not isinstance(values, dict) or set(values) != set(types):
+        odd = set(types) ^ set(values) if isinstance(values, dict) else types
+        raise UserError(
+            f"settings {path} do not fit this version: missing or unknown {', '.join(sorted(odd))}"
+        )
+    return kind(**{name: _from_plain(path, name, values[name], types[name]) for name in types})
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_to_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _from_plain(path: Path, name: str, value: Any, wanted: Any) -> Any:
+    options = get_args(wanted) if get_origin(wanted) is UnionType else (wanted,)
+    for option in options:
+        if get_origin(option) is tuple and isinstance(value, list):
+            return tuple(value)
+        if option is Path and isinstance(value, str):
+            return Path(value)
+        if option is float and type(value) is int:
+            return float(value)
+        if value in get_args(option) or (isinstance(option, type) and type(value) is option):
+            return value
+    raise UserError(f"settings {path}: {name} is {value!r}, wanted {wanted}")
