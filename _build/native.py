@@ -1,0 +1,81 @@
+"""Drives CMake. torch is only a folder of headers and one library here: it is never imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FAILURE_FILE = "_build_failure.txt"  # beside the libraries; read by pcdarts_fast/ops/_registry.py
+
+
+class BuildFailure(Exception):
+    """One sentence: why there are no compiled kernels, and what to do."""
+
+
+def find_torch() -> Path | None:
+    """The torch folder of the environment that is installed into, or None."""
+    candidates = (
+        [Path(os.environ["PCDARTS_TORCH_DIR"])] if "PCDARTS_TORCH_DIR" in os.environ else []
+    )
+    spec = importlib.util.find_spec("torch")
+    if spec and spec.origin:
+        candidates.append(Path(spec.origin).parent)
+    # pip's build isolation hides site-packages from sys.path, but sys.prefix stays the target's
+    candidates += [Path(sysconfig.get_path(key)) / "torch" for key in ("platlib", "purelib")]
+    return next(
+        (c for c in candidates if (c / "include/torch/csrc/stable/library.h").exists()), None
+    )
+
+
+def build(package_dir: Path) -> None:
+    """Compiles and puts the libraries into `package_dir`; raises BuildFailure."""
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    if compiler is None or shutil.which(compiler.split()[0]) is None:
+        raise BuildFailure(
+            f"no C++ compiler was found ({compiler or 'c++, g++, clang++'}) when pcdarts_fast was "
+            "installed; install one (Debian: apt-get install g++) and install pcdarts_fast again"
+        )
+    torch_dir = find_torch()
+    if torch_dir is None:
+        raise BuildFailure(
+            "no torch was found to build against; install torch, or set PCDARTS_TORCH_DIR to its "
+            "folder, and install pcdarts_fast again"
+        )
+    import pybind11  # a build requirement, absent where only find_torch() is wanted
+
+    folder = ROOT / "build" / f"native-{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
+    configure = [
+        *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja"),
+        f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",
+        f"-DPCDARTS_TORCH_DIR={torch_dir}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        "-DBUILD_TESTING=OFF",
+    ]
+    try:
+        _run(configure)
+    except BuildFailure:
+        _run([*configure, "--fresh"])  # a cache from another place or compiler
+    _run(["cmake", "--build", str(folder)])
+    _run(["cmake", "--install", str(folder), "--prefix", str(package_dir)])
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except FileNotFoundError:
+        raise BuildFailure(f"{command[0]} was not found when pcdarts_fast was installed") from None
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+        errors = [line.strip() for line in done.stdout.splitlines() if "error" in line.lower()]
+        raise BuildFailure(
+            f"the C++ build failed when pcdarts_fast was installed ({' '.join(command[:2])}: "
+            f"{errors[0] if errors else f'exit code {done.returncode}'}); "
+            "run pip install -v on it again to read the whole log"
+        )

@@ -1,0 +1,54 @@
+// Element types of the kernels, and the type they accumulate in.
+#pragma once
+#include <cstdint>
+
+#include "common/host_device.h"
+
+namespace pcdarts {
+
+enum class DType { float32, float64, bfloat16 };
+
+struct bfloat16 {
+  uint16_t bits;
+};
+
+template <class T>
+struct AccumulateOf {
+  using type = T;
+};
+template <>
+struct AccumulateOf<bfloat16> {
+  using type = float;
+};
+template <class T>
+using Accumulate = typename AccumulateOf<T>::type;
+
+// load: an element as its accumulation type; store: rounded to nearest even, a NaN stays a NaN.
+PCDARTS_HD float load(const float* p) { return *p; }
+PCDARTS_HD double load(const double* p) { return *p; }
+PCDARTS_HD float load(const bfloat16* p) {
+  const uint32_t bits = static_cast<uint32_t>(p->bits) << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+PCDARTS_HD void store(float* p, float value) { *p = value; }
+PCDARTS_HD void store(double* p, double value) { *p = value; }
+PCDARTS_HD void store(bfloat16* p, float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const uint32_t quiet = (bits >> 16) | 0x40;
+  p->bits = static_cast<uint16_t>(value == value ? rounded : quiet);
+}
+
+// Calls f.template operator()<T>() with the element type of `dtype`.
+template <class F>
+PCDARTS_HD void with_element_type(DType dtype, const F& f) {
+  if (dtype == DType::float32) f.template operator()<float>();
+  if (dtype == DType::float64) f.template operator()<double>();
+  if (dtype == DType::bfloat16) f.template operator()<bfloat16>();
+}
+
+}  // namespace pcdarts

@@ -1,0 +1,98 @@
+#include "common/bind.h"
+#include "partial_mix/cpu.h"
+
+namespace pcdarts {
+namespace {
+
+using std::vector;
+constexpr int64_t kGrainElements = 8192;  // below this a thread costs more than it gives
+
+// The public function (pcdarts_fast/ops/partial_mix) has checked the shapes.
+PartialMix problem(const Tensor& like, int64_t channels, int64_t height, int64_t width,
+                   int64_t outputs, int64_t k, int64_t stride, const vector<int64_t>& source,
+                   const vector<int64_t>& destination) {
+  return {dtype_of(like), like.size(0), channels, channels / k,  height,
+          width,          stride,       outputs,  source.data(), destination.data()};
+}
+
+int64_t grain(const PartialMix& p) { return 1 + kGrainElements / (1 + p.height * p.width); }
+
+vector<Tensor> with_contiguous_planes(const vector<Tensor>& tensors) {
+  vector<Tensor> result;
+  for (const Tensor& tensor : tensors) result.push_back(pcdarts::with_contiguous_planes(tensor));
+  return result;
+}
+
+vector<Planes> planes_of(const vector<Tensor>& tensors) {
+  vector<Planes> result;
+  for (const Tensor& tensor : tensors) result.push_back(pcdarts::planes_of(tensor));
+  return result;
+}
+
+Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tensor& x, int64_t k,
+               int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination) {
+  const int64_t channels = x.size(1), height = x.size(2) / stride, width = x.size(3) / stride;
+  const int64_t count = static_cast<int64_t>(outputs.size());
+  const PartialMix p = problem(x, channels, height, width, count, k, stride, source, destination);
+  const Tensor x_dense = pcdarts::with_contiguous_planes(x);
+  const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
+  const Planes x_planes = pcdarts::planes_of(x_dense);
+  const vector<Planes> output_planes = planes_of(outputs_dense);
+  const vector<double> weight = doubles_of(weights);
+  Tensor out = torch::stable::new_empty(x, {p.batch, channels, height, width});
+  void* out_data = out.mutable_data_ptr();
+  const PartialMixKernels& kernels = partial_mix_kernels();
+  torch::stable::parallel_for(0, p.batch * channels, grain(p), [&](int64_t begin, int64_t end) {
+    kernels.forward(p, output_planes.data(), weight.data(), x_planes, out_data, begin, end);
+  });
+  return out;
+}
+
+std::tuple<vector<Tensor>, Tensor, Tensor> backward(
+    const Tensor& grad, const vector<Tensor>& outputs, const Tensor& weights,
+    const std::optional<Tensor>& x, int64_t k, int64_t stride, const vector<int64_t>& source,
+    const vector<int64_t>& destination, bool need_outputs, bool need_weights, bool need_x) {
+  const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
+  const PartialMix p =
+      problem(grad, channels, height, width, weights.size(0), k, stride, source, destination);
+  const Tensor grad_dense = pcdarts::with_contiguous_planes(grad);
+  const Planes grad_planes = pcdarts::planes_of(grad_dense);
+  const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
+  const vector<Planes> output_planes = planes_of(outputs_dense);
+  const vector<double> weight = doubles_of(weights);
+  const bool reads_x = need_x && stride == 2;
+  const Tensor x_dense = reads_x ? pcdarts::with_contiguous_planes(*x) : grad_dense;
+  const Planes x_planes = pcdarts::planes_of(x_dense);
+
+  vector<Tensor> grad_outputs;
+  vector<void*> grad_output_data;
+  for (int64_t i = 0; need_outputs && i < p.outputs; ++i) {
+    grad_outputs.push_back(torch::stable::new_empty(grad, {p.batch, p.mixed, height, width}));
+    grad_output_data.push_back(grad_outputs.back().mutable_data_ptr());
+  }
+  Tensor grad_x =
+      need_x ? torch::stable::new_empty(grad, {p.batch, channels, height * stride, width * stride})
+             : torch::stable::new_empty(grad, {0});
+  vector<double> partial(need_weights ? p.batch * p.mixed * p.outputs : 0);
+  void* grad_x_data = need_x ? grad_x.mutable_data_ptr() : nullptr;
+  const PartialMixKernels& kernels = partial_mix_kernels();
+  torch::stable::parallel_for(0, p.batch * channels, grain(p), [&](int64_t begin, int64_t end) {
+    kernels.backward(p, grad_planes, output_planes.data(), weight.data(), x_planes,
+                     need_outputs ? grad_output_data.data() : nullptr,
+                     need_weights ? partial.data() : nullptr, grad_x_data, begin, end);
+  });
+
+  Tensor grad_weights = torch::stable::new_empty(weights, {need_weights ? p.outputs : 0});
+  vector<double> sum(p.outputs);
+  for (size_t j = 0; j < partial.size(); ++j) sum[j % p.outputs] += partial[j];
+  if (need_weights) store_doubles(sum, grad_weights);
+  return {grad_outputs, grad_weights, grad_x};
+}
+
+}  // namespace
+}  // namespace pcdarts
+
+STABLE_TORCH_LIBRARY_IMPL(pcdarts_cpu, CPU, m) {
+  m.impl("partial_mix_fwd", TORCH_BOX(&pcdarts::forward));
+  m.impl("partial_mix_bwd", TORCH_BOX(&pcdarts::backward));
+}

@@ -1,0 +1,124 @@
+"""A backend is a torch.library namespace; an operator has one schema, defined in every namespace.
+
+`pcdarts_cpu::partial_mix_fwd` and `pcdarts_reference::partial_mix_fwd` are the same operator twice:
+profiler traces name the backend, opcheck runs on each, and choosing one is an attribute look-up.
+An operator `op` consists of kernels named `op_...` (`partial_mix_fwd`, `partial_mix_bwd`). It may
+have none in the reference namespace: its reference is then the eager module one floor up.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from ..errors import UserError
+
+BACKENDS = ("cuda", "triton", "cpu", "reference")  # best first
+_DEVICES = {"cuda": ("cuda",), "triton": ("cuda",), "cpu": ("cpu",), "reference": ("cpu", "cuda")}
+_LIBRARIES = {name: torch.library.Library(f"pcdarts_{name}", "DEF") for name in BACKENDS}
+_KERNELS: list[str] = []  # every name ever defined
+_PACKAGE = Path(__file__).parents[1]
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def define(schema: str, *, fake: Callable[..., Any]) -> None:
+    """Defines a kernel in every namespace: `name(arguments) -> results`, and its fake."""
+    name = schema.partition("(")[0]
+    for backend, library in _LIBRARIES.items():
+        library.define(schema)
+        torch.library.register_fake(f"pcdarts_{backend}::{name}", fake, lib=library)
+    _KERNELS.append(name)
+
+
+def implements(name: str, backend: str, *devices: str) -> Callable[[_F], _F]:
+    """Decorates a backend's kernel in Python; without devices it serves every device."""
+
+    def register(kernel: _F) -> _F:
+        for key in [device.upper() for device in devices] or ["CompositeExplicitAutograd"]:
+            _LIBRARIES[backend].impl(name, kernel, key)
+        return kernel
+
+    return register
+
+
+def kernel(name: str, backend: str) -> Any:
+    """The callable `pcdarts_<backend>::<name>`."""
+    return getattr(getattr(torch.ops, f"pcdarts_{backend}"), name).default
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def resolve(backend: str, op: str, device_type: str) -> str:
+    """The backend that runs `op` on tensors of `device_type`: call it once, when a module is built.
+
+    `auto` takes the best one that is available; a name is only checked.
+
+    Raises:
+        UserError: the named backend (or PCDARTS_ISA) is not available; names every other one.
+    """
+    if backend in ("auto", "cpu") and device_type == "cpu" and _native_state()[1]:
+        raise UserError(_native_state()[1])
+    reasons = {name: _why_not(name, op, device_type) for name in BACKENDS}
+    if backend == "auto":
+        return next(name for name in BACKENDS if reasons[name] is None)
+    if reasons.get(backend, "") is None:
+        return backend
+    listing = "; ".join(f"{name}: {reason or 'available'}" for name, reason in reasons.items())
+    raise UserError(f"backend {backend!r} cannot run {op} on {device_type} tensors ({listing})")
+
+
+def why_not(backend: str) -> str | None:
+    """None where the backend can be used on this machine, else one sentence: why, what to do."""
+    if backend == "cpu":
+        missing, misused = _native_state()
+        return missing or misused
+    if backend in ("cuda", "triton"):
+        if not any(_has_kernel(name, backend, "cuda") for name in _KERNELS):
+            return f"this version has no {backend} kernels"
+        if not torch.cuda.is_available():
+            return "torch sees no CUDA device"
+    return None
+
+
+def _why_not(backend: str, op: str, device_type: str) -> str | None:
+    if device_type not in _DEVICES[backend]:
+        return f"runs on {' and '.join(_DEVICES[backend])} tensors only"
+    reason = why_not(backend)
+    kernels = [name for name in _KERNELS if name.startswith(f"{op}_")]
+    if reason or backend == "reference":
+        return reason
+    has_all = bool(kernels) and all(_has_kernel(name, backend, device_type) for name in kernels)
+    return None if has_all else f"has no {op}"
+
+
+def _has_kernel(name: str, backend: str, device_type: str) -> bool:
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    return bool(has(f"pcdarts_{backend}::{name}", device_type.upper()))
+
+
+@functools.cache
+def _native_state() -> tuple[str | None, str | None]:
+    """Why the compiled kernels are missing, and why the user's PCDARTS_ISA cannot be obeyed."""
+    failure = _PACKAGE / "_build_failure.txt"
+    library = _PACKAGE / "_C.abi3.so"
+    if not library.exists():
+        if failure.exists():
+            return failure.read_text().strip(), None
+        return "pcdarts_fast is not installed (no compiled kernels): run pip install -e .", None
+    try:
+        native = importlib.import_module("pcdarts_fast._native")
+        torch.ops.load_library(library)
+    except (ImportError, OSError) as error:
+        return f"{library.name} does not load under torch {torch.__version__}: {error}", None
+    try:
+        native.active_isa()
+    except ValueError as error:
+        return None, str(error)
+    return None, None
+
+
+_native_state()

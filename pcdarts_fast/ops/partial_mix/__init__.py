@@ -1,0 +1,149 @@
+"""partial_mix: mixes candidate outputs into the sampled channels, around a bypass, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import UserError
+from .._registry import kernel, resolve
+from ..channels import Table, channel_tables
+from . import reference as reference  # registers the schemas and the oracle
+
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+
+class _PartialMix(torch.autograd.Function):
+    """The one gradient formula above all namespaces; a backend only supplies two kernels."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        backend: str,
+        k: int,
+        stride: int,
+        source: Table,
+        destination: Table,
+        weights: Tensor,
+        x: Tensor,
+        *outputs: Tensor,
+    ) -> Tensor:
+        need_weights, need_x, *need_outputs = ctx.needs_input_grad[5:]
+        ctx.constants = backend, k, stride, source, destination, len(outputs)
+        saved = list(outputs) if need_weights else []
+        if need_x and stride == 2:
+            saved.append(x)
+        ctx.save_for_backward(weights, *saved)
+        return kernel("partial_mix_fwd", backend)(
+            outputs, weights, x, k, stride, source, destination
+        )
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        backend, k, stride, source, destination, P = ctx.constants
+        need_weights, need_x, *need_outputs = ctx.needs_input_grad[5:]
+        weights, *saved = ctx.saved_tensors
+        grad_outputs, grad_weights, grad_x = kernel("partial_mix_bwd", backend)(
+            grad,
+            saved[:P] if need_weights else [],
+            weights,
+            saved[-1] if need_x and stride == 2 else None,
+            k,
+            stride,
+            source,
+            destination,
+            any(need_outputs),
+            need_weights,
+            need_x,
+        )
+        return (
+            *(None,) * 5,
+            grad_weights if need_weights else None,
+            grad_x if need_x else None,
+            *(g for g in grad_outputs),
+            *(None,) * (P - len(grad_outputs)),
+        )
+
+
+def partial_mix(
+    outputs: Sequence[Tensor],
+    weights: Tensor,
+    x: Tensor,
+    *,
+    k: int,
+    stride: int = 1,
+    tables: tuple[Table, Table] | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Partial-channel mixed operation after its candidates (paper section 3.1), without a copy.
+
+        out[:, destination[q]] = sum_i weights[i] * outputs[i][:, q]   for q <  C/k
+                               = pool(x[:, source[q]])                 for q >= C/k
+
+    where pool is the identity (stride 1) or the 2x2 maximum of stride 2 (first maximum wins, NaN
+    beats all). The candidates have been applied to x[:, source[:C/k]] by the caller, so that the
+    gradient of x returned from here is zero there. A candidate that is zero is left out.
+
+    Args:
+        outputs: P tensors [B, C/k, H/stride, W/stride]; P may be 0.
+        weights: [P], already soft-maxed; any of the three dtypes.
+        x: [B, C, H, W], float32, float64 or bfloat16 (sums are then float32); strided, sliced and
+            channels_last tensors are taken (copied where a plane is not contiguous).
+        k: C/k channels are mixed.
+        stride: 1 or 2; 2 needs even H and W.
+        tables: (source, destination) of `channel_tables`; None: its channel shuffle.
+        backend: auto, reference, cpu, triton or cuda.
+
+    Returns:
+        [B, C, H/stride, W/stride], contiguous, dtype of x.
+
+    Raises:
+        UserError (a ValueError): an argument's shape, dtype or device does not fit; names it.
+    """
+    if tables is None:
+        tables = channel_tables(x.shape[1], k) if x.dim() == 4 and k > 0 else ((), ())
+    _check(outputs, weights, x, k, stride, tables)
+    chosen = resolve(backend, "partial_mix", x.device.type)
+    out: Tensor = _PartialMix.apply(chosen, k, stride, *tables, weights, x, *outputs)
+    return out
+
+
+def _check(
+    outputs: Sequence[Tensor],
+    weights: Tensor,
+    x: Tensor,
+    k: int,
+    stride: int,
+    tables: tuple[Table, Table],
+) -> None:
+    if x.dim() != 4:
+        raise UserError(f"x must be [B, C, H, W]: got {list(x.shape)}")
+    if x.dtype not in _DTYPES:
+        raise UserError(f"x must be float32, float64 or bfloat16: got {x.dtype}")
+    B, C, H, W = x.shape
+    if k < 1 or C % k:
+        raise UserError(f"k must divide the channels of x: got k={k}, x {list(x.shape)}")
+    if stride not in (1, 2):
+        raise UserError(f"stride must be 1 or 2: got {stride}")
+    if stride == 2 and (H % 2 or W % 2):
+        raise UserError(f"stride 2 needs even H and W: got x {list(x.shape)}")
+    for name, table in zip(("source", "destination"), tables, strict=True):
+        if len(table) != C:
+            raise UserError(f"tables must list the {C} channels of x: got {name} of {len(table)}")
+    if weights.shape != (len(outputs),) or not weights.is_floating_point():
+        raise UserError(
+            f"weights must be [P] for P={len(outputs)} outputs, of a floating dtype: "
+            f"got {list(weights.shape)}, {weights.dtype}"
+        )
+    if weights.device != x.device:
+        raise UserError(f"weights must be on the device of x, {x.device}: got {weights.device}")
+    wanted = (B, C // k, H // stride, W // stride)
+    for i, output in enumerate(outputs):
+        if output.shape != wanted or output.dtype != x.dtype or output.device != x.device:
+            raise UserError(
+                f"outputs[{i}] must be {list(wanted)}, {x.dtype} on {x.device}: "
+                f"got {list(output.shape)}, {output.dtype} on {output.device}"
+            )

@@ -1,0 +1,21 @@
+# A kernel object may define no symbol that the linker would merge with another instruction set's:
+# nothing weak, and nothing global outside its own namespace (csrc/common/isa.h says why).
+string(REPLACE "|" ";" OBJECTS "${OBJECTS}")
+foreach(object IN LISTS OBJECTS)
+  execute_process(COMMAND ${NM} -C --defined-only ${object}
+                  OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[^\n]+" lines "${symbols}")
+  set(own 0)
+  foreach(line IN LISTS lines)
+    if(line MATCHES " [WVu] " AND NOT line MATCHES "DW.ref.__gxx_personality")
+      message(FATAL_ERROR "${object} defines a symbol that the linker may merge: ${line}")
+    elseif(line MATCHES " [TDRB] pcdarts::${ISA}::")
+      set(own 1)
+    elseif(line MATCHES " [TDRB] " AND NOT ISA STREQUAL "baseline")
+      message(FATAL_ERROR "${object} defines a global symbol outside pcdarts::${ISA}: ${line}")
+    endif()
+  endforeach()
+  if(NOT own)
+    message(FATAL_ERROR "${object} defines no table in pcdarts::${ISA}")
+  endif()
+endforeach()
