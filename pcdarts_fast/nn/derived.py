@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..space import Genotype
 from .operations import FactorizedReduce, Identity, ReLUConvBN, make_operation
+from .stem import cifar_stem, imagenet_stems
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -140,23 +141,10 @@ class DerivedNetwork(nn.Module):
         self.stem_kind = stem
         if stem == "cifar":
             C_stem = 3 * C
-            self.stem = nn.Sequential(
-                nn.Conv2d(in_channels, C_stem, 3, padding=1, bias=False), nn.BatchNorm2d(C_stem)
-            )
+            self.stem = cifar_stem(in_channels, C_stem)
         else:
             C_stem = C
-            self.stem0 = nn.Sequential(
-                nn.Conv2d(in_channels, C // 2, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(C // 2),
-                nn.ReLU(),
-                nn.Conv2d(C // 2, C, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(C),
-            )
-            self.stem1 = nn.Sequential(
-                nn.ReLU(),
-                nn.Conv2d(C, C, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(C),
-            )
+            self.stem0, self.stem1 = imagenet_stems(in_channels, C_stem)
 
         reductions = {layers // 3, 2 * layers // 3}
         self.auxiliary_layer = 2 * layers // 3
