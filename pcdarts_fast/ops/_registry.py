@@ -18,8 +18,7 @@ import torch
 
 from ..errors import UserError
 
-BACKENDS = ("cuda", "triton", "cpu", "reference")  # best first
-_DEVICES = {"cuda": ("cuda",), "triton": ("cuda",), "cpu": ("cpu",), "reference": ("cpu", "cuda")}
+BACKENDS = ("cpu", "cuda", "triton", "reference")  # for tensors of any one device, best first
 _LIBRARIES = {name: torch.library.Library(f"pcdarts_{name}", "DEF") for name in BACKENDS}
 _KERNELS: list[str] = []  # every name ever defined
 _PACKAGE = Path(__file__).parents[1]
@@ -60,8 +59,9 @@ def resolve(backend: str, op: str, device_type: str) -> str:
     Raises:
         UserError: the named backend (or PCDARTS_ISA) is not available; names every other one.
     """
-    if backend in ("auto", "cpu") and device_type == "cpu" and _native_state()[1]:
-        raise UserError(_native_state()[1])
+    _, misused = _native_state()
+    if misused and backend in ("auto", "cpu") and device_type == "cpu":
+        raise UserError(misused)  # what the user asked for is not silently replaced
     reasons = {name: _why_not(name, op, device_type) for name in BACKENDS}
     if backend == "auto":
         return next(name for name in BACKENDS if reasons[name] is None)
@@ -85,14 +85,13 @@ def why_not(backend: str) -> str | None:
 
 
 def _why_not(backend: str, op: str, device_type: str) -> str | None:
-    if device_type not in _DEVICES[backend]:
-        return f"runs on {' and '.join(_DEVICES[backend])} tensors only"
     reason = why_not(backend)
-    kernels = [name for name in _KERNELS if name.startswith(f"{op}_")]
     if reason or backend == "reference":
         return reason
-    has_all = bool(kernels) and all(_has_kernel(name, backend, device_type) for name in kernels)
-    return None if has_all else f"has no {op}"
+    kernels = [name for name in _KERNELS if name.startswith(f"{op}_")]
+    if kernels and all(_has_kernel(name, backend, device_type) for name in kernels):
+        return None
+    return f"has no {op} for {device_type} tensors"
 
 
 def _has_kernel(name: str, backend: str, device_type: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
 from .._registry import kernel, resolve
@@ -31,17 +32,19 @@ class _PartialMix(torch.autograd.Function):
         x: Tensor,
         *outputs: Tensor,
     ) -> Tensor:
-        need_weights, need_x, *need_outputs = ctx.needs_input_grad[5:]
+        need_weights, need_x = ctx.needs_input_grad[5:7]
         ctx.constants = backend, k, stride, source, destination, len(outputs)
         saved = list(outputs) if need_weights else []
         if need_x and stride == 2:
             saved.append(x)
         ctx.save_for_backward(weights, *saved)
-        return kernel("partial_mix_fwd", backend)(
+        out: Tensor = kernel("partial_mix_fwd", backend)(
             outputs, weights, x, k, stride, source, destination
         )
+        return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         backend, k, stride, source, destination, P = ctx.constants
         need_weights, need_x, *need_outputs = ctx.needs_input_grad[5:]
@@ -63,8 +66,7 @@ class _PartialMix(torch.autograd.Function):
             *(None,) * 5,
             grad_weights if need_weights else None,
             grad_x if need_x else None,
-            *(g for g in grad_outputs),
-            *(None,) * (P - len(grad_outputs)),
+            *(grad_outputs if any(need_outputs) else [None] * P),
         )
 
 
