@@ -48,7 +48,11 @@ PYBIND11_MODULE(_native, m) {
         return std::pair(at.sample, at.q);
       },
       "(sample, q) of a unit of work");
-  partial_mix.def("window_argmax", [](double v0, double v1, double v2, double v3) {
-    return pcdarts::window_argmax(v0, v1, v2, v3);
-  });
+  partial_mix.def(
+      "window_winner",
+      [](double v0, double v1, double v2, double v3) {
+        const auto winner = pcdarts::window_winner(v0, v1, v2, v3);
+        return std::pair(winner.value, static_cast<int>(winner.index));
+      },
+      "(value, index) of the element of a 2x2 window that max pooling takes");
 }

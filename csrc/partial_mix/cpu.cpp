@@ -36,31 +36,34 @@ void mix_plane(const PartialMix& p, const Planes* outputs, const double* weights
 }
 
 template <class T>
-int winner(const T* window, int64_t row) {
-  return window_argmax(load(window), load(window + 1), load(window + row), load(window + row + 1));
+auto winner(const T* __restrict top, const T* __restrict bottom, int64_t column) {
+  const int64_t left = 2 * column, right = left + 1;
+  return window_winner(load(top + left), load(top + right), load(bottom + left),
+                       load(bottom + right));
 }
 
 template <class T>
 void pool_plane(const PartialMix& p, const T* x, T* out) {
-  const int64_t row = 2 * p.width;
   for (int64_t y = 0; y < p.height; ++y) {
-    for (int64_t c = 0; c < p.width; ++c) {
-      const T* window = x + 2 * y * row + 2 * c;
-      const int w = winner(window, row);
-      out[y * p.width + c] = window[(w >> 1) * row + (w & 1)];
-    }
+    const T *top = x + 4 * y * p.width, *bottom = top + 2 * p.width;
+    T* __restrict to = out + y * p.width;
+    for (int64_t c = 0; c < p.width; ++c) store(to + c, winner(top, bottom, c).value);
   }
 }
 
 template <class T>
 void unpool_plane(const PartialMix& p, const T* x, const T* grad, T* grad_x) {
-  const int64_t row = 2 * p.width;
   for (int64_t y = 0; y < p.height; ++y) {
+    const T *top = x + 4 * y * p.width, *bottom = top + 2 * p.width;
+    const T* from = grad + y * p.width;
+    T* __restrict to_top = grad_x + 4 * y * p.width, * __restrict to_bottom = to_top + 2 * p.width;
     for (int64_t c = 0; c < p.width; ++c) {
-      const int64_t first = 2 * y * row + 2 * c;
-      const int w = winner(x + first, row);
-      const T g = grad[y * p.width + c];
-      for (int i = 0; i < 4; ++i) grad_x[first + (i >> 1) * row + (i & 1)] = i == w ? g : T{};
+      const auto index = winner(top, bottom, c).index;
+      const Accumulate<T> g = load(from + c), zero = 0;
+      store(to_top + 2 * c, index == 0 ? g : zero);
+      store(to_top + 2 * c + 1, index == 1 ? g : zero);
+      store(to_bottom + 2 * c, index == 2 ? g : zero);
+      store(to_bottom + 2 * c + 1, index == 3 ? g : zero);
     }
   }
 }

@@ -39,14 +39,21 @@ PCDARTS_HD PlaneIndex plane_index(int64_t unit, int64_t channels) {
 
 // Which element of a 2x2 window, 0..3 in row-major order, wins: PyTorch's rule, by which the first
 // maximum wins, but any NaN beats what came before it.
+//
+// Written without branches: which element wins is as good as random, and loops over it vectorise.
 template <class A>
-PCDARTS_HD int window_argmax(A v0, A v1, A v2, A v3) {
-  int winner = 0;
-  A best = v0;
-  if (v1 > best || v1 != v1) winner = 1, best = v1;
-  if (v2 > best || v2 != v2) winner = 2, best = v2;
-  if (v3 > best || v3 != v3) winner = 3;
-  return winner;
+struct Winner {
+  A value;
+  A index;  // of the same width as the values, for the vectoriser
+};
+template <class A>
+PCDARTS_HD Winner<A> challenge(Winner<A> holder, A value, A index) {
+  const bool wins = (value > holder.value) | (value != value);
+  return {wins ? value : holder.value, wins ? index : holder.index};
+}
+template <class A>
+PCDARTS_HD Winner<A> window_winner(A v0, A v1, A v2, A v3) {
+  return challenge(challenge(challenge(Winner<A>{v0, 0}, v1, A(1)), v2, A(2)), v3, A(3));
 }
 
 }  // namespace pcdarts
