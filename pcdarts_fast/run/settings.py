@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import UnionType
@@ -45,6 +46,21 @@ def load_settings(kind: type[S], path: Path) -> S:
             f"settings {path} do not fit this version: missing or unknown {', '.join(sorted(odd))}"
         )
     return kind(**{name: _from_plain(path, name, values[name], types[name]) for name in types})
+
+
+def check_unchanged(saved: S, settings: S, may_change: Collection[str]) -> None:
+    """A resumed run goes on with the settings that it began with.
+
+    Raises:
+        UserError: a field outside `may_change` differs.
+    """
+    for field in fields(settings):
+        before, now = getattr(saved, field.name), getattr(settings, field.name)
+        if before != now and field.name not in may_change:
+            raise UserError(
+                f"--{field.name.replace('_', '-')} is {now}, but the run to resume has {before}; "
+                "leave the option out, or start anew in another --output-dir"
+            )
 
 
 def _to_plain(value: Any) -> Any:

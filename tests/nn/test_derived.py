@@ -221,5 +221,5 @@ def test_eval_is_deterministic_whatever_the_number_of_threads() -> None:
 
 def test_unknown_primitive_is_named() -> None:
     cell = (("sep_conv_3x4", 0), ("skip_connect", 1))
-    with pytest.raises(UserError, match="sep_conv_3x4.*sep_conv_3x3"):
+    with pytest.raises(UserError, match=r"sep_conv_3x4.*sep_conv_3x3"):
         DerivedNetwork(4, 10, 3, Genotype(cell, (2,), cell, (2,)))

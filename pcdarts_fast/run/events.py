@@ -1,0 +1,32 @@
+"""What a run tells whoever started it; printing is theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know; the run goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Means over the part of the epoch that is done."""
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
+    """In [0, 1]."""
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """The line that was added to metrics.jsonl."""
+
+    metrics: dict[str, Any]

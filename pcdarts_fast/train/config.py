@@ -1,0 +1,101 @@
+"""Every hyper-parameter of training a derived network from scratch.
+
+The text under a field is its `--help`; its default is the paper's CIFAR-10 setting (section 4.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one training; whatever exists has been checked.
+
+    Raises:
+        UserError: a value that no training can run with.
+    """
+
+    preset: str = "cifar10"
+    """Named settings to start from: digits, fashion-mnist, cifar10, cifar100, imagenet or
+    imagefolder. Every other option changes one of them."""
+    seed: int = 0
+    """Seed of the weights, the order of the images, their augmentation and drop path."""
+
+    data_dir: Path = Path("data")
+    """Folder that holds the data set's files (not used by digits)."""
+    image_size: int | None = None
+    """Side to which the images of an image folder are cropped, in pixels."""
+    workers: int = 2
+    """Processes that decode an image folder; data sets in memory need none."""
+    cutout: int = 16
+    """Side of the square blanked in every training image, in pixels; 0: none."""
+    color_jitter: bool = False
+    """Change brightness, contrast, saturation and hue of training images (image folders)."""
+
+    init_channels: int = 36
+    """Channels of the first cells; every reduction cell doubles them."""
+    layers: int = 20
+    """Cells of the network; those at a third and at two thirds of the depth reduce."""
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    """First convolutions: full resolution, or an eighth of it."""
+    auxiliary_weight: float = 0.4
+    """Weight of the auxiliary head's loss; 0: no auxiliary head."""
+    drop_path: float = 0.3
+    """Probability to drop an operation's output, reached linearly over the epochs."""
+
+    epochs: int = 600
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images of a step (the published code takes 96 on CIFAR-10)."""
+    learning_rate: float = 0.025
+    """First learning rate (SGD)."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the learning rate falls to 0: along a half cosine, or linearly."""
+    learning_rate_warmup_epochs: int = 0
+    """First epochs, in which the learning rate rises linearly."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 3e-4
+    """L2 penalty of the weights."""
+    grad_clip: float = 5.0
+    """Largest norm of the gradient."""
+    label_smoothing: float = 0.0
+    """Part of the target that is spread evenly over all classes."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU when there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of convolutions: float32, or bfloat16 with float32 weights (autocast)."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+POSITIVE = ("init_channels", "layers", "epochs", "batch_size", "learning_rate", "grad_clip")
+NOT_NEGATIVE = (
+    "seed",
+    "workers",
+    "cutout",
+    "auxiliary_weight",
+    "learning_rate_warmup_epochs",
+    "weight_decay",
+)
+FRACTIONS = ("drop_path", "momentum", "label_smoothing")
+
+
+def _check(config: TrainConfig) -> None:
+    for name in (*POSITIVE, *NOT_NEGATIVE, *FRACTIONS):
+        value = getattr(config, name)
+        if name in POSITIVE:
+            fits, wanted = value > 0, "more than 0"
+        elif name in NOT_NEGATIVE:
+            fits, wanted = value >= 0, "0 or more"
+        else:
+            fits, wanted = 0 <= value < 1, "at least 0 and below 1"
+        if not fits:
+            raise UserError(f"--{name.replace('_', '-')} is {value}, wanted {wanted}")
