@@ -59,6 +59,11 @@ def resolve(backend: str, op: str, device_type: str) -> str:
     Raises:
         UserError: the named backend (or PCDARTS_ISA) is not available; names every other one.
     """
+    return _resolve(backend, op, device_type)
+
+
+@functools.cache
+def _resolve(backend: str, op: str, device_type: str) -> str:
     _, misused = _native_state()
     if misused and backend in ("auto", "cpu") and device_type == "cpu":
         raise UserError(misused)  # what the user asked for is not silently replaced
@@ -95,8 +100,9 @@ def _why_not(backend: str, op: str, device_type: str) -> str | None:
 
 
 def _has_kernel(name: str, backend: str, device_type: str) -> bool:
+    key = torch._C._dispatch_key_for_device(device_type)
     has = torch._C._dispatch_has_kernel_for_dispatch_key
-    return bool(has(f"pcdarts_{backend}::{name}", device_type.upper()))
+    return bool(has(f"pcdarts_{backend}::{name}", key))
 
 
 @functools.cache

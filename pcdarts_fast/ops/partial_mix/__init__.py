@@ -133,8 +133,8 @@ def _check(
     if stride == 2 and (H % 2 or W % 2):
         raise UserError(f"stride 2 needs even H and W: got x {list(x.shape)}")
     for name, table in zip(("source", "destination"), tables, strict=True):
-        if len(table) != C:
-            raise UserError(f"tables must list the {C} channels of x: got {name} of {len(table)}")
+        if sorted(table) != list(range(C)):
+            raise UserError(f"tables must hold 0..{C - 1} once each: got {name} {list(table)}")
     if weights.shape != (len(outputs),) or not weights.is_floating_point():
         raise UserError(
             f"weights must be [P] for P={len(outputs)} outputs, of a floating dtype: "

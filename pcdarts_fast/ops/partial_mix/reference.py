@@ -71,11 +71,10 @@ def forward(
     destination: Sequence[int],
 ) -> Tensor:
     wide = _accumulation_dtype(x)
-    C = x.shape[1]
-    bypass = x[:, list(source[C // k :])]  # [B, C - C/k, H, W]
-    if stride == 2 and k > 1:
-        bypass = F.max_pool2d(bypass, 2)
-    mixed = bypass.new_zeros(x.shape[0], C // k, *bypass.shape[2:], dtype=wide)
+    B, C, H, W = x.shape
+    pooled = F.max_pool2d(x, 2) if stride == 2 else x
+    bypass = pooled[:, list(source[C // k :])]  # [B, C - C/k, H', W']
+    mixed = x.new_zeros(B, C // k, H // stride, W // stride, dtype=wide)
     for weight, output in zip(weights.to(wide), outputs, strict=True):
         mixed += weight * output.to(wide)
     cat = torch.cat([mixed.to(x.dtype), bypass], 1)

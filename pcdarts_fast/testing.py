@@ -1,0 +1,149 @@
+"""The table of cases and tolerances that tests and benchmarks share. Nothing else imports this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .ops.channels import Sampling, Table, channel_tables
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: `make(dtype=..., device=..., requires_grad=...)` gives the arguments of a call."""
+
+    id: str
+    make: Callable[..., Arguments]
+    bench: bool = False  # also a row in benchmarks/
+
+
+def tolerance(dtype: torch.dtype) -> dict[str, float]:
+    """rtol and atol of a kernel against its reference: the one place where they are set."""
+    return {
+        torch.float64: {"rtol": 1e-10, "atol": 1e-10},
+        torch.float32: {"rtol": 1e-5, "atol": 1e-5},
+        torch.bfloat16: {"rtol": 1.6e-2, "atol": 1e-3},
+    }[dtype]
+
+
+def leaves(arguments: Arguments) -> list[Tensor]:
+    """The tensors among the arguments that want a gradient, lists flattened, in order."""
+    found: list[Tensor] = []
+    for value in arguments.values():
+        items = value if isinstance(value, (list, tuple)) else [value]
+        found += [item for item in items if isinstance(item, Tensor) and item.requires_grad]
+    return found
+
+
+def saved_bytes(forward: Callable[[], Tensor], exclude: Iterable[Tensor] = ()) -> int:
+    """Bytes that autograd keeps between forward and backward, every storage counted once.
+
+    Storages of `exclude` (parameters, inputs that live on anyway) do not count.
+    """
+    known = {tensor.untyped_storage().data_ptr() for tensor in exclude}
+    sizes: dict[int, int] = {}
+    alive: list[Tensor] = []  # so that no address is used twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            sizes[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        alive.append(forward())
+    return sum(sizes.values())
+
+
+def naive_partial_mix(
+    outputs: Sequence[Tensor],
+    weights: Tensor,
+    x: Tensor,
+    *,
+    k: int,
+    stride: int = 1,
+    tables: tuple[Table, Table] | None = None,
+) -> Tensor:
+    """What everybody writes in plain torch: weigh, sum, pool, cat, reorder; a copy at each."""
+    B, C, H, W = x.shape
+    source, destination = tables or channel_tables(C, k)
+    bypass = x[:, list(source[C // k :])]
+    if stride == 2 and k > 1:  # max_pool2d refuses a tensor without channels
+        bypass = F.max_pool2d(bypass, 2, 2)
+    mixed = x.new_zeros(B, C // k, H // stride, W // stride)
+    for i, (weight, output) in enumerate(zip(weights, outputs, strict=True)):
+        mixed = weight * output if i == 0 else mixed + weight * output
+    cat = mixed if k == 1 else torch.cat([mixed, bypass], 1)
+    if tables is None:  # the shuffle as it is usually written
+        return cat.view(B, k, C // k, *cat.shape[2:]).transpose(1, 2).reshape(cat.shape)
+    return cat[:, [destination.index(c) for c in range(C)]]
+
+
+def _partial_mix(
+    B: int,
+    C: int,
+    k: int,
+    H: int,
+    W: int,
+    *,
+    stride: int = 1,
+    P: int = 7,
+    sampling: Sampling = "shuffle",
+    bench: bool = False,
+) -> Case:
+    def make(
+        dtype: torch.dtype = torch.float32, device: str = "cpu", requires_grad: bool = False
+    ) -> Arguments:
+        generator = torch.Generator(device).manual_seed(0)
+
+        def randn(*shape: int) -> Tensor:
+            tensor = torch.randn(*shape, generator=generator, device=device, dtype=dtype)
+            return tensor.requires_grad_(requires_grad)
+
+        order = torch.randperm(C, generator=torch.Generator().manual_seed(1)).tolist()
+        permutation = order if sampling == "random" else None
+        # coarse values: a pool window then often holds its maximum twice
+        x = (randn(B, C, H, W).detach() * 2).round().div(2).requires_grad_(requires_grad)
+        return {
+            "outputs": [randn(B, C // k, H // stride, W // stride) for _ in range(P)],
+            "weights": randn(P).detach().softmax(0).requires_grad_(requires_grad),
+            "x": x,
+            "k": k,
+            "stride": stride,
+            "tables": channel_tables(C, k, sampling, permutation),
+        }
+
+    name = f"{B}x{C}x{H}x{W}-k{k}-s{stride}-p{P}" + (
+        "" if sampling == "shuffle" else f"-{sampling}"
+    )
+    return Case(name, make, bench)
+
+
+CASES: dict[str, list[Case]] = {
+    "partial_mix": [
+        _partial_mix(1, 1, 1, 1, 1, P=1),
+        _partial_mix(1, 4, 1, 3, 5, P=2),
+        _partial_mix(1, 4, 1, 2, 6, P=2, stride=2),
+        _partial_mix(1, 8, 4, 7, 5),
+        _partial_mix(3, 6, 2, 9, 11, P=3),
+        _partial_mix(2, 16, 4, 16, 16),
+        _partial_mix(2, 8, 8, 6, 10, stride=2),
+        _partial_mix(3, 16, 4, 34, 38, stride=2, P=8),
+        _partial_mix(2, 8, 4, 8, 8, P=0),
+        _partial_mix(0, 8, 4, 8, 8, P=2),
+        _partial_mix(2, 12, 3, 8, 8, P=4, sampling="shift"),
+        _partial_mix(2, 12, 4, 8, 6, P=4, sampling="random"),
+        _partial_mix(2, 12, 4, 8, 6, P=4, stride=2, sampling="random"),
+        _partial_mix(64, 16, 4, 32, 32, bench=True),
+        _partial_mix(64, 64, 4, 8, 8, bench=True),
+        _partial_mix(64, 16, 4, 32, 32, stride=2, bench=True),
+    ],
+}

@@ -1,0 +1,100 @@
+"""Choosing a backend: what is available, why not, and the instruction set."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pcdarts_fast import _native
+from pcdarts_fast.ops import BACKENDS, _registry, resolve, why_not
+
+
+@pytest.fixture
+def fresh_caches():
+    caches = (_registry._native_state, _registry._resolve)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_auto_takes_the_compiled_kernels():
+    assert why_not("cpu") is None
+    assert resolve("auto", "partial_mix", "cpu") == "cpu"
+
+
+def test_auto_takes_the_reference_where_nothing_is_better():
+    assert resolve("auto", "partial_mix", "xpu") == "reference"
+    assert resolve("auto", "an_operator_without_kernels", "cpu") == "reference"
+
+
+def test_a_named_backend_is_taken_or_refused_with_every_reason():
+    assert resolve("reference", "partial_mix", "cpu") == "reference"
+    with pytest.raises(ValueError, match="'cpu' cannot run partial_mix on xpu tensors") as error:
+        resolve("cpu", "partial_mix", "xpu")
+    assert all(f"{backend}: " in str(error.value) for backend in BACKENDS)
+    with pytest.raises(ValueError, match="'opencl' cannot run"):
+        resolve("opencl", "partial_mix", "cpu")
+
+
+def test_failed_build_falls_back_and_says_why(tmp_path, monkeypatch, fresh_caches):
+    monkeypatch.setattr(_registry, "_PACKAGE", tmp_path)
+    assert "not installed" in str(why_not("cpu"))
+    _registry._native_state.cache_clear()
+    (tmp_path / "_build_failure.txt").write_text("no C++ compiler was found\n")
+    assert why_not("cpu") == "no C++ compiler was found"
+    assert resolve("auto", "partial_mix", "cpu") == "reference"
+    with pytest.raises(ValueError, match=r"cpu: no C\+\+ compiler was found"):
+        resolve("cpu", "partial_mix", "cpu")
+
+
+def test_unloadable_library_names_torch(tmp_path, monkeypatch, fresh_caches):
+    monkeypatch.setattr(_registry, "_PACKAGE", tmp_path)
+    (tmp_path / "_C.abi3.so").write_bytes(b"not a library")
+    assert "does not load under torch" in str(why_not("cpu"))
+
+
+CHECK = """
+import torch
+from pcdarts_fast import _native
+from pcdarts_fast.ops import partial_mix
+from pcdarts_fast.testing import CASES, tolerance
+print(_native.active_isa())
+for case in CASES["partial_mix"]:
+    for dtype in () if case.bench else (torch.float32, torch.float64, torch.bfloat16):
+        arguments = case.make(dtype)
+        torch.testing.assert_close(
+            partial_mix(**arguments, backend="cpu"),
+            partial_mix(**arguments, backend="reference"),
+            **tolerance(dtype),
+        )
+"""
+
+
+def run_with_isa(isa: str, program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PCDARTS_ISA": isa},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("isa", _native.available_isas())
+def test_forced_instruction_set(isa):
+    done = run_with_isa(isa, CHECK)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [isa]
+
+
+def test_unknown_instruction_set_is_one_error():
+    program = "from pcdarts_fast.ops import resolve; resolve('auto', 'partial_mix', 'cpu')"
+    done = run_with_isa("mmx", program)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "pcdarts_fast.errors.UserError: PCDARTS_ISA=mmx is no instruction set that this machine"
+    )
