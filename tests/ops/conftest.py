@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # machines may be busy
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture
