@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -142,6 +143,20 @@ def test_sdist_holds_every_tracked_file_and_needs_no_torch(tracked, tmp_path):
     with tarfile.open(archive) as tar:
         packed = {name.partition("/")[2] for name in tar.getnames()}
     assert set(tracked) <= packed
+
+
+def test_install_without_a_compiler_leaves_the_reason(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "CXX": "no-such-compiler"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    reason = (tmp_path / "pcdarts_fast" / "_build_failure.txt").read_text()
+    assert reason.startswith("no C++ compiler was found (no-such-compiler)")
+    assert reason.strip() in done.stderr
 
 
 def test_one_version(tracked):

@@ -1,0 +1,141 @@
+"""Fused against naive: checked, then timed in turns; a table of ratios and saved bytes at the end.
+
+    pytest benchmarks/ --benchmark-only                         the table
+    pytest benchmarks/ --benchmark-only --benchmark-json=F      and every measurement, as JSON
+
+A row is one call of the fixture `compare` (test_operators.py shows how). A ratio is the median of
+the naive time over the median of the fused time; the two are run in turns, so that a machine that
+slows down slows both. Saved bytes are what autograd keeps between forward and backward.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pytest
+import torch
+from torch import Tensor
+
+from pcdarts_fast.testing import saved_bytes, tolerance
+
+ROUNDS = 15
+
+
+@dataclass
+class Row:
+    milliseconds: dict[str, tuple[float, float]] = field(default_factory=dict)  # naive, fused
+    saved: tuple[int, int] = (0, 0)  # bytes
+
+
+ROWS = pytest.StashKey[dict[str, Row]]()
+
+
+class Compare(Protocol):
+    def __call__(
+        self,
+        name: str,
+        fused: Callable[[], Tensor],
+        naive: Callable[[], Tensor],
+        inputs: Sequence[Tensor],
+        *,
+        tolerances: dict[str, float] | None = None,
+        kept: Sequence[Tensor] = (),
+    ) -> None: ...
+
+
+@pytest.fixture(params=["forward", "forward+backward"])
+def direction(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def compare(benchmark: Any, direction: str, request: pytest.FixtureRequest) -> Compare:
+    """Adds a row: checks fused against naive in outputs and gradients, then times both.
+
+    Args:
+        name: of the row; its forward and forward+backward share one.
+        fused, naive: give the output; both compute the same.
+        inputs: the tensors whose gradients are taken.
+        tolerances: of the check; None takes the operators' for the output's dtype.
+        kept: tensors that live on anyway, not counted among the saved bytes.
+    """
+
+    def run(
+        name: str,
+        fused: Callable[[], Tensor],
+        naive: Callable[[], Tensor],
+        inputs: Sequence[Tensor],
+        *,
+        tolerances: dict[str, float] | None = None,
+        kept: Sequence[Tensor] = (),
+    ) -> None:
+        grad = torch.randn_like(fused())
+
+        def step(call: Callable[[], Tensor]) -> list[Tensor]:
+            out = call()
+            if direction == "forward":
+                return [out]
+            return [out, *torch.autograd.grad(out, inputs, grad)]
+
+        limits = tolerances or tolerance(grad.dtype)
+        for got, wanted in zip(step(fused), step(naive), strict=True):
+            torch.testing.assert_close(got, wanted, **limits)  # no ratio of a wrong result
+
+        naive_seconds: list[float] = []
+
+        def naive_in_turn() -> None:
+            start = time.perf_counter()
+            step(naive)
+            naive_seconds.append(time.perf_counter() - start)
+
+        benchmark.group = name
+        benchmark.pedantic(step, args=(fused,), setup=naive_in_turn, rounds=ROUNDS, warmup_rounds=2)
+        row = request.config.stash[ROWS].setdefault(name, Row())
+        row.saved = saved_bytes(naive, exclude=kept), saved_bytes(fused, exclude=kept)
+        benchmark.extra_info.update(naive_saved_bytes=row.saved[0], fused_saved_bytes=row.saved[1])
+        if benchmark.stats:  # none with --benchmark-disable
+            medians = (
+                1e3 * statistics.median(naive_seconds[-ROUNDS:]),
+                1e3 * benchmark.stats.stats.median,
+            )
+            row.milliseconds[direction] = medians
+            benchmark.extra_info.update(naive_median_ms=medians[0], ratio=medians[0] / medians[1])
+
+    return run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    rows = config.stash[ROWS]
+    if not rows:
+        return
+    terminalreporter.section("fused against naive")
+    terminalreporter.line(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}; "
+        f"medians of {ROUNDS}, naive / fused"
+    )
+    width = max(map(len, rows))
+    terminalreporter.line(
+        f"{'':{width}}  {'forward, ms':>23}  {'forward+backward, ms':>23}  {'saved, KiB':>25}"
+    )
+    for name, row in rows.items():
+        cells = [
+            _cell(*row.milliseconds[direction], digits=2) if direction in row.milliseconds else ""
+            for direction in ("forward", "forward+backward")
+        ]
+        saved = _cell(row.saved[0] / 1024, row.saved[1] / 1024, digits=0)
+        terminalreporter.line(f"{name:{width}}  {cells[0]:>23}  {cells[1]:>23}  {saved:>25}")
+
+
+def _cell(naive: float, fused: float, digits: int) -> str:
+    ratio = f"{naive / fused:.1f}x" if fused else "-"
+    return f"{naive:.{digits}f} / {fused:.{digits}f} {ratio:>6}"
