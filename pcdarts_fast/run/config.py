@@ -15,10 +15,10 @@ from ..space import PRIMITIVES
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """The settings of one search; whatever exists has been checked.
+    """The settings of one search. Those of the super-net are checked where it is built.
 
     Raises:
-        UserError: a value that no search can run with.
+        UserError: a number out of its range.
     """
 
     preset: str = "cifar10"
@@ -101,10 +101,6 @@ class SearchConfig:
 
 
 POSITIVE = (
-    "init_channels",
-    "layers",
-    "nodes",
-    "k",
     "epochs",
     "batch_size",
     "learning_rate",
@@ -137,18 +133,6 @@ def _check(config: SearchConfig) -> None:
         raise UserError(
             f"--train-fraction {train} and --valid-fraction {valid} must be above 0 "
             "and not exceed 1 together: the two parts are disjoint"
-        )
-    if config.init_channels % config.k:
-        raise UserError(
-            f"--k {config.k} does not divide --init-channels {config.init_channels}: "
-            "one channel in K is sampled; choose a multiple"
-        )
-    unknown = [name for name in config.primitives if name not in PRIMITIVES]
-    if unknown:
-        raise UserError(f"unknown primitive {unknown[0]!r}; wanted some of {', '.join(PRIMITIVES)}")
-    if len(set(config.primitives)) < len(config.primitives) or set(config.primitives) <= {"none"}:
-        raise UserError(
-            f"--primitives {' '.join(config.primitives)}: name each once, and one besides none"
         )
 
 

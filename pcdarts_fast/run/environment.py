@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
-from importlib import metadata
 from typing import Any
 
 import torch
 
 from .files import write_atomically
 from .folder import RunFolder
+from .versions import installed_version
 
 
 def environment(*, backend: str, device: str, seed: int) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def environment(*, backend: str, device: str, seed: int) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: _version(name) for name in packages},
+        "packages": {name: installed_version(name) for name in packages},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "cpu_instruction_set": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -33,10 +33,3 @@ def record_environment(folder: RunFolder, record: dict[str, Any]) -> None:
     path = folder.environment
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     write_atomically(path, (json.dumps([*earlier, record], indent=2) + "\n").encode())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

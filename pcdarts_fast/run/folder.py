@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from filelock import FileLock, Timeout
 from ..errors import UserError
 from .files import append_line, write_atomically, writing
 
+LOCK = ".lock"
+
 
 class RunFolder:
-    """An open run folder. One process at a time holds it, until `close()` or its end."""
+    """An open run folder, to be used with `with`: one process at a time holds it."""
 
     def __init__(self, path: Path) -> None:
         """Use `RunFolder.create` or `RunFolder.open`."""
@@ -37,7 +40,7 @@ class RunFolder:
         self.genotype = path / "genotype.json"
         self.checkpoint = path / "checkpoint.pt"
         self.previous_checkpoint = path / "checkpoint.previous.pt"
-        self._lock = FileLock(path / ".lock", blocking=False)
+        self._lock = FileLock(path / LOCK, blocking=False)
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -50,7 +53,7 @@ class RunFolder:
             raise UserError(f"output folder {path} is a file; choose another --output-dir")
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            if any(entry.name != LOCK for entry in path.iterdir()):
                 raise UserError(
                     f"output folder {path} is not empty; choose another --output-dir, "
                     "or add --resume to continue the run in it"
@@ -69,7 +72,10 @@ class RunFolder:
             raise UserError(f"no run to resume in {path}: it holds no {folder.config.name}")
         return folder._locked()
 
-    def close(self) -> None:
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Lets other processes use the folder."""
         self._lock.release()
 
@@ -109,6 +115,12 @@ class RunFolder:
             except Timeout:
                 raise UserError(f"run folder {self.path} is in use by another process") from None
         return self
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """`parent/name`, or the first of `parent/name-2`, `-3`, ... that does not exist."""
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(parent / name for name in names if not (parent / name).exists())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -31,11 +31,10 @@ def search_config(preset: str, variant: str = "paper") -> SearchConfig:
 PRESETS: dict[str, SearchConfig] = {
     "digits": SearchConfig(
         preset="digits",
-        init_channels=8,
-        layers=4,
+        layers=3,
         nodes=3,
-        epochs=20,
-        frozen_epochs=5,
+        epochs=14,
+        frozen_epochs=3,
         batch_size=64,
         arch_learning_rate=6e-3,
     ),

@@ -1,0 +1,7 @@
+"""`python -m pcdarts_fast` is `pcdarts`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,53 @@
+"""`pcdarts info`: what this machine can compute with, and why not with more."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib import import_module
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ..run.versions import installed_version
+
+
+@dataclass(frozen=True)
+class Info:
+    """Prints versions, backends (why one is missing, how to get it) and instruction sets."""
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; always 0."""
+    tyro.cli(Info, prog="pcdarts info", args=args)
+    import torch
+
+    from ..ops._registry import BACKENDS, why_not
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("pcdarts_fast", installed_version("pcdarts_fast") or "not installed")
+    table.add_row(
+        "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
+    table.add_row("torch", f"{torch.__version__}, {torch.get_num_threads()} CPU threads")
+    table.add_row("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none")
+    for backend in BACKENDS:
+        reason = why_not(backend)
+        table.add_row(f"backend {backend}", f"not available: {reason}" if reason else "available")
+    table.add_row("instruction sets", _instruction_sets())
+    Console().print(table, highlight=False)
+    return 0
+
+
+def _instruction_sets() -> str:
+    """Those of the compiled kernels that this processor has, and the one they use."""
+    try:
+        native = import_module("pcdarts_fast._native")
+    except ImportError:
+        return "none: the compiled kernels are missing"
+    available = ", ".join(native.available_isas())
+    try:
+        return f"{available}; in use: {native.active_isa()}"
+    except ValueError as error:
+        return f"{available}; {error}"

@@ -1,0 +1,60 @@
+"""`pcdarts`: finds the command, and turns what went wrong into one sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from ..errors import UserError
+from ..run.versions import installed_version
+
+COMMANDS = {
+    "search": "find a cell for your images",
+    "train": "train the network of a genotype from scratch",
+    "count": "parameters and multiply-adds of a genotype's network",
+    "show": "draw a genotype, or print it",
+    "info": "version, backends and instruction sets of this machine",
+}
+"""Name -> what it does. `main(args)` of the module of that name runs it, imported when needed."""
+
+EXAMPLES = """\
+pcdarts search                                       searches the digits that scikit-learn ships
+pcdarts search --preset cifar10 --data-dir data      the setting of the paper
+pcdarts train --genotype runs/search-digits/genotype.json --preset digits
+pcdarts show PC_DARTS_cifar -o cell.svg"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs `pcdarts` and returns its exit code: 0, 2 when the user can mend it, 130 for Ctrl-C."""
+    name, *rest = (sys.argv[1:] if args is None else list(args)) or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(f"pcdarts_fast {installed_version('pcdarts_fast') or 'not installed'}")
+        return 0
+    try:
+        if name not in COMMANDS:
+            close = get_close_matches(name, COMMANDS, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"no command {name!r}{hint}; wanted one of {', '.join(COMMANDS)}")
+        return int(import_module(f".{name}", __package__).main(rest))
+    except (UserError, OSError) as error:
+        print(f"pcdarts: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"\npcdarts: stopped{interrupt}", file=sys.stderr)
+        return 130
+
+
+def overview() -> str:
+    """What plain `pcdarts` prints."""
+    commands = "\n".join(f"  {name:8}{does}" for name, does in COMMANDS.items())
+    examples = "\n".join(f"  {line}" for line in EXAMPLES.splitlines())
+    return (
+        "pcdarts: PC-DARTS architecture search with fused operators\n\n"
+        f"usage: pcdarts COMMAND [OPTIONS]\n\n{commands}\n\nexamples:\n{examples}\n\n"
+        "`pcdarts COMMAND --help` lists every option."
+    )

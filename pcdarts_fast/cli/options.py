@@ -1,0 +1,36 @@
+"""The settings that a command's options change: a preset's, or those of the run to resume."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import UserError
+from ..run.folder import RunFolder
+from ..run.settings import Settings, load_settings
+
+S = TypeVar("S", bound=Settings)
+
+
+def starting_settings(args: Sequence[str], kind: type[S], preset: Callable[[str, str], S]) -> S:
+    """Reads --preset, --variant, --output-dir and --resume ahead of the other options.
+
+    `preset(name, variant)` gives the settings that are the defaults of `--help`.
+
+    Raises:
+        UserError: unknown preset or variant, or --resume without a run to resume.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", default="digits")
+    parser.add_argument("--variant", default="paper")
+    parser.add_argument("--output-dir", "--output_dir", type=Path)
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction)
+    ahead, _ = parser.parse_known_args(args)
+    if not ahead.resume:
+        return preset(ahead.preset, ahead.variant)
+    if ahead.output_dir is None:
+        raise UserError("--resume needs --output-dir: the folder of the run to go on with")
+    with RunFolder.open(ahead.output_dir) as folder:
+        return load_settings(kind, folder.config)
