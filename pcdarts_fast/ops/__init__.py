@@ -4,4 +4,5 @@ from ._registry import BACKENDS as BACKENDS
 from ._registry import resolve as resolve
 from ._registry import why_not as why_not
 from .channels import channel_tables as channel_tables
+from .mixed_cell import mixed_cell as mixed_cell
 from .partial_mix import partial_mix as partial_mix

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,7 +119,8 @@ def _native_state() -> tuple[str | None, str | None]:
         native = importlib.import_module("pcdarts_fast._native")
         torch.ops.load_library(library)
     except (ImportError, OSError) as error:
-        return f"{library.name} does not load under torch {torch.__version__}: {error}", None
+        running = f"Python {platform.python_version()} and torch {torch.__version__}"
+        return f"the compiled kernels do not load under {running}: {error}; install again", None
     try:
         native.active_isa()
     except ValueError as error:

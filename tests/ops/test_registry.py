@@ -55,7 +55,7 @@ def test_failed_build_falls_back_and_says_why(tmp_path, monkeypatch, fresh_cache
 def test_unloadable_library_names_torch(tmp_path, monkeypatch, fresh_caches):
     monkeypatch.setattr(_registry, "_PACKAGE", tmp_path)
     (tmp_path / "_C.abi3.so").write_bytes(b"not a library")
-    assert "does not load under torch" in str(why_not("cpu"))
+    assert "kernels do not load under Python" in str(why_not("cpu"))
 
 
 CHECK = """
