@@ -1,0 +1,105 @@
+"""`pcdarts count`: parameters and multiply-adds of a derived network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import UserError
+from ..space import Genotype
+from ..train.presets import train_config
+
+IMAGES = {
+    "digits": (10, 1, 8),
+    "fashion-mnist": (10, 1, 28),
+    "cifar10": (10, 3, 32),
+    "cifar100": (100, 3, 32),
+    "imagenet": (1000, 3, 224),
+    "imagefolder": (1000, 3, 224),
+}
+"""Classes, channels and side of each preset's images: counting needs no data."""
+
+Number = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Counts parameters and multiply-adds of the network that `pcdarts train` would train."""
+
+    genotype: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GENOTYPE")]
+    """Genotype: a JSON file, or the name of a published one."""
+    preset: str = "cifar10"
+    """Settings of the network, as in `pcdarts train`."""
+    init_channels: Number = None
+    """Channels of the first cells, in place of the preset's."""
+    layers: Number = None
+    """Cells of the network, in place of the preset's."""
+    num_classes: Number = None
+    """Classes, in place of the preset's."""
+    image_size: Number = None
+    """Side of the images in pixels, in place of the preset's."""
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; 0 when it has printed the table.
+
+    Raises:
+        UserError: no such genotype or preset, or a number below 1.
+    """
+    command = tyro.cli(Count, prog="pcdarts count", args=args)
+    genotype = Genotype.load(command.genotype)
+    config = train_config(command.preset)
+    classes, channels, size = IMAGES[command.preset]
+    C = _given(command, "init_channels", config.init_channels)
+    layers = _given(command, "layers", config.layers)
+    classes = _given(command, "num_classes", classes)
+    size = _given(command, "image_size", size)
+    # Take seconds to import.
+    import torch
+
+    from ..nn.count import count
+    from ..nn.derived import DerivedNetwork
+
+    image = (channels, size, size)
+    with torch.device("meta"):
+        network = DerivedNetwork(
+            C,
+            classes,
+            layers,
+            genotype,
+            auxiliary=True,
+            stem=config.stem,
+            in_channels=channels,
+        )
+    training = count(network.train(), image)
+    network.auxiliary_head = None
+    alone = count(network.eval(), image)
+
+    table = Table(
+        caption="Multiply-adds are of one image; the published convention adds two for every "
+        "element out of a batch-norm and one for every element out of a ReLU. The auxiliary head "
+        "works in training only.",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for heading in ("parameters", "multiply-adds\n(conv + linear)", "multiply-adds\n(published)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, cost in (("network", alone), ("with auxiliary head", training)):
+        numbers = (cost.parameters, cost.multiply_adds, cost.multiply_adds_published)
+        table.add_row(name, *(f"{number:,}" for number in numbers))
+    console = Console(markup=False, highlight=False)
+    console.print(f"{command.genotype}: {C} channels, {layers} cells, {classes} classes")
+    console.print(f"images of {channels} x {size} x {size}")
+    console.print(table)
+    return 0
+
+
+def _given(command: Count, name: str, otherwise: int) -> int:
+    value = getattr(command, name)
+    if value is not None and value < 1:
+        raise UserError(f"--{name.replace('_', '-')} is {value}, wanted 1 or more")
+    return otherwise if value is None else int(value)
