@@ -8,8 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..ops.channels import Sampling
+from ..ops.mixed_cell import CellGraph
 from ..space import CELL_INPUTS, cell_edges, edges_into
-from .mixed_op import FusedPartialMixedOp
+from .fused import FusedGraph, is_fused
+from .mixed_op import EPS, FusedPartialMixedOp, check_input, engine
 from .operations import FactorizedReduce, ReLUConvBN
 
 
@@ -31,12 +34,12 @@ class SearchCell(nn.Module):
         nodes: int,
         k: int,
         primitives: Sequence[str],
-        sampling: str,
+        sampling: Sampling,
         backend: str,
         memory: str,
     ) -> None:
         super().__init__()
-        self.reduction, self.nodes = reduction, nodes
+        self.C, self.reduction, self.nodes, self.backend = C, reduction, nodes, backend
         self.preprocess0: nn.Module
         if reduction_prev:
             self.preprocess0 = FactorizedReduce(C_prev_prev, C, affine=False)
@@ -55,16 +58,34 @@ class SearchCell(nn.Module):
             )
             for edge in cell_edges(nodes)
         )
+        self._fused: FusedGraph | None = None
+        if is_fused(primitives):
+            graph = CellGraph(
+                tuple(primitives), nodes, k, 2 if reduction else 1, EPS, memory == "store"
+            )
+            operations = [edge._ops for edge in self._edges()]
+            self._fused = FusedGraph(operations, graph, C, sampling)
+
+    def _edges(self) -> list[FusedPartialMixedOp]:
+        return cast(list[FusedPartialMixedOp], list(self._ops))
 
     def forward(self, s0: Tensor, s1: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         """s0, s1 [B, C_prev, H, W], alpha [edges, P], beta [edges] -> [B, nodes * C, H', W']."""
         states = [self.preprocess0(s0), self.preprocess1(s1)]
-        return self.eager(states, alpha, beta)
+        check_input(states[0], self.C, 2 if self.reduction else 1)
+        permutation = self._edges()[0].permutation()  # one serves the whole cell
+        backend = engine(self.backend, states[0])
+        if self._fused is None or backend == "reference":
+            return self.eager(states, alpha, beta, permutation)
+        return self._fused(
+            states, alpha, beta, backend=backend, permutation=permutation, training=self.training
+        )
 
-    def eager(self, states: list[Tensor], alpha: Tensor, beta: Tensor) -> Tensor:
-        """The graph edge by edge; one permutation serves the whole cell."""
-        edges = cast(list[FusedPartialMixedOp], list(self._ops))
-        permutation = edges[0].permutation()
+    def eager(
+        self, states: list[Tensor], alpha: Tensor, beta: Tensor, permutation: list[int] | None
+    ) -> Tensor:
+        """The graph edge by edge, by plain modules."""
+        edges = self._edges()
         for target in range(CELL_INPUTS, CELL_INPUTS + self.nodes):
             rows = edges_into(target)
             terms = [

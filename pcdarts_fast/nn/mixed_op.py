@@ -8,11 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..ops import resolve
+from ..ops.channels import Sampling
+from ..ops.mixed_cell import DTYPES, CellGraph
 from ..space import PRIMITIVES
+from .fused import FusedGraph, is_fused
 from .naive import mixed_operation
 from .operations import make_operation
 
-SAMPLINGS = ("shuffle", "shift", "random")
+SAMPLINGS: tuple[Sampling, ...] = ("shuffle", "shift", "random")
+MEMORY = ("recompute", "store")
+EPS = 1e-5  # of every batch-norm, as nn.BatchNorm2d's default
 
 
 class FusedPartialMixedOp(nn.Module):
@@ -45,7 +51,7 @@ class FusedPartialMixedOp(nn.Module):
         *,
         k: int = 4,
         primitives: Sequence[str] = PRIMITIVES,
-        sampling: str = "shuffle",
+        sampling: Sampling = "shuffle",
         backend: str = "auto",
         memory: str = "recompute",
     ) -> None:
@@ -54,18 +60,38 @@ class FusedPartialMixedOp(nn.Module):
         if stride not in (1, 2):
             raise UserError(f"stride: got {stride}, wanted 1 or 2")
         check_choice("sampling", sampling, SAMPLINGS)
-        check_choice("memory", memory, ("recompute", "store"))
+        check_choice("memory", memory, MEMORY)
         self.C, self.stride, self.k = C, stride, k
         self.primitives = tuple(primitives)
         self.sampling, self.backend, self.memory = sampling, backend, memory
         self._ops = nn.ModuleList(
             search_operation(primitive, C // k, stride) for primitive in primitives
         )
+        self._fused: FusedGraph | None = None
+        if is_fused(primitives):
+            graph = CellGraph(self.primitives, 1, k, stride, EPS, memory == "store")
+            self._fused = FusedGraph([self._ops], graph, C, sampling)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """x [B, C, H, W], soft-maxed alpha [P] -> [B, C, H/stride, W/stride]."""
         check_input(x, self.C, self.stride)
-        return self.eager(x, weights, self.permutation())
+        if weights.shape != (len(self.primitives),):
+            raise UserError(
+                f"weights: got shape {tuple(weights.shape)}, wanted [{len(self.primitives)}], "
+                "one for each primitive"
+            )
+        permutation = self.permutation()
+        backend = engine(self.backend, x)
+        if self._fused is None or backend == "reference":
+            return self.eager(x, weights, permutation)
+        return self._fused(
+            [x],
+            weights[None],
+            weights.new_ones(1),
+            backend=backend,
+            permutation=permutation,
+            training=self.training,
+        )
 
     def eager(self, x: Tensor, alpha: Tensor, permutation: list[int] | None) -> Tensor:
         """The operation by plain modules: the oracle, on any device and in any dtype."""
@@ -86,6 +112,13 @@ class FusedPartialMixedOp(nn.Module):
         if not self.training:
             return list(range(self.C))
         return torch.randperm(self.C).tolist()
+
+
+def engine(backend: str, x: Tensor) -> str:
+    """The backend that runs a fused cell on x; "auto" leaves foreign dtypes to the reference."""
+    if x.dtype not in DTYPES and backend == "auto":
+        return "reference"
+    return resolve(backend, "mixed_cell", x.device.type)
 
 
 def search_operation(primitive: str, C: int, stride: int) -> nn.Module:

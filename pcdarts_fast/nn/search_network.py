@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..ops._registry import resolve
+from ..ops.channels import Sampling
 from ..space import CELL_INPUTS, PRIMITIVES, Genotype, cell_edges, derive_cell, edges_into
 from .cell import SearchCell
 from .mixed_op import check_channels, check_choice
@@ -54,7 +56,7 @@ class SearchNetwork(nn.Module):
         nodes: int = 4,
         stem: Literal["cifar", "imagenet"] = "cifar",
         in_channels: int = 3,
-        sampling: str = "shuffle",
+        sampling: Sampling = "shuffle",
         edge_normalization: bool = True,
         backend: str = "auto",
         memory: str = "recompute",
@@ -69,6 +71,7 @@ class SearchNetwork(nn.Module):
         if not set(primitives) - {"none"}:
             raise UserError(f"primitives: got {list(primitives)}, wanted one other than none")
         self.primitives, self.nodes = tuple(primitives), nodes
+        self._wanted_backend = backend
         self.edge_normalization = edge_normalization
 
         C_prev_prev = C_prev = 3 * C
@@ -127,6 +130,17 @@ class SearchNetwork(nn.Module):
             return alpha, torch.ones_like(beta)
         states = range(CELL_INPUTS, CELL_INPUTS + self.nodes)
         return alpha, torch.cat([beta[edges_into(state)].softmax(0) for state in states])
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs the cells on the device where the parameters are.
+
+        Raises:
+            UserError: the one that was asked for cannot.
+        """
+        device_type = self.alphas_normal.device.type
+        backend: str = resolve(self._wanted_backend, "mixed_cell", device_type)
+        return backend
 
     def arch_parameters(self) -> list[nn.Parameter]:
         """alphas_normal, alphas_reduce, betas_normal, betas_reduce."""

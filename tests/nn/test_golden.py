@@ -24,7 +24,7 @@ BARS = {torch.float32: (1e-6, 1e-5, 1e-5, 1e-4), torch.float64: (1e-12, 1e-12, 1
 
 def load(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with np.load(GOLDEN / f"{name}.npz") as file:
-        vectors = {key: torch.from_numpy(file[key]) for key in file.files if key != "meta"}
+        vectors = {key: torch.tensor(file[key]) for key in file.files if key != "meta"}
         return json.loads(str(file["meta"])), vectors
 
 

@@ -1,0 +1,124 @@
+// Eight lanes of T, by the compiler's portable vectors: one instruction on AVX2 and AVX-512, two on
+// SSE and NEON for float; double takes twice as many. Included by cpu.cpp files only (isa.h).
+#pragma once
+#include <cstdint>
+
+#include "common/dtype.h"
+
+#define PCDARTS_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
+#define PCDARTS_NOINLINE [[maybe_unused]] static __attribute__((noinline))
+#define PCDARTS_UNROLL _Pragma("GCC unroll 32")
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+constexpr int kLanes = 8;
+
+template <class T>
+struct Vectors;
+template <>
+struct Vectors<float> {
+  typedef float value __attribute__((vector_size(32)));
+  typedef float unaligned __attribute__((vector_size(32), aligned(4)));
+  typedef int32_t mask __attribute__((vector_size(32)));
+};
+template <>
+struct Vectors<double> {
+  typedef double value __attribute__((vector_size(64)));
+  typedef double unaligned __attribute__((vector_size(64), aligned(8)));
+  typedef int64_t mask __attribute__((vector_size(64)));
+};
+template <class T>
+using Vec = typename Vectors<T>::value;
+template <class T>
+using Mask = typename Vectors<T>::mask;  // -1 where true, 0 where false
+
+template <class T>
+PCDARTS_INLINE Vec<T> splat(T value) {
+  return Vec<T>{} + value;
+}
+
+template <class T>
+PCDARTS_INLINE Vec<T> load8(const T* p) {
+  return *reinterpret_cast<const typename Vectors<T>::unaligned*>(p);
+}
+PCDARTS_INLINE Vec<float> load8(const bfloat16* p) {
+  typedef uint16_t Halves __attribute__((vector_size(16), aligned(2)));
+  typedef uint32_t Words __attribute__((vector_size(32)));
+  return (Vec<float>)(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words) << 16);
+}
+
+template <class T>
+PCDARTS_INLINE void store8(T* p, Vec<T> v) {
+  *reinterpret_cast<typename Vectors<T>::unaligned*>(p) = v;
+}
+PCDARTS_INLINE void store8(bfloat16* p, Vec<float> v) {
+  PCDARTS_UNROLL for (int i = 0; i < kLanes; ++i) store(p + i, v[i]);
+}
+
+// The first `count` lanes; the others are zero on a load and left alone in a store.
+template <class S>
+PCDARTS_INLINE Vec<Accumulate<S>> load_some(const S* p, int count) {
+  Vec<Accumulate<S>> v = {};
+  for (int i = 0; i < count; ++i) v[i] = load(p + i);
+  return v;
+}
+template <class S>
+PCDARTS_INLINE void store_some(S* p, Vec<Accumulate<S>> v, int count) {
+  for (int i = 0; i < count; ++i) store(p + i, v[i]);
+}
+
+template <class T>
+PCDARTS_INLINE Mask<T> first_lanes(int count) {
+  Mask<T> lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane < count;
+}
+
+// mask ? v : 0
+template <class T>
+PCDARTS_INLINE Vec<T> keep(Mask<T> mask, Vec<T> v) {
+  return (Vec<T>)(mask & (Mask<T>)v);
+}
+
+template <class T>
+PCDARTS_INLINE Vec<T> relu(Vec<T> v) {
+  const Vec<T> zero = {};
+  return zero > v ? zero : v;  // a NaN stays
+}
+
+// The larger; a NaN wins.
+template <class T>
+PCDARTS_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) {
+  const Vec<T> larger = a > b ? a : b;  // b where either is a NaN
+  return a == a ? larger : a;
+}
+
+// Lanes 0, 2, ... of the 16 lanes a, b and lanes 1, 3, ...; interleave is the way back.
+template <class V>
+PCDARTS_INLINE V even_lanes(V a, V b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+template <class V>
+PCDARTS_INLINE V odd_lanes(V a, V b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+}
+template <class V>
+PCDARTS_INLINE V interleave_low(V even, V odd) {
+  return __builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+template <class V>
+PCDARTS_INLINE V interleave_high(V even, V odd) {
+  return __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+// The sum of the lanes, always in the same order.
+template <class T>
+PCDARTS_INLINE T sum_lanes(Vec<T> v) {
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+  return v[0] + v[1];
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

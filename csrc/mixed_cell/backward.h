@@ -1,0 +1,330 @@
+// The backward passes, by source, from the last state to the first, so that every node's gradient is
+// complete when it is read. C', the sums that serve batch-norm, alpha and beta alike; B', the second
+// stage of the separable convolutions; A', the first stage of all edges and the state's gradient.
+#pragma once
+#include "mixed_cell/forward.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+// The complete gradient of one node: sample b, channel c at grad + b * sample + c * size.
+template <class S>
+struct NodeGradient {
+  const S* grad;
+  int64_t sample;
+};
+
+// Where the weight gradients of a state's edges lie: first those of pass B', then those of A'.
+struct WeightLayout {
+  int64_t second_size, size;                    // elements of B', of both
+  int64_t at[kMaxStates][4 * kMaxPrimitives];   // by edge and weight tensor
+};
+
+// Everything the three passes of one state read and write besides the state.
+template <class S>
+struct SourceGradient {
+  using T = Accumulate<S>;
+  NodeGradient<S> node[kMaxStates];  // by out-edge
+  T* middle;          // [edges, B, separable, sampled] maps: gradient of the first batch-norms
+  NormGradient* norm;  // [edges, slots, sampled]
+  double* sums;        // [chunks, sums of a chunk]
+  T* dw;               // [chunks, weight elements of all edges]; null: not needed
+  WeightLayout layout;
+  bool recompute, need_arch;
+  const S* add;  // what the gradient of x is added to, laid out as the state; null: nothing
+  S* grad_x;     // null: not needed
+  int64_t grad_sample, add_sample;
+};
+
+template <class T>
+struct BackwardScratch {
+  T *planes, *dt;           // [sampled, phases] planes, [sampled] planes
+  T *t, *dz, *g, *pooled;   // [sampled] maps, the same, the same, [2] maps
+  T* dr;                    // [sampled, phases] maps
+  PoolScratch<T> pool;
+  Vec<T>* dw;               // of all weights of all edges, lane by lane
+};
+
+template <class S>
+PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S>& state, int64_t dw_size) {
+  using T = Accumulate<S>;
+  return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
+    const Grid& g = state.grid;
+    BackwardScratch<T> s = {};
+    s.planes = take<T>(pieces, p.sampled * state.phases * g.plane);
+    s.dt = take<T>(pieces, p.sampled * g.plane);
+    s.t = take<T>(pieces, p.sampled * g.map);
+    s.dz = take<T>(pieces, p.sampled * g.map);
+    s.g = take<T>(pieces, p.sampled * g.map);
+    s.pooled = take<T>(pieces, 2 * int64_t{g.map});
+    s.dr = take<T>(pieces, p.sampled * state.phases * g.map);
+    s.pool = take_pool<T>(pieces, g, state.stride);
+    s.dw = take<Vec<T>>(pieces, dw_size);
+    return s;
+  });
+}
+
+template <class S>
+PCDARTS_INLINE const S* node_channel(const MixedCell& p, const NodeGradient<S>& node, int64_t b,
+                                     int64_t q) {
+  return node.grad + b * node.sample + p.destination[q] * p.height * p.width;
+}
+
+// maps = the node's gradient at the mixed channels of one sample.
+template <class S>
+PCDARTS_NOINLINE void load_gradient(const MixedCell& p, const Grid& g, const NodeGradient<S>& node,
+                                    int64_t b, Accumulate<S>* maps) {
+  using T = Accumulate<S>;
+  for (int64_t c = 0; c < p.sampled; ++c) {
+    read_channel<1>(g, node_channel(p, node, b, c), [&](int, int s, int y, Vec<T> v) {
+      store8(in_map(g, maps + c * g.map, s, y), v);
+    });
+  }
+}
+
+// sum of g * (z - mean); lanes outside the image have g = 0.
+template <class T>
+PCDARTS_INLINE T dot(const Grid& g, const T* gradient, const T* z, T mean) {
+  Vec<T> sum[4] = {};
+  const Vec<T> m = splat(mean);
+  int v = 0;
+  for (; v + 4 <= g.vectors; v += 4) {
+    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
+      sum[i] += load8(gradient + (v + i) * kLanes) * (load8(z + (v + i) * kLanes) - m);
+    }
+  }
+  for (; v < g.vectors; ++v) {
+    sum[0] += load8(gradient + v * kLanes) * (load8(z + v * kLanes) - m);
+  }
+  return sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+template <class T>
+PCDARTS_INLINE T sum_map(const Grid& g, const T* map) {
+  Vec<T> sum = {};
+  for (int v = 0; v < g.map; v += kLanes) sum += load8(map + v);
+  return sum_lanes<T>(sum);
+}
+
+// A chunk's sums of one edge: S0 [sampled], then raw S1 of every branch's last batch-norm (or of the
+// plain skip) [branches, sampled], then <bypass gradient, bypass>.
+PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
+  return (1 + plan.branches) * p.sampled + 1;
+}
+
+// <Gb, xb> of one sample, the bypass pooled as in forward.
+template <int stride, class S>
+PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S>& state,
+                                   const NodeGradient<S>& node, int64_t b) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  double total = 0;
+  for (int64_t q = p.sampled; q < p.channels; ++q) {
+    const S* gradient = node_channel(p, node, b, q);
+    Vec<T> sum = {}, largest = {};
+    read_channel<stride>(g, channel_of(state, b, p.source[q]),
+                         [&](int phase, int s, int y, Vec<T> v) {
+      largest = phase == 0 ? v : maximum<T>(largest, v);
+      if (phase != stride * stride - 1) return;
+      const S* at = gradient + int64_t{y} * g.width + s * kLanes;
+      sum += largest * (is_short(g, s) ? load_some(at, g.tail) : load8(at));
+    });
+    total += static_cast<double>(sum_lanes<T>(sum));
+  }
+  return total;
+}
+
+template <int stride, class S>
+PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
+                                    const SourceGradient<S>& grad, const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  const EdgePlan& plan = state.plan;
+  const int64_t edge_sums = sums_of_edge(p, plan), chunk_sums = state.edges * edge_sums;
+  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+    const BackwardScratch<T> scratch = backward_scratch(p, state, 0);
+    fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
+    fill(scratch.dt, p.sampled * g.plane, T{0});
+    clear_pool(scratch.pool, g, stride);
+    double* const sums = grad.sums + chunk * chunk_sums;
+    fill(sums, chunk_sums, 0.0);
+    for (int64_t b = begin; b < end; ++b) {
+      if (grad.recompute) load_state<stride>(p, state, b, scratch.planes);
+      for (int e = 0; e < state.edges; ++e) {
+        const OutEdge<T>& edge = state.edge[e];
+        double* const edge_sum = sums + e * edge_sums;
+        load_gradient(p, g, grad.node[e], b, scratch.g);
+        for (int64_t c = 0; c < p.sampled; ++c) {
+          edge_sum[c] += static_cast<double>(sum_map(g, scratch.g + c * g.map));
+        }
+        for (int i = 0; i < plan.branches; ++i) {
+          const Branch& branch = plan.branch[i];
+          if (units_of(branch.primitive.kind, stride) == 0) continue;
+          const bool separable = branch.primitive.kind == Kind::sep_conv;
+          const int64_t first = branch.slot * p.sampled, last = first + separable * p.sampled;
+          T* z = unit_of(p, g, plan, edge.z, b, branch.unit);
+          T* z_last = z + separable * unit_size(p, g);
+          if (grad.recompute) {
+            const T* const* weights = edge.weights + branch.weight;
+            first_stage(p, g, branch, stride, scratch.planes, weights, scratch.t, z);
+            if (separable) {
+              second_stage(p, g, branch, z, edge.mean + first, edge.rstd + first, scratch.dt,
+                           weights, scratch.t, z_last);
+            }
+          }
+          for (int64_t c = 0; c < p.sampled; ++c) {
+            edge_sum[(1 + i) * p.sampled + c] += static_cast<double>(
+                dot(g, scratch.g + c * g.map, z_last + c * g.map, edge.mean[last + c]));
+          }
+        }
+        if (grad.need_arch) {
+          edge_sum[edge_sums - 1] += bypass_dot<stride>(p, state, grad.node[e], b);
+        }
+      }
+      for (int64_t c = 0; c < p.sampled; ++c) {  // pools and skip: one pool serves all edges
+        const S* x = channel_of(state, b, p.source[c]);
+        if (plan.pools) {
+          load_raw<stride>(g, x, scratch.pool.raw);
+          pool<stride>(g, scratch.pool, [&](int s, int y, Vec<T> largest, Vec<T> average) {
+            store8(in_map(g, scratch.pooled, s, y), largest);
+            store8(in_map(g, scratch.pooled + g.map, s, y), average);
+          });
+        }
+        if (stride == 1) {
+          read_channel<1>(g, x, [&](int, int s, int y, Vec<T> v) {
+            store8(in_map(g, scratch.t, s, y), v);
+          });
+        }
+        for (int e = 0; e < state.edges; ++e) {
+          read_channel<1>(g, node_channel(p, grad.node[e], b, c), [&](int, int s, int y, Vec<T> v) {
+            store8(in_map(g, scratch.g, s, y), v);
+          });
+          for (int i = 0; i < plan.branches; ++i) {
+            const Kind kind = plan.branch[i].primitive.kind;
+            if (units_of(kind, stride) != 0) continue;
+            const bool skip = kind == Kind::skip;
+            const T* z = skip ? scratch.t : scratch.pooled + (kind == Kind::avg_pool) * g.map;
+            const T mean = skip ? T{0} : state.edge[e].mean[plan.branch[i].slot * p.sampled + c];
+            sums[e * edge_sums + (1 + i) * p.sampled + c] +=
+                static_cast<double>(dot(g, scratch.g, z, mean));
+          }
+        }
+      }
+    }
+  });
+}
+
+// Merges the chunks' sums into the gradients of alpha and beta and of every last batch-norm.
+template <class S>
+PCDARTS_INLINE void finish_sums(const MixedCell& p, const State<S>& state,
+                                const SourceGradient<S>& grad, Accumulate<S>* grad_alpha,
+                                Accumulate<S>* grad_beta) {
+  using T = Accumulate<S>;
+  const EdgePlan& plan = state.plan;
+  const int64_t edge_sums = sums_of_edge(p, plan), chunks = chunk_count(p.batch);
+  const double count = static_cast<double>(p.batch) * p.height * p.width;
+  for (int e = 0; e < state.edges; ++e) {
+    const auto merged = [&](int64_t at) {
+      double sum = 0;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        sum += grad.sums[(chunk * state.edges + e) * edge_sums + at];
+      }
+      return sum;
+    };
+    const OutEdge<T>& edge = state.edge[e];
+    const double beta = static_cast<double>(*edge.beta);
+    double d_beta = merged(edge_sums - 1);
+    for (int i = 0; i < plan.branches; ++i) {
+      const Branch& branch = plan.branch[i];
+      const double alpha = static_cast<double>(edge.alpha[branch.column]);
+      const bool plain = slots_of(branch.primitive.kind, state.stride) == 0;
+      const int last = branch.slot + (branch.primitive.kind == Kind::sep_conv);
+      double sum = 0;
+      for (int64_t c = 0; c < p.sampled; ++c) {
+        const int64_t at = last * p.sampled + c;
+        const double rstd = plain ? 1 : static_cast<double>(edge.rstd[at]);
+        const double s1 = merged((1 + i) * p.sampled + c) * rstd;
+        sum += s1;
+        if (plain) continue;
+        grad.norm[(int64_t{e} * plan.slots) * p.sampled + at] =
+            norm_gradient(alpha * beta, static_cast<double>(edge.mean[at]), rstd, merged(c), s1,
+                          count, p.training);
+      }
+      d_beta += alpha * sum;
+      if (grad_alpha != nullptr) {
+        grad_alpha[edge.row * p.primitives + branch.column] = static_cast<T>(beta * sum);
+      }
+    }
+    if (grad_beta != nullptr) grad_beta[edge.row] = static_cast<T>(d_beta);
+  }
+}
+
+// dz = upstream * a + z * b + c, channel by channel.
+template <class T>
+PCDARTS_NOINLINE void through_norm(const MixedCell& p, const Grid& g, const NormGradient* norm,
+                                   const T* upstream, const T* z, T* dz) {
+  const int full = is_short(g, g.strips - 1) ? g.vectors - g.height : g.vectors;
+  const Mask<T> valid = first_lanes<T>(g.tail);
+  for (int64_t c = 0; c < p.sampled; ++c) {
+    const Vec<T> a = splat(static_cast<T>(norm[c].upstream)),
+                 b = splat(static_cast<T>(norm[c].own)),
+                 d = splat(static_cast<T>(norm[c].constant));
+    for (int v = 0; v < g.vectors; ++v) {
+      const int64_t at = c * g.map + v * kLanes;
+      Vec<T> value = a * load8(upstream + at) + b * load8(z + at) + d;
+      if (v >= full) value = keep<T>(valid, value);
+      store8(dz + at, value);
+    }
+  }
+}
+
+// Backward of z = pointwise(depthwise(planes)) given dz: the weights' gradients lane by lane in dw
+// (null: not needed), the input's written or added to dr.
+template <class T>
+PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const Grid& g, const Taps& taps,
+                                      int phases, const BackwardScratch<T>& scratch,
+                                      const T* planes, const T* const* weights,
+                                      Vec<T>* dw, T* dr, bool accumulate) {
+  const int channels = static_cast<int>(p.sampled);
+  if (dw != nullptr) {
+    for (int c = 0; c < channels; ++c) {
+      depthwise(g, taps, planes + int64_t{c} * phases * g.plane, weights[0] + c * taps.weights,
+                scratch.t + int64_t{c} * g.map);
+    }
+    pointwise_weight_gradient(g, scratch.dz, channels, scratch.t, channels,
+                              dw + int64_t{channels} * taps.weights);
+  }
+  pointwise_to_planes(g, scratch.dz, channels, Matrix<T>{weights[1], 1, channels}, channels,
+                      scratch.dt);
+  for (int c = 0; c < channels; ++c) {
+    const T* dt = scratch.dt + int64_t{c} * g.plane;
+    const int64_t at = int64_t{c} * phases;
+    if (dw != nullptr) {
+      depthwise_weight_gradient(g, taps, planes + at * g.plane, dt, dw + c * taps.weights);
+    }
+    depthwise_input_gradient(g, taps, dt, weights[0] + c * taps.weights, dr + at * g.map,
+                             accumulate);
+  }
+}
+
+// The same of a stride-2 skip.
+template <class T>
+PCDARTS_INLINE void reduce_skip_gradient(const MixedCell& p, const Grid& g,
+                                         const BackwardScratch<T>& scratch,
+                                         const T* const* weights, Vec<T>* dw, T* dr) {
+  const int channels = static_cast<int>(p.sampled);
+  for (int half = 0; half < 2; ++half) {
+    const SkipHalf h = skip_half(p, half);
+    if (h.outputs == 0) continue;
+    const T* dz = scratch.dz + int64_t{h.first} * g.map;
+    if (dw != nullptr) {
+      phase_to_maps(p, g, scratch.planes, h.phase, scratch.t);
+      pointwise_weight_gradient(g, dz, h.outputs, scratch.t, channels,
+                                dw + int64_t{h.first} * channels);
+    }
+    pointwise_add_to_maps(g, dz, h.outputs, Matrix<T>{weights[half], 1, channels}, channels,
+                          dr + int64_t{h.phase} * g.map, int64_t{4} * g.map);
+  }
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

@@ -1,0 +1,367 @@
+// Passes B' and A': through the convolutions to the weights and to the state.
+#pragma once
+#include "mixed_cell/backward.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+PCDARTS_INLINE int separable_count(const EdgePlan& plan) {
+  int count = 0;
+  for (int i = 0; i < plan.branches; ++i) count += plan.branch[i].primitive.kind == Kind::sep_conv;
+  return count;
+}
+
+PCDARTS_INLINE WeightLayout weight_layout(const MixedCell& p, int stride, int edges) {
+  const EdgePlan plan = edge_plan(p, stride);
+  WeightLayout layout = {};
+  for (int second = 1; second >= 0; --second) {
+    for (int e = 0; e < edges; ++e) {
+      for (int i = 0; i < plan.branches; ++i) {
+        const Branch& branch = plan.branch[i];
+        const int tensors = 2 * units_of(branch.primitive.kind, stride);
+        for (int w = 0; w < tensors; ++w) {
+          if ((w >= 2) != second) continue;
+          layout.at[e][branch.weight + w] = layout.size;
+          layout.size += weight_size(branch.primitive, w, p.sampled);
+        }
+      }
+    }
+    if (second) layout.second_size = layout.size;
+  }
+  return layout;
+}
+
+// The lanes of dw summed into this chunk's part of the result.
+template <class T>
+PCDARTS_NOINLINE void reduce_lanes(const Vec<T>* lanes, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = sum_lanes<T>(lanes[i]);
+}
+
+// Sums the chunks, in order, into the weights' own tensors; depthwise taps leave their blocks.
+template <class S>
+PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S>& state,
+                                   const SourceGradient<S>& grad, void* const* grad_weights) {
+  using T = Accumulate<S>;
+  const int64_t chunks = chunk_count(p.batch);
+  const auto merged = [&](int64_t at) {
+    T sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += grad.dw[chunk * grad.layout.size + at];
+    return sum;
+  };
+  for (int e = 0; e < state.edges; ++e) {
+    const int offset = edge_offsets(p, state.edge[e].row).weights;
+    for (int i = 0; i < state.plan.branches; ++i) {
+      const Branch& branch = state.plan.branch[i];
+      const int tensors = 2 * units_of(branch.primitive.kind, state.stride);
+      for (int w = 0; w < tensors; ++w) {
+        const int64_t from = grad.layout.at[e][branch.weight + w];
+        T* to = static_cast<T*>(grad_weights[offset + branch.weight + w]);
+        if (branch.primitive.kind == Kind::skip || w % 2 == 1) {
+          const int64_t size = weight_size(branch.primitive, w, p.sampled);
+          for (int64_t j = 0; j < size; ++j) to[j] = merged(from + j);
+          continue;
+        }
+        const Taps taps = w == 0 ? first_taps(branch.primitive, state.stride)
+                                 : make_taps(branch.primitive.kernel, 1, 1);
+        for (int64_t c = 0; c < p.sampled; ++c) {
+          int64_t at = from + c * taps.weights;
+          for (int block = 0; block < taps.blocks; ++block) {
+            const TapBlock& b = taps.block[block];
+            for (int kx = 0; kx < b.columns; ++kx) {
+              for (int ky = 0; ky < b.rows; ++ky) {
+                to[c * taps.weights + weight_index(b, ky, kx)] = merged(at++);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// B': from the node's gradient through the second stage, to the first batch-norm of every separable
+// convolution: grad.middle, and its sums [chunk, edge, branch, S0 and S1, sampled].
+template <class S>
+PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
+                                    const SourceGradient<S>& grad, const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  const EdgePlan& plan = state.plan;
+  const int separable = separable_count(plan);
+  const int64_t chunk_sums = int64_t{state.edges} * plan.branches * 2 * p.sampled;
+  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+    const int64_t dw_size = grad.dw != nullptr ? grad.layout.second_size : 0;
+    const BackwardScratch<T> scratch = backward_scratch(p, state, dw_size);
+    fill(scratch.planes, p.sampled * g.plane, T{0});
+    fill(scratch.dt, p.sampled * g.plane, T{0});
+    for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
+    double* const sums = grad.sums + chunk * chunk_sums;
+    fill(sums, chunk_sums, 0.0);
+    for (int64_t b = begin; b < end; ++b) {
+      for (int e = 0; e < state.edges; ++e) {
+        const OutEdge<T>& edge = state.edge[e];
+        load_gradient(p, g, grad.node[e], b, scratch.g);
+        T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
+        for (int i = 0; i < plan.branches; ++i) {
+          const Branch& branch = plan.branch[i];
+          if (branch.primitive.kind != Kind::sep_conv) continue;
+          const T* z = unit_of(p, g, plan, edge.z, b, branch.unit);
+          const int64_t first = branch.slot * p.sampled;
+          const NormGradient* norm = grad.norm + int64_t{e} * plan.slots * p.sampled + first;
+          load_middle(p, g, z, edge.mean + first, edge.rstd + first, scratch.planes);
+          through_norm(p, g, norm + p.sampled, scratch.g, z + unit_size(p, g), scratch.dz);
+          Vec<T>* dw = dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight + 2] : nullptr;
+          convolve_gradient(p, g, make_taps(branch.primitive.kernel, 1, 1), 1, scratch,
+                            scratch.planes, edge.weights + branch.weight + 2, dw, middle, false);
+          double* const to = sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+          for (int64_t c = 0; c < p.sampled; ++c) {
+            T* channel = middle + c * g.map;
+            for (int s = 0; s < g.strips; ++s) {
+              for (int y = 0; y < g.height; ++y) {
+                const Vec<T> r = load8(in_plane(g, scratch.planes + c * g.plane, s, y));
+                T* at = in_map(g, channel, s, y);
+                store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
+              }
+            }
+            to[c] += static_cast<double>(sum_map(g, channel));
+            to[p.sampled + c] +=
+                static_cast<double>(dot(g, channel, z + c * g.map, edge.mean[first + c]));
+          }
+          middle += unit_size(p, g);
+        }
+      }
+    }
+    if (dw_size > 0) reduce_lanes(scratch.dw, dw_size, grad.dw + chunk * grad.layout.size);
+  });
+
+  const int64_t chunks = chunk_count(p.batch);
+  const double count = static_cast<double>(p.batch) * p.height * p.width;
+  for (int e = 0; e < state.edges; ++e) {
+    for (int i = 0; i < plan.branches; ++i) {
+      const Branch& branch = plan.branch[i];
+      if (branch.primitive.kind != Kind::sep_conv) continue;
+      for (int64_t c = 0; c < p.sampled; ++c) {
+        double s0 = 0, s1 = 0;
+        for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+          const double* from = grad.sums + chunk * chunk_sums +
+                               (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+          s0 += from[c], s1 += from[p.sampled + c];
+        }
+        const int64_t at = branch.slot * p.sampled + c;
+        const double rstd = static_cast<double>(state.edge[e].rstd[at]);
+        grad.norm[int64_t{e} * plan.slots * p.sampled + at] =
+            norm_gradient(1, static_cast<double>(state.edge[e].mean[at]), rstd, s0, s1 * rstd,
+                          count, p.training);
+      }
+    }
+  }
+}
+
+// The gradient of one sampled channel: dr through the ReLU, plus what skips and pools send back.
+template <int stride, class S>
+PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
+                                     const SourceGradient<S>& grad,
+                                     const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
+                                     int64_t c) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  const EdgePlan& plan = state.plan;
+  T* dr = scratch.dr + c * state.phases * g.map;
+  for (int phase = 0; phase < state.phases; ++phase) {
+    const T* plane = scratch.planes + (c * state.phases + phase) * g.plane;
+    for (int s = 0; s < g.strips; ++s) {
+      for (int y = 0; y < g.height; ++y) {
+        T* at = in_map(g, dr + phase * g.map, s, y);
+        const Vec<T> r = load8(in_plane(g, plane, s, y));
+        store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
+      }
+    }
+  }
+  fill(scratch.pooled, 2 * int64_t{g.map}, T{0});
+  T own[2] = {}, constant[2] = {};  // of the maximum and the average, over all edges
+  for (int e = 0; e < state.edges; ++e) {
+    T upstream[2] = {}, skip = 0;
+    for (int i = 0; i < plan.branches; ++i) {
+      const Branch& branch = plan.branch[i];
+      const Kind kind = branch.primitive.kind;
+      if (kind == Kind::skip && stride == 1) {
+        skip += *state.edge[e].beta * state.edge[e].alpha[branch.column];
+      } else if (kind == Kind::max_pool || kind == Kind::avg_pool) {
+        const int which = kind == Kind::avg_pool;
+        const NormGradient& norm = grad.norm[(int64_t{e} * plan.slots + branch.slot) * p.sampled + c];
+        upstream[which] += static_cast<T>(norm.upstream);
+        own[which] += static_cast<T>(norm.own);
+        constant[which] += static_cast<T>(norm.constant);
+      }
+    }
+    const Vec<T> wm = splat(upstream[0]), wa = splat(upstream[1]), ws = splat(skip);
+    read_channel<1>(g, node_channel(p, grad.node[e], b, c), [&](int, int s, int y, Vec<T> v) {
+      T *to_max = in_map(g, scratch.pooled, s, y), *to_avg = to_max + g.map;
+      store8(to_max, load8(to_max) + wm * v);
+      store8(to_avg, load8(to_avg) + wa * v);
+      if constexpr (stride == 1) {
+        T* to = in_map(g, dr, s, y);
+        store8(to, load8(to) + ws * v);
+      }
+    });
+  }
+  if (!plan.pools) return;
+  load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
+  pool_gradient<stride>(
+      g, scratch.pool,
+      [&](int s, int y, Vec<T> largest) {
+        return load8(in_map(g, scratch.pooled, s, y)) + splat(own[0]) * largest + splat(constant[0]);
+      },
+      [&](int s, int y, Vec<T> average) {
+        return load8(in_map(g, scratch.pooled + g.map, s, y)) + splat(own[1]) * average +
+               splat(constant[1]);
+      },
+      dr);
+}
+
+// Writes one channel of the state's gradient from f(phase, strip, row), plus grad.add.
+template <int stride, class S, class F>
+PCDARTS_INLINE void write_gradient(const State<S>& state, const SourceGradient<S>& grad, int64_t b,
+                                   int64_t channel, F f) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  S* to = grad.grad_x + b * grad.grad_sample + channel * state.channel;
+  if (grad.add == nullptr) return write_channel<stride>(g, to, f);
+  const S* add = grad.add + b * grad.add_sample + channel * state.channel;
+  if constexpr (stride == 1) {  // only nodes have something to add, and their edges have stride 1
+    write_channel<1>(g, to, [&](int phase, int s, int y) {
+      const S* at = add + int64_t{y} * g.width + s * kLanes;
+      const Vec<T> v = is_short(g, s) ? load_some(at, g.tail) : load8(at);
+      return v + f(phase, s, y);
+    });
+  }
+}
+
+template <int stride, class S>
+PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S>& state,
+                                      const SourceGradient<S>& grad,
+                                      const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
+                                      int64_t q) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  const S* from[kMaxStates];
+  Vec<T> beta[kMaxStates];
+  for (int e = 0; e < state.edges; ++e) {
+    from[e] = node_channel(p, grad.node[e], b, q);
+    beta[e] = splat(*state.edge[e].beta);
+  }
+  const auto upstream = [&](int s, int y) {
+    Vec<T> sum = {};
+    const int64_t at = int64_t{y} * g.width + s * kLanes;
+    for (int e = 0; e < state.edges; ++e) {
+      sum += beta[e] * (is_short(g, s) ? load_some(from[e] + at, g.tail) : load8(from[e] + at));
+    }
+    return sum;
+  };
+  if constexpr (stride == 1) {
+    write_gradient<1>(state, grad, b, p.source[q], [&](int, int s, int y) { return upstream(s, y); });
+  } else {
+    T* maps = scratch.dr;  // the first maximum of every 2x2 window takes the gradient
+    read_channel<2>(g, channel_of(state, b, p.source[q]), [&](int phase, int s, int y, Vec<T> v) {
+      store8(in_map(g, maps + phase * g.map, s, y), v);
+    });
+    for (int s = 0; s < g.strips; ++s) {
+      for (int y = 0; y < g.height; ++y) {
+        T* at = in_map(g, maps, s, y);
+        Vec<T> largest = load8(at);
+        PCDARTS_UNROLL for (int i = 1; i < 4; ++i) {
+          largest = maximum<T>(largest, load8(at + i * g.map));
+        }
+        const Vec<T> gradient = upstream(s, y);
+        Mask<T> open = first_lanes<T>(kLanes);
+        PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
+          const Vec<T> v = load8(at + i * g.map);
+          const Mask<T> wins = open & ((v == largest) | (v != v));
+          store8(at + i * g.map, keep<T>(wins, gradient));
+          open &= ~wins;
+        }
+      }
+    }
+    write_gradient<2>(state, grad, b, p.source[q], [&](int phase, int s, int y) {
+      return load8(in_map(g, maps + phase * g.map, s, y));
+    });
+  }
+}
+
+// A': the first stage of all edges, and everything else that reaches the state.
+template <int stride, class S>
+PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
+                                    const SourceGradient<S>& grad, const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  const EdgePlan& plan = state.plan;
+  const int separable = separable_count(plan);
+  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+    const int64_t second = grad.layout.second_size;
+    const int64_t dw_size = grad.dw != nullptr ? grad.layout.size - second : 0;
+    const BackwardScratch<T> scratch = backward_scratch(p, state, dw_size);
+    fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
+    fill(scratch.dt, p.sampled * g.plane, T{0});
+    clear_pool(scratch.pool, g, stride);
+    for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
+    for (int64_t b = begin; b < end; ++b) {
+      load_state<stride>(p, state, b, scratch.planes);
+      fill(scratch.dr, p.sampled * state.phases * g.map, T{0});
+      for (int e = 0; e < state.edges; ++e) {
+        const OutEdge<T>& edge = state.edge[e];
+        load_gradient(p, g, grad.node[e], b, scratch.g);
+        const T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
+        for (int i = 0; i < plan.branches; ++i) {
+          const Branch& branch = plan.branch[i];
+          const Kind kind = branch.primitive.kind;
+          if (units_of(kind, stride) == 0) continue;
+          const NormGradient* norm =
+              grad.norm + (int64_t{e} * plan.slots + branch.slot) * p.sampled;
+          const T* z = unit_of(p, g, plan, edge.z, b, branch.unit);
+          const T* upstream = kind == Kind::sep_conv ? middle : scratch.g;
+          if (kind == Kind::sep_conv) middle += unit_size(p, g);
+          through_norm(p, g, norm, upstream, z, scratch.dz);
+          Vec<T>* dw =
+              dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight] - second : nullptr;
+          const T* const* weights = edge.weights + branch.weight;
+          if (kind == Kind::skip) {
+            reduce_skip_gradient(p, g, scratch, weights, dw, scratch.dr);
+          } else {
+            convolve_gradient(p, g, first_taps(branch.primitive, stride), stride * stride, scratch,
+                              scratch.planes, weights, dw, scratch.dr, true);
+          }
+        }
+      }
+      if (grad.grad_x == nullptr) continue;
+      for (int64_t c = 0; c < p.sampled; ++c) {
+        finish_channel<stride>(p, state, grad, scratch, b, c);
+        const T* dr = scratch.dr + c * state.phases * g.map;
+        write_gradient<stride>(state, grad, b, p.source[c], [&](int phase, int s, int y) {
+          return load8(in_map(g, dr + phase * g.map, s, y));
+        });
+      }
+      for (int64_t q = p.sampled; q < p.channels; ++q) {
+        bypass_gradient<stride>(p, state, grad, scratch, b, q);
+      }
+    }
+    if (dw_size > 0) {
+      reduce_lanes(scratch.dw, dw_size, grad.dw + chunk * grad.layout.size + second);
+    }
+  });
+}
+
+template <int stride, class S>
+PCDARTS_INLINE void source_gradient(const MixedCell& p, const State<S>& state,
+                                    const SourceGradient<S>& grad, const MixedCellBackward& args,
+                                    const Parallel& parallel) {
+  using T = Accumulate<S>;
+  pass_c_gradient<stride>(p, state, grad, parallel);
+  finish_sums(p, state, grad, static_cast<T*>(args.grad_alpha), static_cast<T*>(args.grad_beta));
+  if (grad.grad_x == nullptr && grad.dw == nullptr) return;
+  pass_b_gradient(p, state, grad, parallel);
+  pass_a_gradient<stride>(p, state, grad, parallel);
+  if (grad.dw != nullptr) finish_weights(p, state, grad, args.grad_weights);
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

@@ -1,0 +1,134 @@
+#include "common/bind.h"
+#include "mixed_cell/cpu.h"
+
+namespace pcdarts {
+namespace {
+
+using std::vector;
+
+// By position in PRIMITIVES (pcdarts_fast/space/primitives.py).
+constexpr Primitive kPrimitives[] = {
+    {Kind::none, 0},     {Kind::max_pool, 3}, {Kind::avg_pool, 3}, {Kind::skip, 0},
+    {Kind::sep_conv, 3}, {Kind::sep_conv, 5}, {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
+
+const Parallel kThreads = {[](int64_t count, void (*body)(void*, int64_t, int64_t), void* data) {
+  torch::stable::parallel_for(0, count, 1,
+                              [&](int64_t begin, int64_t end) { body(data, begin, end); });
+}};
+
+// The public function (pcdarts_fast/ops/mixed_cell) has checked the shapes.
+MixedCell problem(const vector<Tensor>& inputs, const vector<int64_t>& primitives, int64_t nodes,
+                  int64_t k, int64_t stride, const vector<int64_t>& source,
+                  const vector<int64_t>& destination, double eps, bool training) {
+  const Tensor& x = inputs[0];
+  MixedCell p = {};
+  p.dtype = dtype_of(x);
+  p.batch = x.size(0), p.channels = x.size(1), p.sampled = p.channels / k;
+  p.height = x.size(2) / stride, p.width = x.size(3) / stride, p.stride = static_cast<int>(stride);
+  p.inputs = static_cast<int>(inputs.size()), p.nodes = static_cast<int>(nodes);
+  STD_TORCH_CHECK(states_of(p) <= kMaxStates && primitives.size() <= kMaxPrimitives,
+                  "mixed_cell: at most ", kMaxStates, " states and ", kMaxPrimitives,
+                  " primitives");
+  for (const int64_t code : primitives) p.primitive[p.primitives++] = kPrimitives[code];
+  p.source = source.data(), p.destination = destination.data();
+  p.training = training, p.eps = eps;
+  return p;
+}
+
+ScalarType accumulate_type(DType dtype) {
+  return dtype == DType::float64 ? ScalarType::Double : ScalarType::Float;
+}
+
+vector<const void*> addresses(const vector<Tensor>& tensors) {
+  vector<const void*> result;
+  for (const Tensor& tensor : tensors) result.push_back(tensor.const_data_ptr());
+  return result;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
+    const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
+    const vector<Tensor>& weights, const std::optional<Tensor>& running_mean,
+    const std::optional<Tensor>& running_variance, const vector<int64_t>& primitives, int64_t nodes,
+    int64_t k, int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination,
+    double eps, bool store) {
+  const bool training = !running_mean.has_value();
+  const MixedCell p =
+      problem(inputs, primitives, nodes, k, stride, source, destination, eps, training);
+  const MixedCellKernels& kernels = mixed_cell_kernels();
+  const ScalarType type = accumulate_type(p.dtype);
+  const int64_t slots = training ? edge_offsets(p, edge_count(p)).slots : 0;
+  Tensor out =
+      torch::stable::new_empty(inputs[0], {p.batch, p.nodes * p.channels, p.height, p.width});
+  Tensor mean = torch::stable::new_empty(alpha, {slots, p.sampled}, type);
+  Tensor variance = torch::stable::new_empty(alpha, {slots, p.sampled}, type);
+  Tensor z = torch::stable::new_empty(alpha, {store ? kernels.z_size(p) : 0}, type);
+  const vector<const void*> input_data = addresses(inputs), weight_data = addresses(weights);
+  MixedCellForward args = {};
+  args.inputs = input_data.data(), args.weights = weight_data.data();
+  args.alpha = alpha.const_data_ptr(), args.beta = beta.const_data_ptr();
+  args.mean = training ? mean.mutable_data_ptr() : const_cast<void*>(running_mean->const_data_ptr());
+  args.variance = training ? variance.mutable_data_ptr()
+                           : const_cast<void*>(running_variance->const_data_ptr());
+  args.z = store ? z.mutable_data_ptr() : nullptr;
+  args.out = out.mutable_data_ptr();
+  kernels.forward(p, args, kThreads);
+  return {out, mean, variance, z};
+}
+
+std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
+    const Tensor& grad_out, const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
+    const vector<Tensor>& weights, const Tensor& mean, const Tensor& variance, const Tensor& out,
+    const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
+    const vector<int64_t>& source, const vector<int64_t>& destination, double eps, bool training,
+    const vector<int64_t>& need_inputs, bool need_weights, bool need_arch) {
+  const MixedCell p =
+      problem(inputs, primitives, nodes, k, stride, source, destination, eps, training);
+  vector<Tensor> grad_inputs;
+  vector<void*> grad_input_data;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& x = inputs[i];
+    grad_inputs.push_back(
+        need_inputs[i] ? torch::stable::new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3)})
+                       : torch::stable::new_empty(x, {0}));
+    grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);
+  }
+  int64_t elements = 0;
+  for (const Tensor& weight : weights) elements += weight.numel();
+  const ScalarType type = accumulate_type(p.dtype);
+  const int64_t item = p.dtype == DType::float64 ? sizeof(double) : sizeof(float);
+  Tensor grad_weights = torch::stable::new_empty(alpha, {need_weights ? elements : 0}, type);
+  vector<void*> grad_weight_data;
+  if (need_weights) {
+    char* data = static_cast<char*>(grad_weights.mutable_data_ptr());
+    for (const Tensor& weight : weights) {
+      grad_weight_data.push_back(data);
+      data += weight.numel() * item;
+    }
+  }
+  const int64_t edges = need_arch ? edge_count(p) : 0;
+  Tensor grad_alpha = torch::stable::new_zeros(alpha, {edges, p.primitives}, type);
+  Tensor grad_beta = torch::stable::new_empty(alpha, {edges}, type);
+  const vector<const void*> input_data = addresses(inputs), weight_data = addresses(weights);
+  MixedCellBackward args = {};
+  args.forward.inputs = input_data.data(), args.forward.weights = weight_data.data();
+  args.forward.alpha = alpha.const_data_ptr(), args.forward.beta = beta.const_data_ptr();
+  args.forward.mean = const_cast<void*>(mean.const_data_ptr());
+  args.forward.variance = const_cast<void*>(variance.const_data_ptr());
+  args.forward.z = z.numel() > 0 ? const_cast<void*>(z.const_data_ptr()) : nullptr;
+  args.forward.out = const_cast<void*>(out.const_data_ptr());
+  args.grad_out = grad_out.const_data_ptr();
+  args.grad_inputs = grad_input_data.data();
+  args.grad_weights = need_weights ? grad_weight_data.data() : nullptr;
+  args.grad_alpha = need_arch ? grad_alpha.mutable_data_ptr() : nullptr;
+  args.grad_beta = need_arch ? grad_beta.mutable_data_ptr() : nullptr;
+  mixed_cell_kernels().backward(p, args, kThreads);
+  return {grad_inputs, grad_weights, grad_alpha, grad_beta};
+}
+
+}  // namespace
+}  // namespace pcdarts
+
+STABLE_TORCH_LIBRARY_IMPL(pcdarts_cpu, CPU, m) {
+  m.impl("mixed_cell_fwd", TORCH_BOX(&pcdarts::forward));
+  m.impl("mixed_cell_bwd", TORCH_BOX(&pcdarts::backward));
+}

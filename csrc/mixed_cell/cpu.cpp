@@ -1,0 +1,191 @@
+// The schedule of a cell: every state once as a source, every node once as a sum.
+#include "mixed_cell/backward_weights.h"
+
+#include "common/isa.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+template <class S>
+State<S> make_state(const MixedCell& p, const MixedCellForward& args, int number, Accumulate<S>* rstd) {
+  using T = Accumulate<S>;
+  State<S> state = {};
+  state.number = number, state.stride = edge_stride(p, number);
+  state.phases = state.stride * state.stride;
+  state.grid = make_grid(p.height, p.width);
+  state.plan = edge_plan(p, state.stride);
+  state.channel = p.height * p.width * state.phases;
+  if (number < p.inputs) {
+    state.x = static_cast<const S*>(args.inputs[number]);
+    state.sample = p.channels * state.channel;
+  } else {  // a node's value lies in the cell's output
+    state.x = static_cast<const S*>(args.out) + (number - p.inputs) * p.channels * state.channel;
+    state.sample = p.nodes * p.channels * state.channel;
+  }
+  const int first = number + 1 > p.inputs ? number + 1 : p.inputs;
+  for (int target = first; target < states_of(p); ++target) {
+    OutEdge<T>& edge = state.edge[state.edges++];
+    edge.row = edge_row(p, number, target), edge.target = target;
+    const EdgeOffsets at = edge_offsets(p, edge.row);
+    edge.weights = reinterpret_cast<const T* const*>(args.weights) + at.weights;
+    edge.alpha = static_cast<const T*>(args.alpha) + edge.row * p.primitives;
+    edge.beta = static_cast<const T*>(args.beta) + edge.row;
+    edge.mean = static_cast<T*>(args.mean) + at.slots * p.sampled;
+    edge.variance = static_cast<T*>(args.variance) + at.slots * p.sampled;
+    edge.rstd = rstd + at.slots * p.sampled;
+  }
+  return state;
+}
+
+template <class T>
+void fill_rstd(const MixedCell& p, const MixedCellForward& args, T* rstd) {
+  const int64_t size = edge_offsets(p, edge_count(p)).slots * p.sampled;
+  for (int64_t i = 0; i < size; ++i) rstd[i] = rstd_of(p, static_cast<const T*>(args.variance)[i]);
+}
+
+// Elements of the units of one edge, all samples.
+PCDARTS_INLINE int64_t edge_z(const MixedCell& p, const EdgePlan& plan) {
+  return p.batch * plan.units * unit_size(p, make_grid(p.height, p.width));
+}
+
+int64_t z_size(const MixedCell& p) {
+  return p.batch * edge_offsets(p, edge_count(p)).units * unit_size(p, make_grid(p.height, p.width));
+}
+
+// Where each edge's units lie while they wait for their node: an edge takes the place of one whose
+// node is done. Returns how many places are needed.
+int places_of_edges(const MixedCell& p, int* place) {
+  int owner[kMaxStates * kMaxStates], places = 0;  // the node an edge waits for, 0 when free
+  for (int state = 0; state < states_of(p); ++state) {
+    for (int i = 0; i < places; ++i) owner[i] = owner[i] == state ? 0 : owner[i];
+    const int first = state + 1 > p.inputs ? state + 1 : p.inputs;
+    for (int target = first; target < states_of(p); ++target) {
+      int i = 0;
+      while (i < places && owner[i] != 0) ++i;
+      if (i == places) ++places;
+      owner[i] = target;
+      place[edge_row(p, state, target)] = i;
+    }
+  }
+  return places;
+}
+
+template <class S>
+void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel& parallel) {
+  using T = Accumulate<S>;
+  int place[kMaxStates * kMaxStates];
+  const int places = places_of_edges(p, place);
+  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
+  const EdgePlan& larger = from_input.units > from_node.units ? from_input : from_node;
+  struct Arena {
+    T *rstd, *z;
+    Moments* moments;
+  };
+  const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
+    Arena a = {};
+    a.rstd = take<T>(pieces, edge_offsets(p, edge_count(p)).slots * p.sampled);
+    const int64_t slots = int64_t{states_of(p)} * larger.slots + 2;
+    a.moments = take<Moments>(pieces, chunk_count(p.batch) * slots * p.sampled);
+    a.z = take<T>(pieces, args.z == nullptr ? places * edge_z(p, larger) : 0);
+    return a;
+  });
+  if (!p.training) fill_rstd(p, args, arena.rstd);
+
+  State<S> states[kMaxStates];
+  const int64_t size = p.height * p.width;
+  for (int j = 0; j < states_of(p); ++j) {
+    if (j >= p.inputs) {
+      S* out = static_cast<S*>(args.out) + (j - p.inputs) * p.channels * size;
+      node_forward(p, states, j, out, parallel);
+    }
+    if (j + 1 == states_of(p)) break;
+    states[j] = make_state<S>(p, args, j, arena.rstd);
+    for (int e = 0; e < states[j].edges; ++e) {
+      OutEdge<T>& edge = states[j].edge[e];
+      edge.z = args.z != nullptr
+                   ? static_cast<T*>(args.z) + edge_offsets(p, edge.row).units * p.batch *
+                                                   unit_size(p, states[j].grid)
+                   : arena.z + place[edge.row] * edge_z(p, larger);
+    }
+    source_forward(p, states[j], parallel, arena.moments);
+  }
+}
+
+template <class S>
+void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const int states = states_of(p);
+  const int64_t size = p.height * p.width, node = p.channels * size;
+  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
+  const EdgePlan& larger = from_input.units > from_node.units ? from_input : from_node;
+  const int64_t most_edges = p.nodes, chunks = chunk_count(p.batch);
+  const Grid grid = make_grid(p.height, p.width);
+  struct Arena {
+    T *rstd, *z, *middle, *dw;
+    NormGradient* norm;
+    double* sums;
+    S* node;
+  };
+  const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
+    Arena a = {};
+    a.rstd = take<T>(pieces, edge_offsets(p, edge_count(p)).slots * p.sampled);
+    a.norm = take<NormGradient>(pieces, most_edges * larger.slots * p.sampled);
+    a.sums = take<double>(pieces, chunks * most_edges *
+                                      ((2 * larger.branches + 1) * p.sampled + 1));
+    a.dw = take<T>(pieces, args.grad_weights == nullptr ? 0 : chunks * weight_layout(p, p.stride, p.nodes).size);
+    a.z = take<T>(pieces, args.forward.z == nullptr ? most_edges * edge_z(p, larger) : 0);
+    a.middle = take<T>(pieces, most_edges * p.batch * separable_count(larger) *
+                                   unit_size(p, grid));
+    a.node = take<S>(pieces, (p.nodes - 1) * p.batch * node);
+    return a;
+  });
+  fill_rstd(p, args.forward, arena.rstd);
+
+  const S* grad_out = static_cast<const S*>(args.grad_out);
+  NodeGradient<S> complete[kMaxStates];
+  for (int t = p.inputs; t < states; ++t) {
+    complete[t] = {grad_out + (t - p.inputs) * node, p.nodes * node};
+  }
+  for (int j = states - 2; j >= 0; --j) {
+    State<S> state = make_state<S>(p, args.forward, j, arena.rstd);
+    SourceGradient<S> grad = {};
+    for (int e = 0; e < state.edges; ++e) {
+      OutEdge<T>& edge = state.edge[e];
+      edge.z = args.forward.z != nullptr
+                   ? static_cast<T*>(args.forward.z) +
+                         edge_offsets(p, edge.row).units * p.batch * unit_size(p, state.grid)
+                   : arena.z + e * edge_z(p, larger);
+      grad.node[e] = complete[edge.target];
+    }
+    grad.middle = arena.middle, grad.norm = arena.norm, grad.sums = arena.sums;
+    grad.layout = weight_layout(p, state.stride, state.edges);
+    grad.dw = args.grad_weights == nullptr ? nullptr : arena.dw;
+    grad.recompute = args.forward.z == nullptr;
+    grad.need_arch = args.grad_beta != nullptr;
+    if (j >= p.inputs) {
+      grad.add = complete[j].grad, grad.add_sample = complete[j].sample;
+      grad.grad_x = arena.node + (j - p.inputs) * p.batch * node, grad.grad_sample = node;
+      complete[j] = {grad.grad_x, node};
+    } else {
+      grad.grad_x = static_cast<S*>(args.grad_inputs[j]), grad.grad_sample = state.sample;
+    }
+    if (state.stride == 1) {
+      source_gradient<1>(p, state, grad, args, parallel);
+    } else {
+      source_gradient<2>(p, state, grad, args, parallel);
+    }
+  }
+}
+
+void forward(const MixedCell& p, const MixedCellForward& args, const Parallel& parallel) {
+  with_element_type(p.dtype, [&]<class S>() { forward_of<S>(p, args, parallel); });
+}
+
+void backward(const MixedCell& p, const MixedCellBackward& args, const Parallel& parallel) {
+  with_element_type(p.dtype, [&]<class S>() { backward_of<S>(p, args, parallel); });
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA
+
+PCDARTS_KERNELS(MixedCellKernels, mixed_cell_kernels, z_size, forward, backward)

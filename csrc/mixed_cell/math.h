@@ -1,0 +1,179 @@
+// mixed_cell: a graph of partial-channel mixed operations, its numbering and its formulas (paper
+// sections 3.2 and 3.3). No torch, no CUDA headers.
+//
+// States 0..inputs-1 come in, node n is state inputs + n; every state has an edge to every later
+// node. Row of an edge: all edges into earlier nodes, then by source. Node = sum over its incoming
+// edges e of beta_e * y_e, and y_e mixes the sampled channels through the candidate operations:
+//
+//   out[b, destination[q]] = sum_e beta_e sum_i alpha_ei o_ei[b, q]       q <  C/k
+//                          = sum_e beta_e pool(x_e[b, source[q]])         q >= C/k
+//
+// with the channel tables of partial_mix/math.h. Every o_i but the stride-1 skip ends in a
+// batch-norm, o_i = (z_i - mean_i) * rstd_i, and a separable convolution has one more in its middle.
+// A `slot` is one batch-norm, a `unit` one stored convolution output z, both numbered within an
+// edge in the order of the primitives.
+#pragma once
+#include <cstdint>
+
+#include "common/dtype.h"
+#include "common/host_device.h"
+
+namespace pcdarts {
+
+constexpr int kMaxPrimitives = 16;
+constexpr int kMaxStates = 16;
+
+enum class Kind : int { none, max_pool, avg_pool, skip, sep_conv, dil_conv };
+
+struct Primitive {
+  Kind kind;
+  int kernel;  // 3 or 5; 0 for a skip
+};
+
+struct MixedCell {
+  DType dtype;  // of states and their gradients; parameters are in its accumulation type
+  int64_t batch, channels, sampled;
+  int64_t height, width;  // of the nodes; inputs have stride times as many rows and columns
+  int stride;             // of the edges that leave an input, 1 or 2
+  int inputs, nodes;
+  int primitives;
+  Primitive primitive[kMaxPrimitives];
+  const int64_t* source;       // [channels]
+  const int64_t* destination;  // [channels]
+  bool training;               // batch statistics, else running statistics
+  double eps;
+};
+
+PCDARTS_HD int states_of(const MixedCell& p) { return p.inputs + p.nodes; }
+
+// The row of the edge from a state to a later node state.
+PCDARTS_HD int edge_row(const MixedCell& p, int state, int target) {
+  return (target * (target - 1) - p.inputs * (p.inputs - 1)) / 2 + state;
+}
+PCDARTS_HD int edge_count(const MixedCell& p) { return edge_row(p, 0, states_of(p)); }
+PCDARTS_HD int edge_stride(const MixedCell& p, int state) { return state < p.inputs ? p.stride : 1; }
+
+// What one primitive of an edge owns: the first of its slots, units and weight tensors.
+struct Branch {
+  Primitive primitive;
+  int column;  // of alpha
+  int slot, unit, weight;
+};
+
+// One edge: the branches that compute something, and how much of everything there is.
+struct EdgePlan {
+  int branches, slots, units, weights;
+  bool pools;
+  Branch branch[kMaxPrimitives];
+};
+
+PCDARTS_HD int slots_of(Kind kind, int stride) {
+  return kind == Kind::none                    ? 0
+         : kind == Kind::sep_conv              ? 2
+         : kind == Kind::skip && stride == 1 ? 0
+                                               : 1;
+}
+PCDARTS_HD int units_of(Kind kind, int stride) {
+  return kind == Kind::max_pool || kind == Kind::avg_pool ? 0 : slots_of(kind, stride);
+}
+
+PCDARTS_HD EdgePlan edge_plan(const MixedCell& p, int stride) {
+  EdgePlan plan = {};
+  for (int i = 0; i < p.primitives; ++i) {
+    const Kind kind = p.primitive[i].kind;
+    if (kind == Kind::none) continue;
+    plan.branch[plan.branches++] = {p.primitive[i], i, plan.slots, plan.units, plan.weights};
+    plan.slots += slots_of(kind, stride);
+    plan.units += units_of(kind, stride);
+    plan.weights += 2 * units_of(kind, stride);
+    plan.pools |= kind == Kind::max_pool || kind == Kind::avg_pool;
+  }
+  return plan;
+}
+
+// How many slots, units or weight tensors lie before an edge's.
+struct EdgeOffsets {
+  int slots, units, weights;
+};
+PCDARTS_HD EdgeOffsets edge_offsets(const MixedCell& p, int row) {
+  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
+  EdgeOffsets at = {};
+  for (int target = p.inputs, e = 0; e < row; ++target) {
+    for (int state = 0; state < target && e < row; ++state, ++e) {
+      const EdgePlan& plan = state < p.inputs ? from_input : from_node;
+      at.slots += plan.slots, at.units += plan.units, at.weights += plan.weights;
+    }
+  }
+  return at;
+}
+
+// Elements of weight tensor `number` of a branch: depthwise and pointwise weights in turn; the two
+// halves of a stride-2 skip [C/k - C/k/2, C/k] and [C/k/2, C/k].
+PCDARTS_HD int64_t weight_size(const Primitive& primitive, int number, int64_t sampled) {
+  if (primitive.kind == Kind::skip) return (sampled + 1 - number) / 2 * sampled;
+  return number % 2 == 0 ? sampled * primitive.kernel * primitive.kernel : sampled * sampled;
+}
+
+// A depthwise convolution as blocks of taps, each reading one phase of the input (stride 2 has four
+// phases, by the parity of row and column): out[y][x] += sum w * phase[y + offset + dilation * tap].
+struct TapBlock {
+  int phase, rows, columns, dilation;
+  int offset_y, offset_x;
+  int kernel, first_y, first_x, step;  // where the block's taps lie in the K x K weights
+};
+struct Taps {
+  int blocks, weights;
+  TapBlock block[4];
+};
+
+PCDARTS_HD int weight_index(const TapBlock& b, int ky, int kx) {
+  return (b.first_y + b.step * ky) * b.kernel + b.first_x + b.step * kx;
+}
+
+PCDARTS_HD Taps make_taps(int kernel, int dilation, int stride) {
+  Taps taps = {};
+  taps.weights = kernel * kernel;
+  const int padding = dilation * (kernel / 2);
+  if (stride == 1 || dilation == 2) {  // stride 2 and dilation 2 meet the even phase only
+    const int reach = stride == 1 ? padding : kernel / 2;
+    taps.block[taps.blocks++] = {0,      kernel, kernel, stride == 1 ? dilation : 1,
+                                 -reach, -reach, kernel, 0, 0, 1};
+    return taps;
+  }
+  for (int phase = 0; phase < 4; ++phase) {
+    const int first_y = (phase / 2 + padding) % 2, first_x = (phase % 2 + padding) % 2;
+    const int rows = (kernel - first_y + 1) / 2, columns = (kernel - first_x + 1) / 2;
+    // the first tap is (first - padding) input rows away: that many halves, rounded down
+    const int offset_y = (first_y - padding - phase / 2) / 2;
+    const int offset_x = (first_x - padding - phase % 2) / 2;
+    taps.block[taps.blocks++] = {phase,    rows,   columns, 1,       offset_y,
+                                 offset_x, kernel, first_y, first_x, 2};
+  }
+  return taps;
+}
+
+// Mean and sum of squared deviations of `count` values; merge is Chan's rule, in a fixed order.
+struct Moments {
+  double count, mean, square;
+};
+PCDARTS_HD Moments merge(const Moments& a, const Moments& b) {
+  if (a.count == 0) return b;
+  const double count = a.count + b.count, delta = b.mean - a.mean;
+  return {count, a.mean + delta * b.count / count,
+          a.square + b.square + delta * delta * a.count * b.count / count};
+}
+
+// dz = g * upstream + z * own + constant: the backward of out = weight * (z - mean) * rstd, given
+// s0 = sum upstream and s1 = sum upstream * (z - mean) * rstd over `count` values.
+struct NormGradient {
+  double upstream, own, constant;
+};
+PCDARTS_HD NormGradient norm_gradient(double weight, double mean, double rstd, double s0, double s1,
+                                      double count, bool training) {
+  const double scale = weight * rstd;
+  if (!training) return {scale, 0, 0};
+  const double own = -scale * rstd * s1 / count;
+  return {scale, own, -scale * s0 / count - own * mean};
+}
+
+}  // namespace pcdarts

@@ -1,0 +1,134 @@
+// Pointwise (1x1) convolution of maps and its weight gradient: register blocks of 4 outputs x 2
+// vectors, every output's sum in the same order whatever the block.
+#pragma once
+#include "common/strips.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+// A weight matrix seen from either side: w(out, in) = data[out * out_stride + in * in_stride].
+template <class T>
+struct Matrix {
+  const T* data;
+  int64_t out_stride, in_stride;
+};
+
+template <int outs, int vectors, class T>
+PCDARTS_INLINE void pointwise_block(const T* in, int64_t map, int channels, const Matrix<T>& w,
+                                    int o, Vec<T> (&sum)[outs][vectors]) {
+  PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
+    PCDARTS_UNROLL for (int v = 0; v < vectors; ++v) sum[k][v] = Vec<T>{};
+  }
+  const T* weight = w.data + o * w.out_stride;
+  for (int c = 0; c < channels; ++c, in += map, weight += w.in_stride) {
+    Vec<T> value[vectors];
+    PCDARTS_UNROLL for (int v = 0; v < vectors; ++v) value[v] = load8(in + v * kLanes);
+    PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
+      const Vec<T> tap = splat(weight[k * w.out_stride]);
+      PCDARTS_UNROLL for (int v = 0; v < vectors; ++v) sum[k][v] += tap * value[v];
+    }
+  }
+}
+
+template <int outs, class T, class F>
+PCDARTS_INLINE void pointwise_rows(const Grid& g, const T* in, int channels, const Matrix<T>& w,
+                                   int o, F sink) {
+  for (int s = 0; s < g.strips; ++s) {
+    int y = 0;
+    for (; y + 2 <= g.height; y += 2) {
+      Vec<T> sum[outs][2];
+      pointwise_block(in_map(g, in, s, y), g.map, channels, w, o, sum);
+      PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
+        sink(o + k, s, y, sum[k][0]), sink(o + k, s, y + 1, sum[k][1]);
+      }
+    }
+    if (y < g.height) {
+      Vec<T> sum[outs][1];
+      pointwise_block(in_map(g, in, s, y), g.map, channels, w, o, sum);
+      PCDARTS_UNROLL for (int k = 0; k < outs; ++k) sink(o + k, s, y, sum[k][0]);
+    }
+  }
+}
+
+// sink(output, strip, row, values) for every vector of every output; in: maps [channels].
+template <class T, class F>
+PCDARTS_INLINE void pointwise(const Grid& g, const T* in, int channels, const Matrix<T>& w,
+                              int outputs, F sink) {
+  int o = 0;
+  for (; o + 4 <= outputs; o += 4) pointwise_rows<4>(g, in, channels, w, o, sink);
+  for (; o < outputs; ++o) pointwise_rows<1>(g, in, channels, w, o, sink);
+}
+
+template <class T>
+PCDARTS_NOINLINE void pointwise_to_maps(const Grid& g, const T* in, int channels,
+                                        const Matrix<T>& w, int outputs, T* out) {
+  pointwise(g, in, channels, w, outputs, [&](int o, int s, int y, Vec<T> v) {
+    store8(in_map(g, out + int64_t{o} * g.map, s, y), v);
+  });
+}
+
+template <class T>
+PCDARTS_NOINLINE void pointwise_add_to_maps(const Grid& g, const T* in, int channels,
+                                            const Matrix<T>& w, int outputs, T* out,
+                                            int64_t stride) {
+  pointwise(g, in, channels, w, outputs, [&](int o, int s, int y, Vec<T> v) {
+    T* to = in_map(g, out + o * stride, s, y);
+    store8(to, load8(to) + v);
+  });
+}
+
+template <class T>
+PCDARTS_NOINLINE void pointwise_to_planes(const Grid& g, const T* in, int channels,
+                                          const Matrix<T>& w, int outputs, T* out) {
+  pointwise(g, in, channels, w, outputs, [&](int o, int s, int y, Vec<T> v) {
+    put(g, out + int64_t{o} * g.plane, s, y, v);
+  });
+}
+
+template <int outs, int ins, class T>
+PCDARTS_INLINE void weight_block(int vectors, const T* grad, const T* in, int64_t map, Vec<T>* dw,
+                                 int64_t row) {
+  Vec<T> sum[outs][ins];
+  PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
+    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] = dw[k * row + c];
+  }
+  for (int v = 0; v < vectors; ++v) {
+    Vec<T> value[ins];
+    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) value[c] = load8(in + c * map + v * kLanes);
+    PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
+      const Vec<T> g = load8(grad + k * map + v * kLanes);
+      PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] += g * value[c];
+    }
+  }
+  PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
+    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) dw[k * row + c] = sum[k][c];
+  }
+}
+
+template <int outs, class T>
+PCDARTS_INLINE void weight_rows(const Grid& g, const T* grad, const T* in, int channels,
+                                Vec<T>* dw) {
+  int c = 0;
+  for (; c + 2 <= channels; c += 2) {
+    weight_block<outs, 2>(g.vectors, grad, in + int64_t{c} * g.map, g.map, dw + c, channels);
+  }
+  if (c < channels) {
+    weight_block<outs, 1>(g.vectors, grad, in + int64_t{c} * g.map, g.map, dw + c, channels);
+  }
+}
+
+// dw[output][channel] += grad[output] . in[channel], lane by lane.
+template <class T>
+PCDARTS_NOINLINE void pointwise_weight_gradient(const Grid& g, const T* grad, int outputs,
+                                                const T* in, int channels, Vec<T>* dw) {
+  int o = 0;
+  for (; o + 4 <= outputs; o += 4) {
+    weight_rows<4>(g, grad + int64_t{o} * g.map, in, channels, dw + int64_t{o} * channels);
+  }
+  for (; o < outputs; ++o) {
+    weight_rows<1>(g, grad + int64_t{o} * g.map, in, channels, dw + int64_t{o} * channels);
+  }
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

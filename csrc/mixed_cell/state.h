@@ -1,0 +1,215 @@
+// What forward and backward share: a state with the edges that leave it, the cut of the batch into
+// chunks, working memory, and the passes that fill planes.
+#pragma once
+#include "common/workspace.h"
+#include "mixed_cell/cpu.h"
+#include "mixed_cell/depthwise.h"
+#include "mixed_cell/pointwise.h"
+#include "mixed_cell/pool.h"
+#include "mixed_cell/statistics.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+// An edge that leaves a state. Slots and units count from the edge's own first one.
+template <class T>
+struct OutEdge {
+  int row, target;
+  const T* const* weights;
+  const T *alpha, *beta;  // [primitives], [1]
+  T *mean, *variance, *rstd;  // [slots, sampled]
+  T* z;                   // [B, units, sampled] maps
+};
+
+template <class S>
+struct State {
+  using T = Accumulate<S>;
+  int number, stride, phases;
+  const S* x;  // sample b, channel c: x + b * sample + c * channel
+  int64_t sample, channel;
+  Grid grid;  // of the edges' outputs, and of every phase
+  EdgePlan plan;
+  int edges;
+  OutEdge<T> edge[kMaxStates];
+};
+
+template <class S>
+PCDARTS_INLINE const S* channel_of(const State<S>& state, int64_t b, int64_t c) {
+  return state.x + b * state.sample + c * state.channel;
+}
+
+PCDARTS_INLINE int64_t unit_size(const MixedCell& p, const Grid& g) { return p.sampled * g.map; }
+
+template <class T>
+PCDARTS_INLINE T* unit_of(const MixedCell& p, const Grid& g, const EdgePlan& plan, T* z, int64_t b,
+                          int unit) {
+  return z + (b * plan.units + unit) * unit_size(p, g);
+}
+
+template <class T>
+PCDARTS_INLINE T rstd_of(const MixedCell& p, T variance) {
+  return static_cast<T>(1 / __builtin_sqrt(static_cast<double>(variance) + p.eps));
+}
+
+// Chunks are the unit of parallel work and of every partial sum: a function of the batch alone.
+PCDARTS_INLINE int64_t chunk_count(int64_t batch) {
+  const int64_t by_size = batch / 8 < 64 ? batch / 8 : 64;
+  return by_size > 8 ? by_size : batch < 8 ? batch : 8;
+}
+
+// f(chunk, first sample, last sample + 1)
+template <class F>
+PCDARTS_INLINE void for_chunks(const Parallel& parallel, int64_t batch, F f) {
+  struct Body {
+    F& f;
+    int64_t batch, chunks;
+  } body{f, batch, chunk_count(batch)};
+  parallel.run(
+      body.chunks,
+      [](void* data, int64_t begin, int64_t end) {
+        Body& self = *static_cast<Body*>(data);
+        for (int64_t c = begin; c < end; ++c) {
+          self.f(c, self.batch * c / self.chunks, self.batch * (c + 1) / self.chunks);
+        }
+      },
+      &body);
+}
+
+template <class T>
+PCDARTS_INLINE T* take(Pieces& pieces, int64_t count) {
+  T* p = reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(pieces.base) + pieces.used);
+  // a line between two pieces keeps equally large ones off the same cache sets
+  pieces.used += (static_cast<size_t>(count) * sizeof(T) + 127) / 64 * 64;
+  return p;
+}
+
+// Lays out a struct of pieces twice: to count, then in the workspace.
+template <class F>
+PCDARTS_INLINE auto in_workspace(Workspace which, F lay_out) {
+  Pieces pieces = {nullptr, 0};
+  (void)lay_out(pieces);
+  pieces = {static_cast<char*>(workspace(which, pieces.used)), 0};
+  return lay_out(pieces);
+}
+
+template <class T>
+PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const Grid& g, int stride) {
+  const int64_t rows = (int64_t{stride} * g.height + 2) * kLanes;
+  PoolScratch<T> pool = {};
+  pool.raw = take<T>(pieces, int64_t{stride} * stride * g.plane);
+  pool.row_max = take<T>(pieces, rows), pool.row_sum = take<T>(pieces, rows);
+  pool.row_max_grad = take<T>(pieces, rows), pool.row_sum_grad = take<T>(pieces, rows);
+  pool.left = take<T>(pieces, int64_t{stride} * g.plane);
+  pool.right = take<T>(pieces, g.plane);
+  return pool;
+}
+template <class T>
+PCDARTS_INLINE void clear_pool(const PoolScratch<T>& pool, const Grid& g, int stride) {
+  fill(pool.raw, int64_t{stride} * stride * g.plane, kLowest<T>);
+  fill(pool.left, int64_t{stride} * g.plane, T{0});
+  fill(pool.right, g.plane, T{0});
+}
+
+// planes = relu of the sampled channels of one sample, all phases of a channel side by side.
+template <int stride, class S>
+PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S>& state, int64_t b,
+                                 Accumulate<S>* planes) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  for (int64_t c = 0; c < p.sampled; ++c) {
+    T* channel = planes + c * stride * stride * g.plane;
+    read_channel<stride>(g, channel_of(state, b, p.source[c]),
+                         [&](int phase, int s, int y, Vec<T> v) {
+                           put(g, channel + phase * g.plane, s, y, relu<T>(v));
+                         });
+  }
+}
+
+// planes = relu((z - mean) * rstd): the middle of a separable convolution.
+template <class T>
+PCDARTS_NOINLINE void load_middle(const MixedCell& p, const Grid& g, const T* z, const T* mean,
+                                  const T* rstd, T* planes) {
+  const Mask<T> valid = first_lanes<T>(g.tail);
+  for (int64_t c = 0; c < p.sampled; ++c) {
+    const Vec<T> m = splat(mean[c]), scale = splat(rstd[c]);
+    for (int s = 0; s < g.strips; ++s) {
+      for (int y = 0; y < g.height; ++y) {
+        Vec<T> v = relu<T>((load8(in_map(g, z + c * g.map, s, y)) - m) * scale);
+        if (is_short(g, s)) v = keep<T>(valid, v);
+        put(g, planes + c * g.plane, s, y, v);
+      }
+    }
+  }
+}
+
+// z = pointwise(depthwise(planes)); t [sampled] maps is left holding the depthwise output.
+template <class T>
+PCDARTS_INLINE void convolve(const MixedCell& p, const Grid& g, const Taps& taps, int phases,
+                             const T* planes, const T* const* weights, T* t, T* z) {
+  const int channels = static_cast<int>(p.sampled);
+  for (int c = 0; c < channels; ++c) {
+    depthwise(g, taps, planes + int64_t{c} * phases * g.plane, weights[0] + c * taps.weights,
+              t + int64_t{c} * g.map);
+  }
+  pointwise_to_maps(g, t, channels, Matrix<T>{weights[1], channels, 1}, channels, z);
+}
+
+// t = one phase of every channel, as maps.
+template <class T>
+PCDARTS_NOINLINE void phase_to_maps(const MixedCell& p, const Grid& g, const T* planes, int phase,
+                                    T* t) {
+  for (int64_t c = 0; c < p.sampled; ++c) {
+    for (int s = 0; s < g.strips; ++s) {
+      for (int y = 0; y < g.height; ++y) {
+        store8(in_map(g, t + c * g.map, s, y),
+               load8(in_plane(g, planes + (4 * c + phase) * g.plane, s, y)));
+      }
+    }
+  }
+}
+
+// The two halves of a stride-2 skip: first output, number of outputs, and the phase each reads.
+struct SkipHalf {
+  int first, outputs, phase;
+};
+PCDARTS_INLINE SkipHalf skip_half(const MixedCell& p, int half) {
+  const int channels = static_cast<int>(p.sampled), odd = channels / 2;
+  return half == 0 ? SkipHalf{0, channels - odd, 0} : SkipHalf{channels - odd, odd, 3};
+}
+
+template <class T>
+PCDARTS_INLINE void reduce_skip(const MixedCell& p, const Grid& g, const T* planes,
+                                const T* const* weights, T* t, T* z) {
+  const int channels = static_cast<int>(p.sampled);
+  for (int half = 0; half < 2; ++half) {
+    const SkipHalf h = skip_half(p, half);
+    if (h.outputs == 0) continue;
+    phase_to_maps(p, g, planes, h.phase, t);
+    pointwise_to_maps(g, t, channels, Matrix<T>{weights[half], channels, 1}, h.outputs,
+                      z + int64_t{h.first} * g.map);
+  }
+}
+
+PCDARTS_INLINE Taps first_taps(const Primitive& primitive, int stride) {
+  return make_taps(primitive.kernel, primitive.kind == Kind::dil_conv ? 2 : 1, stride);
+}
+
+// First-stage convolutions of one branch: z of its first unit.
+template <class T>
+PCDARTS_INLINE void first_stage(const MixedCell& p, const Grid& g, const Branch& branch, int stride,
+                                const T* planes, const T* const* weights, T* t, T* z) {
+  if (branch.primitive.kind == Kind::skip) return reduce_skip(p, g, planes, weights, t, z);
+  convolve(p, g, first_taps(branch.primitive, stride), stride * stride, planes, weights, t, z);
+}
+
+// Second stage of a separable convolution, from z of its first unit.
+template <class T>
+PCDARTS_INLINE void second_stage(const MixedCell& p, const Grid& g, const Branch& branch,
+                                 const T* z_first, const T* mean, const T* rstd, T* planes,
+                                 const T* const* weights, T* t, T* z) {
+  load_middle(p, g, z_first, mean, rstd, planes);
+  convolve(p, g, make_taps(branch.primitive.kernel, 1, 1), 1, planes, weights + 2, t, z);
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

@@ -1,0 +1,69 @@
+// Batch statistics of maps, over the samples of one chunk of the batch.
+#pragma once
+#include "common/strips.h"
+#include "mixed_cell/math.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+// Sums of (z - pivot) and its square: the pivot, the channel's mean in the chunk's first sample,
+// keeps the variance exact where the mean is large. Vectors of T hold the sums of a few hundred
+// elements a lane, then go to double.
+template <class T>
+struct Statistics {
+  Vec<T> sum, square;
+  double total, total_square, count;
+  T pivot;
+  int pending;
+};
+
+constexpr int kPending = 128;  // vectors
+
+template <class T>
+PCDARTS_INLINE void flush(Statistics<T>& s) {
+  s.total += static_cast<double>(sum_lanes<T>(s.sum));
+  s.total_square += static_cast<double>(sum_lanes<T>(s.square));
+  s.sum = s.square = Vec<T>{};
+  s.pending = 0;
+}
+
+template <class T>
+PCDARTS_NOINLINE void add_map(const Grid& g, const T* map, Statistics<T>& statistics) {
+  const int full = is_short(g, g.strips - 1) ? g.vectors - g.height : g.vectors;
+  if (statistics.count == 0) {
+    Vec<T> sum = {};
+    for (int v = 0; v < g.vectors; ++v) sum += load8(map + v * kLanes);
+    statistics.pivot = sum_lanes<T>(sum) / static_cast<T>(g.height * g.width);
+  }
+  const Vec<T> pivot = splat(statistics.pivot);
+  Vec<T> sum[4] = {}, square[4] = {};  // four chains hide the latency of an addition
+  int v = 0;
+  for (; v + 4 <= full; v += 4) {
+    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
+      const Vec<T> d = load8(map + (v + i) * kLanes) - pivot;
+      sum[i] += d, square[i] += d * d;
+    }
+  }
+  const Mask<T> valid = first_lanes<T>(g.tail);
+  for (; v < g.vectors; ++v) {
+    Vec<T> d = load8(map + v * kLanes) - pivot;
+    if (v >= full) d = keep<T>(valid, d);
+    sum[0] += d, square[0] += d * d;
+  }
+  statistics.sum += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  statistics.square += (square[0] + square[1]) + (square[2] + square[3]);
+  statistics.count += static_cast<double>(g.height) * g.width;
+  statistics.pending += g.vectors;
+  if (statistics.pending >= kPending) flush(statistics);
+}
+
+template <class T>
+PCDARTS_INLINE Moments moments_of(Statistics<T>& s) {
+  if (s.count == 0) return {0, 0, 0};
+  flush(s);
+  const double shift = s.total / s.count;
+  return {s.count, s.pivot + shift, s.total_square - s.total * shift};
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

@@ -1,0 +1,101 @@
+"""The way from modules to the fused operator: their weights, their batch-norms, their updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..ops.channels import channel_tables
+from ..ops.mixed_cell import CellGraph, mixed_cell
+from ..space import PRIMITIVES
+
+
+def is_fused(primitives: Sequence[str]) -> bool:
+    """Whether the engines have all these candidate operations."""
+    return set(primitives) <= set(PRIMITIVES)
+
+
+class FusedGraph:
+    """Runs candidate operations that stay ordinary modules, with their state_dict, as one operator.
+
+    `edges` holds the candidate operations of every edge, in the order of alpha's rows.
+    """
+
+    def __init__(
+        self, edges: Sequence[nn.ModuleList], graph: CellGraph, C: int, sampling: str
+    ) -> None:
+        leaves = [m for operations in edges for m in operations.modules()]
+        self.convolutions = [m for m in leaves if isinstance(m, nn.Conv2d)]
+        self.norms = [m for m in leaves if isinstance(m, nn.BatchNorm2d)]
+        self.graph, self.sampling = graph, sampling
+        self.tables = channel_tables(C, graph.k, sampling, range(C) if sampling == "random" else None)
+
+    def __call__(
+        self,
+        inputs: Sequence[Tensor],
+        alpha: Tensor,
+        beta: Tensor,
+        *,
+        backend: str,
+        permutation: Sequence[int] | None,
+        training: bool,
+    ) -> Tensor:
+        """inputs [B, C, H, W], alpha [edges, P], beta [edges] -> nodes [B, nodes * C, H', W']."""
+        x = inputs[0]
+        tables = self.tables
+        if permutation is not None:
+            tables = channel_tables(x.shape[1], self.graph.k, self.sampling, permutation)
+        out, mean, variance = mixed_cell(
+            inputs,
+            alpha,
+            beta,
+            [convolution.weight for convolution in self.convolutions],
+            graph=self.graph,
+            tables=tables,
+            running=None if training else self._running(x),
+            backend=backend,
+        )
+        if training and self.norms:
+            count = x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2
+            update_running(self.norms, mean.unbind(), variance.unbind(), count)
+        return out
+
+    def _running(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Every batch-norm's running mean and variance, [norms, C/k]."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        if not self.norms:
+            empty = x.new_empty(0, dtype=wide)
+            return empty, empty
+        mean = torch.stack([buffer(norm, "running_mean") for norm in self.norms])
+        variance = torch.stack([buffer(norm, "running_var") for norm in self.norms])
+        return mean.to(wide), variance.to(wide)
+
+
+@torch.no_grad()
+def update_running(
+    norms: Sequence[nn.BatchNorm2d],
+    mean: Sequence[Tensor],
+    variance: Sequence[Tensor],
+    count: int,
+) -> None:
+    """What nn.BatchNorm2d does in training: momentum, unbiased variance, one more batch."""
+    momentum = norms[0].momentum
+    assert momentum is not None
+    running_mean = [buffer(norm, "running_mean") for norm in norms]
+    running_variance = [buffer(norm, "running_var") for norm in norms]
+    unbiased = torch._foreach_mul(list(variance), count / max(count - 1, 1))
+    torch._foreach_lerp_(running_mean, _like(mean, running_mean), momentum)
+    torch._foreach_lerp_(running_variance, _like(unbiased, running_variance), momentum)
+    torch._foreach_add_([buffer(norm, "num_batches_tracked") for norm in norms], 1)
+
+
+def buffer(norm: nn.BatchNorm2d, name: str) -> Tensor:
+    tensor = getattr(norm, name)
+    assert isinstance(tensor, Tensor)
+    return tensor
+
+
+def _like(values: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
+    return [v.to(t.dtype) for v, t in zip(values, targets, strict=True)]

@@ -1,0 +1,173 @@
+"""mixed_cell: a whole graph of partial-channel mixed operations, forward and backward, fused.
+
+With one input and one node it is a single edge; with two and four, the cell of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ...errors import UserError
+from ...space import PRIMITIVES
+from .._registry import kernel
+from ..channels import Table
+from .schema import edge_strides as edge_strides
+from .schema import primitive_shape as primitive_shape
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class CellGraph:
+    """What does not change from call to call.
+
+    primitives: candidate operations, any of `space.PRIMITIVES`, alpha's columns.
+    nodes: every node has an edge from each input and each earlier node.
+    k: C/k channels are mixed.
+    stride: of the edges that leave an input, 1 or 2.
+    eps: of the batch-norms.
+    store: keep the convolutions' outputs for backward instead of computing them again.
+    """
+
+    primitives: tuple[str, ...]
+    nodes: int
+    k: int
+    stride: int
+    eps: float
+    store: bool
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        return tuple(PRIMITIVES.index(primitive) for primitive in self.primitives)
+
+
+class _MixedCell(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        graph: CellGraph,
+        tables: tuple[Table, Table],
+        backend: str,
+        running: tuple[Tensor, Tensor] | None,
+        inputs_count: int,
+        alpha: Tensor,
+        beta: Tensor,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        inputs = [x.contiguous() for x in tensors[:inputs_count]]
+        weights = tensors[inputs_count:]
+        wide = torch.promote_types(inputs[0].dtype, torch.float32)
+        out, mean, variance, z = kernel("mixed_cell_fwd", backend)(
+            inputs,
+            alpha.to(wide).contiguous(),
+            beta.to(wide).contiguous(),
+            [w.to(wide).contiguous() for w in weights],
+            running[0] if running else None,
+            running[1] if running else None,
+            graph.codes,
+            graph.nodes,
+            graph.k,
+            graph.stride,
+            *tables,
+            graph.eps,
+            graph.store and any(ctx.needs_input_grad),
+        )
+        ctx.constants = graph, tables, backend, running is None, inputs_count
+        moments = running or (mean, variance)
+        ctx.save_for_backward(alpha, beta, *moments, out, z, *inputs, *weights)
+        ctx.mark_non_differentiable(mean, variance)
+        return out, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        graph, tables, backend, training, inputs_count = ctx.constants
+        alpha, beta, mean, variance, out, z, *tensors = ctx.saved_tensors
+        inputs, weights = tensors[:inputs_count], tensors[inputs_count:]
+        need_alpha, need_beta, *needs = ctx.needs_input_grad[5:]
+        need_inputs, need_weights = needs[:inputs_count], any(needs[inputs_count:])
+        wide = torch.promote_types(grad.dtype, torch.float32)
+        wide_weights = [w.to(wide).contiguous() for w in weights]
+        grad_inputs, grad_weights, grad_alpha, grad_beta = kernel("mixed_cell_bwd", backend)(
+            grad.contiguous(),
+            inputs,
+            alpha.to(wide).contiguous(),
+            beta.to(wide).contiguous(),
+            wide_weights,
+            mean,
+            variance,
+            out,
+            z,
+            graph.codes,
+            graph.nodes,
+            graph.k,
+            graph.stride,
+            *tables,
+            graph.eps,
+            training,
+            [int(need) for need in need_inputs],
+            need_weights,
+            need_alpha or need_beta,
+        )
+        per_weight: Sequence[Tensor | None] = [None] * len(weights)
+        if need_weights:
+            views = torch._C._nn.unflatten_dense_tensors(grad_weights, wide_weights)
+            per_weight = [g.to(w.dtype) for g, w in zip(views, weights, strict=True)]
+        return (
+            *(None,) * 5,
+            grad_alpha.to(alpha.dtype) if need_alpha else None,
+            grad_beta.to(beta.dtype) if need_beta else None,
+            *(g if need else None for g, need in zip(grad_inputs, need_inputs, strict=True)),
+            *per_weight,
+        )
+
+
+def mixed_cell(
+    inputs: Sequence[Tensor],
+    alpha: Tensor,
+    beta: Tensor,
+    weights: Sequence[Tensor],
+    *,
+    graph: CellGraph,
+    tables: tuple[Table, Table],
+    running: tuple[Tensor, Tensor] | None,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All nodes of a cell: s_n = sum over edges e of beta_e * mixed_e(source) (paper eq. 2 and 4).
+
+    Args:
+        inputs: tensors [B, C, H, W] of one dtype: float32, float64 or bfloat16 (sums in float32).
+        alpha: [edges, P], soft-maxed. beta: [edges], soft-maxed over every node's edges.
+        weights: of every edge's convolutions, edge by edge, primitive by primitive: depthwise
+            [C/k, 1, K, K] and pointwise [C/k, C/k, 1, 1] weights in turn (twice in a separable
+            convolution); the two halves of a stride-2 skip.
+        tables: (source, destination) of `channel_tables`.
+        running: mean and variance [batch-norms, C/k] to normalise with; None: the batch's own.
+        backend: a resolved name, see `_registry.resolve`.
+
+    Returns:
+        The nodes [B, nodes * C, H/stride, W/stride]; the batch's mean and biased variance
+        [batch-norms, C/k] (empty with `running`), in the order of the weights' batch-norms.
+
+    Raises:
+        UserError: an input's shape or dtype does not fit.
+    """
+    x = inputs[0]
+    for i, other in enumerate(inputs):
+        if other.shape != x.shape or other.dtype != x.dtype or other.device != x.device:
+            raise UserError(
+                f"inputs[{i}]: got {list(other.shape)}, {other.dtype} on {other.device}, "
+                f"wanted {list(x.shape)}, {x.dtype} on {x.device} as inputs[0]"
+            )
+    if x.dtype not in DTYPES:
+        raise UserError(f"inputs: got {x.dtype}, wanted float32, float64 or bfloat16")
+    out: tuple[Tensor, Tensor, Tensor] = _MixedCell.apply(
+        graph, tables, backend, running, len(inputs), alpha, beta, *inputs, *weights
+    )
+    return out

@@ -1,0 +1,126 @@
+"""The kernels of mixed_cell: their schemas, and their results' shapes for tracing.
+
+Their oracle is the eager cell one floor up (pcdarts_fast/nn/naive.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...space import PRIMITIVES, cell_edges
+from .._registry import define
+
+FORWARD = (
+    "mixed_cell_fwd(Tensor[] inputs, Tensor alpha, Tensor beta, Tensor[] weights,"
+    " Tensor? running_mean, Tensor? running_variance, int[] primitives, int nodes, int k,"
+    " int stride, int[] source, int[] destination, float eps, bool store)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+BACKWARD = (
+    "mixed_cell_bwd(Tensor grad_out, Tensor[] inputs, Tensor alpha, Tensor beta, Tensor[] weights,"
+    " Tensor mean, Tensor variance, Tensor out, Tensor z, int[] primitives, int nodes, int k,"
+    " int stride, int[] source, int[] destination, float eps, bool training, int[] need_inputs,"
+    " bool need_weights, bool need_arch) -> (Tensor[], Tensor, Tensor, Tensor)"
+)
+
+
+@dataclass(frozen=True)
+class PrimitiveShape:
+    """What a fused primitive holds: batch-norms, stored convolution outputs, weight tensors."""
+
+    slots: int
+    units: int
+    weights: int
+
+
+def primitive_shape(primitive: str, stride: int) -> PrimitiveShape:
+    if primitive == "none" or (primitive == "skip_connect" and stride == 1):
+        return PrimitiveShape(0, 0, 0)
+    if "pool" in primitive:
+        return PrimitiveShape(1, 0, 0)
+    stages = 2 if primitive.startswith("sep") else 1
+    return PrimitiveShape(stages, stages, 2 * stages)
+
+
+def edge_strides(inputs: int, nodes: int, stride: int) -> list[int]:
+    """The stride of every edge of the graph, in the order of alpha's rows."""
+    return [stride if edge.source < inputs else 1 for edge in cell_edges(nodes, inputs)]
+
+
+def _total(inputs: int, nodes: int, stride: int, primitives: Sequence[int], what: str) -> int:
+    names = [PRIMITIVES[code] for code in primitives]
+    return sum(
+        getattr(primitive_shape(name, s), what)
+        for s in edge_strides(inputs, nodes, stride)
+        for name in names
+    )
+
+
+def _forward_fake(
+    inputs: list[Tensor],
+    alpha: Tensor,
+    beta: Tensor,
+    weights: list[Tensor],
+    running_mean: Tensor | None,
+    running_variance: Tensor | None,
+    primitives: Sequence[int],
+    nodes: int,
+    k: int,
+    stride: int,
+    source: Sequence[int],
+    destination: Sequence[int],
+    eps: float,
+    store: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    B, C, H, W = inputs[0].shape
+    H, W = H // stride, W // stride
+    slots = _total(len(inputs), nodes, stride, primitives, "slots") if running_mean is None else 0
+    units = _total(len(inputs), nodes, stride, primitives, "units") if store else 0
+    return (
+        inputs[0].new_empty(B, nodes * C, H, W),
+        alpha.new_empty(slots, C // k),
+        alpha.new_empty(slots, C // k),
+        alpha.new_empty(B * units * (C // k) * H * ((W + 7) // 8 * 8)),
+    )
+
+
+def _backward_fake(
+    grad_out: Tensor,
+    inputs: list[Tensor],
+    alpha: Tensor,
+    beta: Tensor,
+    weights: list[Tensor],
+    mean: Tensor,
+    variance: Tensor,
+    out: Tensor,
+    z: Tensor,
+    primitives: Sequence[int],
+    nodes: int,
+    k: int,
+    stride: int,
+    source: Sequence[int],
+    destination: Sequence[int],
+    eps: float,
+    training: bool,
+    need_inputs: Sequence[int],
+    need_weights: bool,
+    need_arch: bool,
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    elements = sum(weight.numel() for weight in weights) if need_weights else 0
+    edges = alpha.shape[0] if need_arch else 0
+    return (
+        [
+            x.new_empty(x.shape if need else (0,))
+            for x, need in zip(inputs, need_inputs, strict=True)
+        ],
+        alpha.new_empty(elements),
+        alpha.new_empty(edges, alpha.shape[1]),
+        alpha.new_empty(edges),
+    )
+
+
+define(FORWARD, fake=_forward_fake)
+define(BACKWARD, fake=_backward_fake)
