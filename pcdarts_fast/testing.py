@@ -33,6 +33,12 @@ def tolerance(dtype: torch.dtype) -> dict[str, float]:
     }[dtype]
 
 
+def relative_error(got: Tensor, wanted: Tensor) -> float:
+    """Norm of the difference over norm of what is wanted, in float64."""
+    got, wanted = got.detach().double(), wanted.detach().double()
+    return float((got - wanted).norm() / wanted.norm().clamp_min(torch.finfo(torch.float32).tiny))
+
+
 def leaves(arguments: Arguments) -> list[Tensor]:
     """The tensors among the arguments that want a gradient, lists flattened, in order."""
     found: list[Tensor] = []

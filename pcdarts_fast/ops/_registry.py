@@ -13,7 +13,7 @@ import importlib
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -24,6 +24,7 @@ _LIBRARIES = {name: torch.library.Library(f"pcdarts_{name}", "DEF") for name in 
 _KERNELS: list[str] = []  # every name ever defined
 _PACKAGE = Path(__file__).parents[1]
 _F = TypeVar("_F", bound=Callable[..., Any])
+_constant_result = cast(Callable[[_F], _F], torch.compiler.assume_constant_result)
 
 
 def define(schema: str, *, fake: Callable[..., Any]) -> None:
@@ -51,7 +52,7 @@ def kernel(name: str, backend: str) -> Any:
     return getattr(getattr(torch.ops, f"pcdarts_{backend}"), name).default
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@_constant_result
 def resolve(backend: str, op: str, device_type: str) -> str:
     """The backend that runs `op` on tensors of `device_type`: call it once, when a module is built.
 
