@@ -14,15 +14,15 @@ from ..errors import UserError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of one training; whatever exists has been checked.
+    """The settings of one training.
 
     Raises:
-        UserError: a value that no training can run with.
+        UserError: a number out of its range.
     """
 
     preset: str = "cifar10"
-    """Named settings to start from: digits, fashion-mnist, cifar10, cifar100, imagenet or
-    imagefolder. Every other option changes one of them."""
+    """Named settings to start from; every other option changes one of them:
+    digits, fashion-mnist, cifar10, cifar100, imagenet or imagefolder."""
     seed: int = 0
     """Seed of the weights, the order of the images, their augmentation and drop path."""
 

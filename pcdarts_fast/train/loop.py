@@ -56,10 +56,13 @@ def train(
     Raises:
         UserError: data, settings, genotype or folder cannot be used, or the loss is not finite.
     """
+    if genotype is None and not resume:
+        raise UserError("no genotype to train; name one with --genotype FILE or NAME")
     with RunFolder.open(output_dir) if resume else RunFolder.create(output_dir) as folder:
         if resume:
             check_unchanged(load_settings(TrainConfig, folder.config), config, MAY_CHANGE)
-        genotype = _genotype_of_run(folder, genotype, resume=resume)
+        if resume or genotype is None:
+            genotype = _genotype_of_run(folder, genotype)
         device = pick_device(config.device)
         torch.manual_seed(config.seed)
         data = _load(config, device)
@@ -192,11 +195,7 @@ def _load(config: TrainConfig, device: str) -> Dataset:
     )
 
 
-def _genotype_of_run(folder: RunFolder, genotype: Genotype | None, *, resume: bool) -> Genotype:
-    if not resume:
-        if genotype is None:
-            raise UserError("no genotype to train; name one with --genotype FILE or NAME")
-        return genotype
+def _genotype_of_run(folder: RunFolder, genotype: Genotype | None) -> Genotype:
     of_run = Genotype.load(folder.genotype)
     if genotype not in (None, of_run):
         raise UserError(

@@ -1,0 +1,86 @@
+"""`pcdarts train`: options, progress, and the accuracy on images never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from ..run.folder import free_folder
+from ..space import Genotype
+from ..train.config import TrainConfig
+from ..train.presets import train_config
+from .follow import follow
+from .options import starting_settings
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains the network of a genotype from scratch and tests it after every epoch."""
+
+    config: tyro.conf.OmitArgPrefixes[TrainConfig]
+    genotype: Annotated[str | None, tyro.conf.arg(metavar="GENOTYPE")] = None
+    """Genotype: a JSON file, or the name of a published one (not needed with --resume)."""
+    output_dir: Path | None = None
+    """Folder for everything the training leaves behind. None:
+    runs/train-PRESET, or the first free one of runs/train-PRESET-2, -3, ..."""
+    resume: bool = False
+    """Go on with the run in --output-dir after its last whole epoch."""
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; 0 when the last epoch is done.
+
+    Raises:
+        UserError: options, genotype, data or folder cannot be used.
+        KeyboardInterrupt: Ctrl-C; its text says how to go on.
+    """
+    start = Train(starting_settings(args, TrainConfig, lambda preset, _: train_config(preset)))
+    command = tyro.cli(Train, prog="pcdarts train", default=start, args=args)
+    genotype = Genotype.load(command.genotype) if command.genotype else None
+    folder = command.output_dir or free_folder(Path("runs"), f"train-{command.config.preset}")
+
+    # Takes seconds to import, and --help does without.
+    from ..train.loop import train
+
+    console = Console()
+    try:
+        finished = follow(
+            train(command.config, genotype, folder, resume=command.resume),
+            console,
+            introduce=_introduce,
+            summarize=_summarize,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"; go on with: pcdarts train --resume --output-dir {folder}"
+        ) from None
+    metrics = finished.metrics
+    console.print(
+        f"\ntest accuracy  {metrics['test_accuracy']:.2%} (loss {metrics['test_loss']:.4f})\n"
+        f"metrics        {folder / 'metrics.jsonl'}\n"
+        f"weights        {folder / 'checkpoint.pt'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _introduce(started: Any) -> str:
+    resumed = f", going on after epoch {started.epochs_done}" if started.epochs_done else ""
+    return (
+        f"Training in {started.folder} ({started.device}{resumed})\n"
+        f"{started.parameters:,} parameters learn from {started.train_images:,} images, "
+        f"{started.test_images:,} others test them"
+    )
+
+
+def _summarize(metrics: dict[str, Any]) -> str:
+    return (
+        f"train {metrics['train_loss']:.3f} {metrics['train_accuracy']:6.1%}  "
+        f"test {metrics['test_loss']:.3f} {metrics['test_accuracy']:6.1%}  "
+        f"{metrics['images_per_second']:,.0f} images/s  {metrics['seconds']:.1f} s"
+    )

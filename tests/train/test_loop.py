@@ -1,0 +1,224 @@
+"""Training a derived network on the embedded digits: it learns, stops, goes on, and says no."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.run.events import EpochDone, Notice, Progress
+from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.space import PUBLISHED, Genotype
+from pcdarts_fast.train.config import TrainConfig
+from pcdarts_fast.train.events import Finished, Started
+from pcdarts_fast.train.loop import train
+from pcdarts_fast.train.presets import train_config
+
+GENOTYPE = PUBLISHED["PC_DARTS_cifar"]
+TIMES = ("seconds", "images_per_second")
+
+
+def small(**changes: Any) -> TrainConfig:
+    """A few seconds for an epoch, with everything random in it that there is."""
+    settings = {
+        "init_channels": 4,
+        "layers": 3,
+        "epochs": 3,
+        "batch_size": 128,
+        "drop_path": 0.2,
+        "cutout": 2,
+        "label_smoothing": 0.1,
+        "device": "cpu",
+    }
+    return replace(train_config("digits"), **{**settings, **changes})
+
+
+def run(config: TrainConfig, folder: Path, **kw: Any) -> list[Any]:
+    return list(train(config, kw.pop("genotype", GENOTYPE), folder, **kw))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what a clock decides."""
+    return [
+        {key: value for key, value in line.items() if key not in TIMES}
+        for line in read_lines(folder / "metrics.jsonl")
+    ]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)["network"]
+    assert isinstance(state, dict)
+    return state
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    run(small(), folder)
+    return folder
+
+
+def test_a_published_genotype_learns_the_digits(tmp_path: Path) -> None:
+    config = replace(train_config("digits"), init_channels=8, layers=3, epochs=6, device="cpu")
+    *_, finished = train(config, PUBLISHED["DARTS_V2"], tmp_path / "run")
+    assert isinstance(finished, Finished)
+    assert finished.metrics["test_accuracy"] > 0.95
+    assert finished.metrics["test_loss"] < 0.3
+
+
+def test_events_and_files_of_a_run(uninterrupted: Path, tmp_path: Path) -> None:
+    events = run(small(epochs=1), tmp_path / "run")
+    assert isinstance(events[0], Started)
+    assert events[0].train_images + events[0].test_images == 1797
+    assert (events[0].epochs_done, events[0].epochs) == (0, 1)
+    assert [type(event) for event in events[-2:]] == [EpochDone, Finished]
+    assert sum(isinstance(event, Progress) for event in events) == events[0].steps
+    assert events[-1].metrics == events[-2].metrics
+
+    lines = read_lines(uninterrupted / "metrics.jsonl")
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert [line["drop_path"] for line in lines] == pytest.approx([0, 0.2 / 3, 0.4 / 3])
+    assert all(line["images_per_second"] > 0 for line in lines)
+    assert Genotype.load(uninterrupted / "genotype.json") == GENOTYPE
+    names = {path.name for path in uninterrupted.iterdir()} - {".lock"}
+    assert names == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "genotype.json",
+        "checkpoint.pt",
+        "checkpoint.previous.pt",
+    }
+
+
+def test_same_seed_same_bits_and_another_seed_others(uninterrupted: Path, tmp_path: Path) -> None:
+    run(small(epochs=1), tmp_path / "a")
+    run(small(epochs=1), tmp_path / "b")
+    run(small(epochs=1, seed=1), tmp_path / "other")
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert metrics(tmp_path / "a")[0]["train_loss"] != metrics(tmp_path / "other")[0]["train_loss"]
+
+
+def test_killed_and_resumed_equals_uninterrupted(uninterrupted: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the second epoch."""
+    folder = tmp_path / "killed"
+    program = f"""
+import sys
+from pathlib import Path
+import torch
+from pcdarts_fast.run.events import Progress
+from pcdarts_fast.space import PUBLISHED
+from pcdarts_fast.train.loop import train
+from pcdarts_fast.run.settings import load_settings
+from pcdarts_fast.train.config import TrainConfig
+torch.set_num_threads({torch.get_num_threads()})
+config = load_settings(TrainConfig, Path(sys.argv[1]))
+for event in train(config, PUBLISHED["PC_DARTS_cifar"], Path(sys.argv[2])):
+    if isinstance(event, Progress):
+        print(event.epoch, event.step, flush=True)
+"""
+    arguments = [sys.executable, "-c", program, str(uninterrupted / "config.yaml"), str(folder)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.split() == ["1", "4"]:
+                os.kill(child.pid, signal.SIGKILL)
+                break
+    assert child.returncode == -signal.SIGKILL
+    assert len(metrics(folder)) == 1
+
+    started, *_ = run(small(), folder, genotype=None, resume=True)
+    assert started.epochs_done == 1
+    assert metrics(folder) == metrics(uninterrupted)
+    resumed, wanted = weights(folder), weights(uninterrupted)
+    assert list(resumed) == list(wanted)
+    assert [name for name, value in wanted.items() if not torch.equal(value, resumed[name])] == []
+
+
+def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:
+    before = metrics(uninterrupted)
+    started, finished = run(small(), uninterrupted, resume=True)
+    assert started.epochs_done == 3
+    assert finished.metrics["test_accuracy"] == before[-1]["test_accuracy"]
+    assert metrics(uninterrupted) == before
+
+
+def test_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run(small(), folder)
+    complete = metrics(folder)
+    truncate(folder / "checkpoint.pt")
+    events = run(small(), folder, resume=True)
+    assert events[0].epochs_done == 2
+    (notice,) = [event for event in events if isinstance(event, Notice)]
+    assert "truncated" in notice.text
+    assert metrics(folder) == complete
+
+    truncate(folder / "checkpoint.pt")
+    truncate(folder / "checkpoint.previous.pt")
+    with pytest.raises(UserError, match="truncated"):
+        run(small(), folder, resume=True)
+    assert metrics(folder) == complete
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_bfloat16_trains(tmp_path: Path) -> None:
+    # Without the auxiliary head: torch has no fast bfloat16 convolution of that shape on every CPU.
+    config = small(epochs=2, precision="bf16", auxiliary_weight=0.0)
+    *_, finished = run(config, tmp_path / "run")
+    first, last = read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert last["train_loss"] < first["train_loss"]
+    assert {value.dtype for value in weights(tmp_path / "run").values()} <= {
+        torch.float32,
+        torch.int64,
+    }
+    assert finished.metrics["train_accuracy"] > 0.2
+
+
+def test_without_auxiliary_weight_there_is_no_auxiliary_head(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    run(small(epochs=1, auxiliary_weight=0.0), tmp_path / "run")
+    assert any(name.startswith("auxiliary_head") for name in weights(uninterrupted))
+    assert not any(name.startswith("auxiliary_head") for name in weights(tmp_path / "run"))
+
+
+def test_a_folder_in_use_is_left_alone(uninterrupted: Path) -> None:
+    before = metrics(uninterrupted)
+    with pytest.raises(UserError, match="not empty"):
+        run(small(), uninterrupted)
+    assert metrics(uninterrupted) == before
+
+
+def test_resume_refuses_other_settings_and_another_genotype(uninterrupted: Path) -> None:
+    with pytest.raises(UserError, match=r"--learning-rate is 0.2, but the run .* has"):
+        run(small(learning_rate=0.2), uninterrupted, resume=True)
+    with pytest.raises(UserError, match="--genotype is another one"):
+        run(small(), uninterrupted, genotype=PUBLISHED["PDARTS"], resume=True)
+
+
+def test_resume_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run to resume"):
+        run(small(), tmp_path, resume=True)
+
+
+def test_a_new_run_needs_a_genotype(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--genotype"):
+        run(small(), tmp_path / "run", genotype=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_overflows_is_a_sentence_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="finite"):
+        run(small(learning_rate=1e30), tmp_path / "run")
