@@ -61,12 +61,12 @@ def search(config: SearchConfig, output_dir: Path, *, resume: bool = False) -> I
         fractions = (config.train_fraction, config.valid_fraction)
         for_weights, for_arch = split(data.train, fractions, seed=config.seed)
         state = new_state(config, data, device)
+        backend = state.network.backend
         checkpoint, note = load_checkpoint(folder) if resume else (None, None)
         if checkpoint:
             state.restore(checkpoint)
         folder.cut_back(state.epochs_done)
         save_settings(config, folder.config)
-        backend = state.network.backend
         record_environment(folder, environment(backend=backend, device=device, seed=config.seed))
         yield Started(
             folder=folder.path,
@@ -80,16 +80,25 @@ def search(config: SearchConfig, output_dir: Path, *, resume: bool = False) -> I
             epochs=config.epochs,
             steps=steps(len(for_weights.labels), config.batch_size),
         )
-        if note:
-            yield Notice(note)
-        if config.frozen_epochs >= config.epochs:
-            yield Notice(
-                f"alpha and beta stay as drawn, since --frozen-epochs {config.frozen_epochs} "
-                f"covers all of --epochs {config.epochs}: the genotype will be a random one"
-            )
+        for text in [*([note] if note else []), *_doubts(config)]:
+            yield Notice(text)
         for epoch in range(state.epochs_done, config.epochs):
             yield from _epoch(config, state, folder, epoch, for_weights, for_arch)
         yield Finished(state.network.genotype(), folder.path)
+
+
+def _doubts(config: SearchConfig) -> Iterator[str]:
+    """Why the genotype will be a random one, where the settings make it so."""
+    if config.frozen_epochs >= config.epochs:
+        yield (
+            f"alpha and beta stay as drawn, since --frozen-epochs {config.frozen_epochs} "
+            f"covers all of --epochs {config.epochs}: the genotype will be a random one"
+        )
+    if config.layers < 3:
+        yield (
+            f"with --layers {config.layers} every cell is a reduction cell: "
+            "the genotype's normal cell will be a random one"
+        )
 
 
 def _epoch(

@@ -1,0 +1,96 @@
+"""Splits and batches: disjoint, seeded, complete."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcdarts_fast.data import Augment, derive_seed, split, steps
+from pcdarts_fast.data.image_set import MemoryImages
+from pcdarts_fast.errors import UserError
+
+
+PLAIN = Augment()
+
+
+def numbered_images(labels: list[int], augment: Augment = PLAIN) -> MemoryImages:
+    """Image n holds the number n, so that a batch tells which images it has."""
+    numbers = torch.arange(len(labels), dtype=torch.float32)
+    images = numbers[:, None, None, None].expand(-1, 1, 2, 2).clone()
+    return MemoryImages(images, torch.tensor(labels), (0.0,), (1.0,), augment)
+
+
+def numbers_of(batches) -> list[list[int]]:
+    return [images[:, 0, 0, 0].int().tolist() for images, _ in batches]
+
+
+class_sizes = st.lists(st.integers(4, 30), min_size=1, max_size=6)
+
+
+@given(class_sizes, st.integers(0, 2**32))
+def test_halves_are_disjoint_complete_and_hold_half_of_every_class(sizes, seed):
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    first, second = split(numbered_images(labels), (0.5, 0.5), seed=seed)
+    seen = [set(part.images[:, 0, 0, 0].int().tolist()) for part in (first, second)]
+    assert not seen[0] & seen[1]
+    assert seen[0] | seen[1] == set(range(len(labels)))
+    for label, size in enumerate(sizes):
+        assert abs((first.labels == label).sum() - size / 2) <= 0.5
+
+
+def test_paper_fractions_take_a_tenth_and_a_fortieth_of_every_class():
+    parts = split(numbered_images([0] * 400 + [1] * 1200), (0.10, 0.025), seed=0)
+    assert [part.labels.bincount().tolist() for part in parts] == [[40, 120], [10, 30]]
+
+
+def test_split_depends_on_the_seed_alone():
+    images = numbered_images([0, 1] * 50)
+    once, again, other = (split(images, (0.5, 0.5), seed=seed)[0].images for seed in (3, 3, 4))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+
+
+def test_split_of_a_class_that_is_too_small_is_refused():
+    with pytest.raises(UserError, match=r"class 1 has 3 images, too few for parts of 0.1 and 0.025"):
+        split(numbered_images([0] * 100 + [1] * 3), (0.1, 0.025), seed=0)
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**63 - 1))
+def test_shuffled_pass_has_every_image_once_but_no_single_one_left_over(count, size, seed):
+    batches = numbers_of(numbered_images([0] * count).shuffled(size, seed=seed))
+    assert len(batches) == steps(count, size)
+    seen = [number for batch in batches for number in batch]
+    dropped = count % size == 1 and size > 1
+    assert len(seen) == len(set(seen)) == count - dropped
+    assert all(len(batch) == size for batch in batches[:-1])
+
+
+def test_order_and_augmentation_are_a_function_of_the_seed():
+    images = numbered_images([0] * 40, Augment(crop_padding=1, flip=True, cutout=1))
+    torch.manual_seed(0)
+    once = [batch for batch, _ in images.shuffled(8, seed=derive_seed(0, "weights", 5))]
+    torch.manual_seed(1)
+    again = [batch for batch, _ in images.shuffled(8, seed=derive_seed(0, "weights", 5))]
+    other = [batch for batch, _ in images.shuffled(8, seed=derive_seed(0, "weights", 6))]
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(once, other, strict=True))
+
+
+def test_batches_leave_the_process_generator_alone():
+    state = torch.get_rng_state()
+    images = numbered_images([0, 1] * 10, Augment(crop_padding=1, flip=True, cutout=1))
+    list(split(images, (0.5, 0.5), seed=0)[0].shuffled(4, seed=0))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_ordered_pass_has_every_image_in_order_and_plain():
+    images = numbered_images([0] * 9, Augment(crop_padding=1, flip=True, cutout=2))
+    assert numbers_of(images.ordered(4)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+
+
+def test_purposes_have_seeds_of_their_own_that_never_change():
+    seeds = {derive_seed(0, purpose, epoch) for purpose in "ab" for epoch in range(100)}
+    assert len(seeds) == 200
+    assert derive_seed(0, "weights", 0) == 7838846415617969245

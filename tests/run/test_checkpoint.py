@@ -1,0 +1,107 @@
+"""Checkpoints: exact, safe to load, and what happens when one is damaged."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.run.checkpoint import (
+    load_checkpoint,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
+from pcdarts_fast.run.folder import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Holds the checkpoints of epochs 1 and 2."""
+    with RunFolder.create(tmp_path / "run") as folder:
+        for epoch in (1, 2):
+            save_checkpoint(folder, {"epoch": epoch, "weights": torch.full((1000,), epoch / 3)})
+        yield folder
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def flip_a_bit(path):
+    """In the middle of the weights: the archive's directory stays whole."""
+    with zipfile.ZipFile(path) as archive:
+        entry = max(archive.infolist(), key=lambda entry: entry.file_size)
+    content = bytearray(path.read_bytes())
+    content[entry.header_offset + 2000] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+DAMAGE = pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty])
+
+
+def test_newest_checkpoint_comes_back_in_the_same_bits(folder):
+    state, note = load_checkpoint(folder)
+    assert (state["epoch"], note) == (2, None)
+    assert torch.equal(state["weights"], torch.full((1000,), 2 / 3))
+
+
+def test_run_stopped_before_its_first_checkpoint(tmp_path):
+    with RunFolder.create(tmp_path) as folder:
+        assert load_checkpoint(folder) == (None, None)
+
+
+@DAMAGE
+def test_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(folder, damage):
+    damage(folder.checkpoint)
+    state, note = load_checkpoint(folder)
+    assert state["epoch"] == 1
+    assert "checkpoint.pt is truncated or damaged; going on from checkpoint.previous.pt, " in note
+
+
+@DAMAGE
+def test_no_whole_checkpoint_is_one_sentence(folder, damage):
+    damage(folder.checkpoint)
+    damage(folder.previous_checkpoint)
+    with pytest.raises(UserError, match=r"checkpoint.pt is truncated .*no older one is whole"):
+        load_checkpoint(folder)
+
+
+def test_kill_between_the_two_renames_loses_one_epoch(folder):
+    os.replace(folder.checkpoint, folder.previous_checkpoint)
+    state, _ = load_checkpoint(folder)
+    assert state["epoch"] == 2
+
+
+def test_checkpoint_cannot_run_code(folder):
+    class Harm:
+        def __reduce__(self):
+            return (os.system, ("true",))
+
+    torch.save({"epoch": 3, "harm": Harm()}, folder.checkpoint, pickle_module=pickle)
+    state, note = load_checkpoint(folder)
+    assert state["epoch"] == 1 and "damaged" in note
+
+
+def test_random_generators_go_on_where_they_were(folder):
+    def draw():
+        return torch.rand(5).tolist(), random.random(), np.random.random(5).tolist()
+
+    torch.manual_seed(1)
+    draw()
+    save_checkpoint(folder, {"epoch": 3, "random": random_state()})
+    wanted = draw()
+    draw()
+    state, _ = load_checkpoint(folder)
+    restore_random_state(state["random"])
+    assert draw() == wanted

@@ -1,0 +1,108 @@
+"""Settings: what the presets say, what is refused, and that YAML gives the same back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+import yaml
+
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.run.config import SearchConfig
+from pcdarts_fast.run.presets import AS_RELEASED, PRESETS, search_config
+from pcdarts_fast.run.settings import load_settings, save_settings
+
+EVERY_PRESET = [*((name, "paper") for name in PRESETS), *((n, "as-released") for n in AS_RELEASED)]
+
+
+@pytest.mark.parametrize(("preset", "variant"), EVERY_PRESET)
+def test_settings_survive_a_round_trip_through_plain_yaml(tmp_path, preset, variant):
+    config = search_config(preset, variant)
+    assert (config.preset, config.variant) == (preset, variant)
+    path = tmp_path / "config.yaml"
+    save_settings(config, path)
+    assert load_settings(SearchConfig, path) == config
+    assert "!!" not in path.read_text()
+
+
+def test_cifar10_is_the_setting_of_the_paper():
+    config = search_config("cifar10")
+    paper = {
+        "init_channels": 16, "layers": 8, "nodes": 4, "k": 4, "batch_size": 256, "epochs": 50,
+        "frozen_epochs": 15, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 3e-4,
+        "grad_clip": 5.0, "arch_learning_rate": 6e-4, "arch_beta1": 0.5, "arch_beta2": 0.999,
+        "arch_weight_decay": 1e-3, "train_fraction": 0.5, "valid_fraction": 0.5,
+        "edge_normalization": True, "unrolled": False, "sampling": "shuffle",
+    }  # fmt: skip
+    assert {name: asdict(config)[name] for name in paper} == paper
+
+
+def test_imagenet_is_the_setting_of_the_paper():
+    config = search_config("imagenet")
+    paper = {
+        "init_channels": 16, "layers": 8, "k": 2, "batch_size": 1024, "epochs": 50,
+        "frozen_epochs": 35, "learning_rate": 0.5, "learning_rate_warmup_epochs": 5,
+        "arch_learning_rate": 6e-3, "arch_grad_clip": 5.0, "train_fraction": 0.10,
+        "valid_fraction": 0.025, "stem": "imagenet", "image_size": 224,
+    }  # fmt: skip
+    assert {name: asdict(config)[name] for name in paper} == paper
+
+
+def test_released_code_differs_by_its_early_scheduler():
+    released = search_config("cifar10", "as-released")
+    assert released == replace(
+        search_config("cifar10"), variant="as-released", learning_rate_shift=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("preset", "variant", "sentence"),
+    [
+        ("mnist", "paper", "unknown preset 'mnist'; wanted one of digits, fashion-mnist"),
+        ("digits", "as-released", "preset digits has no variant 'as-released'"),
+        ("cifar10", "new", "preset cifar10 has no variant 'new'; wanted paper or as-released"),
+    ],
+)
+def test_unknown_preset_or_variant(preset, variant, sentence):
+    with pytest.raises(UserError, match=sentence):
+        search_config(preset, variant)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"epochs": 0}, "--epochs is 0, wanted more than 0"),
+        ({"seed": -1}, "--seed is -1, wanted 0 or more"),
+        ({"learning_rate": float("nan")}, "--learning-rate is nan, wanted more than 0"),
+        ({"momentum": 1.0}, "--momentum is 1.0, wanted"),
+        ({"train_fraction": 0.6}, "--train-fraction 0.6 and --valid-fraction 0.5 .* disjoint"),
+    ],
+)
+def test_numbers_out_of_range(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        SearchConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda v: v | {"epoch": 3}, "missing or unknown epoch"),
+        (lambda v: {n: v[n] for n in v if n != "seed"}, "missing or unknown seed"),
+        (lambda v: v | {"epochs": "many"}, "epochs is 'many', wanted"),
+        (lambda v: v | {"stem": "tall"}, "stem is 'tall', wanted"),
+        (lambda v: [], "missing or unknown"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path, change, sentence):
+    path = tmp_path / "config.yaml"
+    save_settings(SearchConfig(), path)
+    path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text()))))
+    with pytest.raises(UserError, match=sentence):
+        load_settings(SearchConfig, path)
+
+
+def test_settings_never_build_python_objects(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_settings(SearchConfig, path)

@@ -1,0 +1,161 @@
+"""Whole searches: what they find, what they leave behind, and that they can be stopped anywhere."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pcdarts_fast import Genotype
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.run.presets import search_config
+from pcdarts_fast.search import EpochDone, Finished, Notice, Progress, Started, search
+
+TIMES = {"seconds", "images_per_second"}
+
+
+def run(config, folder, *, resume=False) -> list:
+    return list(search(config, folder, resume=resume))
+
+
+def of(kind, events) -> list:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def outcome(folder) -> tuple:
+    """All that must not depend on interruptions: metrics without times, alpha, beta, genotype."""
+    lines = read_lines(folder / "metrics.jsonl")
+    return (
+        [{name: line[name] for name in line if name not in TIMES} for line in lines],
+        (folder / "architecture.jsonl").read_bytes(),
+        (folder / "genotype.json").read_bytes(),
+    )
+
+
+def test_search_on_digits_learns_them_and_its_architecture(tmp_path):
+    config = replace(search_config("digits"), epochs=8, frozen_epochs=2, nodes=2)
+    events = run(config, tmp_path / "run")
+    accuracies = [event.metrics["valid_accuracy"] for event in of(EpochDone, events)]
+    assert accuracies[-1] >= 0.9
+    (finished,) = of(Finished, events)
+    assert finished is events[-1]
+    assert Genotype.load(tmp_path / "run" / "genotype.json") == finished.genotype
+    first, last = (json.loads(line) for line in _ends(tmp_path / "run" / "architecture.jsonl"))
+    spread = [torch.tensor(alpha["alphas_normal"]).std() for alpha in (first, last)]
+    assert spread[1] > 10 * spread[0]
+
+
+def _ends(path):
+    lines = path.read_text().splitlines()
+    return lines[0], lines[-1]
+
+
+def test_metrics_have_a_line_an_epoch(tiny, tmp_path):
+    events = run(tiny, tmp_path)
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert lines == [event.metrics for event in of(EpochDone, events)]
+    assert [line["epoch"] for line in lines] == [0, 1, 2, 3, 4]
+    assert set(lines[0]) == {
+        "epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy",
+        "learning_rate", "arch_learning_rate", "images_per_second", "seconds",
+    }  # fmt: skip
+    assert [line["arch_learning_rate"] for line in lines] == [0, 6e-3, 6e-3, 6e-3, 6e-3]
+    (started,) = of(Started, events)
+    assert len(of(Progress, events)) == 5 * started.steps == 30
+
+
+def test_frozen_epochs_leave_alpha_and_beta_where_they_are(tiny, tmp_path):
+    run(replace(tiny, frozen_epochs=2, epochs=3), tmp_path)
+    lines = read_lines(tmp_path / "architecture.jsonl")
+    first, second, third = ({n: v for n, v in line.items() if n != "epoch"} for line in lines)
+    assert first == second != third
+
+
+def test_a_search_that_ends_in_a_random_genotype_says_so(tiny, tmp_path):
+    (notice,) = of(Notice, run(replace(tiny, epochs=1), tmp_path / "short"))
+    assert "--frozen-epochs 1 covers all of --epochs 1" in notice.text
+    (notice,) = of(Notice, run(replace(tiny, layers=2, epochs=2), tmp_path / "shallow"))
+    assert "with --layers 2 every cell is a reduction cell" in notice.text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"unrolled": True}, {"sampling": "random"}, {"edge_normalization": False}],
+    ids=["first-order", "unrolled", "random-sampling", "no-edge-normalization"],
+)
+def test_stopped_in_the_middle_and_resumed_is_as_if_never_stopped(tiny, tmp_path, changes):
+    config = replace(tiny, **changes)
+    run(config, tmp_path / "whole")
+    for stop in (Progress, EpochDone):
+        folder = tmp_path / stop.__name__
+        with pytest.raises(InterruptedError):
+            for event in search(config, folder):
+                at = event.metrics if isinstance(event, EpochDone) else vars(event)
+                if isinstance(event, stop) and at["epoch"] == 2:
+                    raise InterruptedError
+        torch.manual_seed(99)
+        (started,) = of(Started, run(config, folder, resume=True))
+        assert started.epochs_done == (2 if stop is Progress else 3)
+        assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+def test_same_seed_same_search_other_seed_another(tiny, tmp_path):
+    config = replace(tiny, epochs=2)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(replace(config, seed=seed), tmp_path / name)
+    a, b, c = (outcome(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a[0] != c[0] and a[1] != c[1]
+
+
+def test_finished_run_resumes_to_its_end_at_once(tiny, tmp_path):
+    config = replace(tiny, epochs=2)
+    first = run(config, tmp_path)
+    again = run(config, tmp_path, resume=True)
+    assert of(EpochDone, again) == []
+    assert again[-1] == first[-1]
+
+
+def test_resume_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path):
+    config = replace(tiny, epochs=3)
+    run(config, tmp_path)
+    wanted = outcome(tmp_path)
+    newest = tmp_path / "checkpoint.pt"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    events = run(config, tmp_path, resume=True)
+    (notice,) = of(Notice, events)
+    assert "going on from checkpoint.previous.pt, epoch 2" in notice.text
+    assert outcome(tmp_path) == wanted
+
+
+def test_resume_with_other_settings_is_refused(tiny, tmp_path):
+    run(replace(tiny, epochs=2), tmp_path)
+    with pytest.raises(UserError, match="--batch-size is 32, but the run to resume has 48"):
+        run(replace(tiny, epochs=2, batch_size=32), tmp_path, resume=True)
+
+
+def test_loss_that_is_not_a_number_stops_in_one_sentence(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"loss is no longer a finite number \(epoch 0\)"):
+        run(replace(tiny, learning_rate=1e30, grad_clip=1e30), tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"k": 3}, "wanted a k >= 1 that divides C"),
+        ({"primitives": ("none", "sep_conv_9x9")}, "unknown primitive 'sep_conv_9x9'"),
+        ({"primitives": ("none",)}, "wanted one other than none"),
+        ({"backend": "cuda"}, "backend 'cuda' cannot run"),
+        ({"image_size": 7}, "digits images are 8 pixels wide, not 7"),
+        ({"train_fraction": 0.001}, "class 0 has .* images, too few"),
+    ],
+)
+def test_settings_that_no_search_can_run_with(tiny, tmp_path, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run(replace(tiny, **changes), tmp_path / "run")
+    # The folder is still free for the corrected command.
+    run(replace(tiny, epochs=1), tmp_path / "run")

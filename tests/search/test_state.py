@@ -1,0 +1,56 @@
+"""The super-net and the images must fit; alpha and beta must survive JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pcdarts_fast.data import load
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.run.presets import search_config
+from pcdarts_fast.search.state import check_image_size, new_state
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "size", "fits"),
+    [
+        ("cifar10", {}, 32, True),
+        ("cifar10", {}, 28, True),
+        ("cifar10", {}, 30, False),
+        ("cifar10", {}, 31, False),
+        ("cifar10", {"layers": 1}, 30, True),
+        ("imagenet", {}, 224, True),
+        ("imagenet", {}, 225, False),
+        ("imagenet", {}, 192, True),
+        ("imagenet", {}, 208, False),
+    ],
+)
+def test_image_size_is_refused_exactly_when_the_super_net_cannot_halve_it(
+    preset, changes, size, fits
+):
+    config = replace(
+        search_config(preset), init_channels=4, nodes=1, primitives=("skip_connect",), **changes
+    )
+    data = replace(load("digits"), image_size=size, num_classes=2)
+    images = torch.zeros(1, 1, size, size)
+    if fits:
+        assert new_state(config, data, "cpu").network.eval()(images).shape == (1, 2)
+        return
+    with pytest.raises(UserError, match=f"images of {size} pixels .* divisible by"):
+        new_state(config, data, "cpu")
+    network = new_state(config, replace(data, image_size=224), "cpu").network
+    with pytest.raises(ValueError):
+        network(images)
+    check_image_size(replace(config, layers=1), 224)
+
+
+def test_architecture_gives_the_same_float32_back():
+    config = replace(search_config("digits"), nodes=2, layers=1)
+    torch.manual_seed(0)
+    state = new_state(config, load("digits"), "cpu")
+    stored = json.loads(json.dumps(state.architecture()))
+    for name, parameter in zip(stored, state.network.arch_parameters(), strict=True):
+        assert torch.equal(torch.tensor(stored[name]), parameter)
