@@ -20,12 +20,14 @@ template <>
 struct Vectors<float> {
   typedef float value __attribute__((vector_size(32)));
   typedef float unaligned __attribute__((vector_size(32), aligned(4)));
+  typedef float half __attribute__((vector_size(16), aligned(4)));
   typedef int32_t mask __attribute__((vector_size(32)));
 };
 template <>
 struct Vectors<double> {
   typedef double value __attribute__((vector_size(64)));
   typedef double unaligned __attribute__((vector_size(64), aligned(8)));
+  typedef double half __attribute__((vector_size(32), aligned(8)));
   typedef int64_t mask __attribute__((vector_size(64)));
 };
 template <class T>
@@ -35,7 +37,7 @@ using Mask = typename Vectors<T>::mask;  // -1 where true, 0 where false
 
 template <class T>
 PCDARTS_INLINE Vec<T> splat(T value) {
-  return Vec<T>{} + value;
+  return Vec<T>{value, value, value, value, value, value, value, value};
 }
 
 template <class T>
@@ -54,6 +56,16 @@ PCDARTS_INLINE void store8(T* p, Vec<T> v) {
 }
 PCDARTS_INLINE void store8(bfloat16* p, Vec<float> v) {
   PCDARTS_UNROLL for (int i = 0; i < kLanes; ++i) store(p + i, v[i]);
+}
+
+// Lanes 0..3, lanes 4..7.
+template <class T>
+PCDARTS_INLINE void store_low4(T* p, Vec<T> v) {
+  *reinterpret_cast<typename Vectors<T>::half*>(p) = __builtin_shufflevector(v, v, 0, 1, 2, 3);
+}
+template <class T>
+PCDARTS_INLINE void store_high4(T* p, Vec<T> v) {
+  *reinterpret_cast<typename Vectors<T>::half*>(p) = __builtin_shufflevector(v, v, 4, 5, 6, 7);
 }
 
 // The first `count` lanes; the others are zero on a load and left alone in a store.

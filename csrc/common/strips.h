@@ -1,7 +1,8 @@
 // How the CPU engine lays out one channel of one sample while it works on it. A channel [H, W] is
 // cut into strips of 8 columns; the last may hold fewer, its remaining lanes are zero.
 //
-//   map    strips of [H] rows of 8: what pointwise convolutions and reductions walk through
+//   map    row-major [H] rows of whole strips, so that a dense channel whose W is a multiple of 8
+//          is a map as it stands: what pointwise convolutions and reductions walk through
 //   plane  strips of [4 + H + 4] rows of 16 = [4 left | 8 own | 4 right]: what depthwise taps
 //          read. The neighbours' columns are stored twice and the border holds zeros, so that no
 //          shifted load needs a test or crosses a cache line.
@@ -20,7 +21,7 @@ constexpr int kRow = kBorder + kLanes + kBorder;
 struct Grid {
   int height, width, strips;
   int tail;           // columns in the last strip, 1..8
-  int map;            // elements of a map
+  int row, map;       // elements of a row of a map, and of a map
   int strip, plane;   // elements of a strip of a plane, and of a plane
   int vectors;        // of a map
 };
@@ -31,7 +32,7 @@ PCDARTS_INLINE Grid make_grid(int64_t height, int64_t width) {
   g.strips = (g.width + kLanes - 1) / kLanes;
   g.tail = g.width - (g.strips - 1) * kLanes;
   g.vectors = g.strips * g.height;
-  g.map = g.vectors * kLanes;
+  g.row = g.strips * kLanes, g.map = g.vectors * kLanes;
   g.strip = (g.height + 2 * kBorder) * kRow;
   g.plane = g.strips * g.strip;
   return g;
@@ -40,25 +41,40 @@ PCDARTS_INLINE Grid make_grid(int64_t height, int64_t width) {
 // Whether strip s holds fewer than 8 columns.
 PCDARTS_INLINE bool is_short(const Grid& g, int s) { return s == g.strips - 1 && g.tail < kLanes; }
 
+// Clears the lanes outside the image.
+template <class T>
+PCDARTS_INLINE void clear_tail(const Grid& g, T* map) {
+  if (g.tail == kLanes) return;
+  const Mask<T> valid = first_lanes<T>(g.tail);
+  T* last = map + g.row - kLanes;
+  for (int y = 0; y < g.height; ++y, last += g.row) store8(last, keep<T>(valid, load8(last)));
+}
+
 // Lane 0 of row y of strip s.
 template <class T>
 PCDARTS_INLINE T* in_map(const Grid& g, T* map, int s, int y) {
-  return map + (s * g.height + y) * kLanes;
+  return map + y * g.row + s * kLanes;
 }
 template <class T>
 PCDARTS_INLINE T* in_plane(const Grid& g, T* plane, int s, int y) {
   return plane + s * g.strip + (y + kBorder) * kRow + kBorder;
 }
 
+// A walk through the vectors of a map in memory order.
+struct MapCursor {
+  int vector, strip, row;
+};
+PCDARTS_INLINE void advance(const Grid& g, MapCursor& at) {
+  ++at.vector;
+  if (++at.strip == g.strips) at.strip = 0, ++at.row;
+}
+
 template <class T>
 PCDARTS_INLINE void put(const Grid& g, T* plane, int s, int y, Vec<T> v) {
   T* own = in_plane(g, plane, s, y);
   store8(own, v);
-  if (s > 0) __builtin_memcpy(own - g.strip + kLanes, &v, kBorder * sizeof(T));
-  if (s + 1 < g.strips) {
-    const Vec<T> right = __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
-    __builtin_memcpy(own + g.strip - kBorder, &right, kBorder * sizeof(T));
-  }
+  if (s > 0) store_low4(own - g.strip + kLanes, v);
+  if (s + 1 < g.strips) store_high4(own + g.strip - kBorder, v);
 }
 
 template <class T>
@@ -70,10 +86,10 @@ PCDARTS_INLINE void fill(T* p, int64_t count, T value) {
 template <int stride, class S, class F>
 PCDARTS_INLINE void read_channel(const Grid& g, const S* x, F f) {
   const int64_t width = static_cast<int64_t>(stride) * g.width;
-  for (int s = 0; s < g.strips; ++s) {
-    const int count = stride * (is_short(g, s) ? g.tail : kLanes);
-    for (int y = 0; y < g.height; ++y) {
-      for (int row = 0; row < stride; ++row) {
+  for (int y = 0; y < g.height; ++y) {
+    for (int row = 0; row < stride; ++row) {
+      for (int s = 0; s < g.strips; ++s) {
+        const int count = stride * (is_short(g, s) ? g.tail : kLanes);
         const S* p = x + (stride * y + row) * width + stride * s * kLanes;
         if constexpr (stride == 1) {
           f(0, s, y, count == kLanes ? load8(p) : load_some(p, count));
@@ -91,15 +107,57 @@ PCDARTS_INLINE void read_channel(const Grid& g, const S* x, F f) {
   }
 }
 
+// A dense channel [H, W] as a map: in place where it is one already, else converted into `spare`.
+template <class S, class T>
+PCDARTS_INLINE const T* as_map(const Grid& g, const S* x, T* spare) {
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (g.tail == kLanes) return x;
+  }
+  read_channel<1>(g, x, [&](int, int s, int y, Vec<T> v) { store8(in_map(g, spare, s, y), v); });
+  return spare;
+}
+
+// Where to build a channel that will be dense: in place where it is a map, else in `spare`.
+template <class S, class T>
+PCDARTS_INLINE T* as_map_to_write(const Grid& g, S* x, T* spare) {
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (g.tail == kLanes) return x;
+  }
+  return spare;
+}
+
+// f(first element, lanes) for all vectors of a dense array; the last may have fewer than 8 lanes.
+template <class F>
+PCDARTS_INLINE void for_vectors(int64_t count, F f) {
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    PCDARTS_UNROLL for (int j = 0; j < 4; ++j) f(i + j * kLanes, kLanes);
+  }
+  for (; i + kLanes <= count; i += kLanes) f(i, kLanes);
+  if (i < count) f(i, static_cast<int>(count - i));
+}
+template <class S>
+PCDARTS_INLINE Vec<Accumulate<S>> load_part(const S* p, int count) {
+  return count == kLanes ? load8(p) : load_some(p, count);
+}
+template <class S>
+PCDARTS_INLINE void store_part(S* p, Vec<Accumulate<S>> v, int count) {
+  if (count == kLanes) {
+    store8(p, v);
+  } else {
+    store_some(p, v, count);
+  }
+}
+
 // Writes a row-major channel [stride * H, stride * W] from f(phase, strip, row, address) -> values,
 // where `address` is that of the first value (for one that adds to what another array holds there).
 template <int stride, class S, class F>
 PCDARTS_INLINE void write_channel(const Grid& g, S* x, F f) {
   const int64_t width = static_cast<int64_t>(stride) * g.width;
-  for (int s = 0; s < g.strips; ++s) {
-    const int count = stride * (is_short(g, s) ? g.tail : kLanes);
-    for (int y = 0; y < g.height; ++y) {
-      for (int row = 0; row < stride; ++row) {
+  for (int y = 0; y < g.height; ++y) {
+    for (int row = 0; row < stride; ++row) {
+      for (int s = 0; s < g.strips; ++s) {
+        const int count = stride * (is_short(g, s) ? g.tail : kLanes);
         S* p = x + (stride * y + row) * width + stride * s * kLanes;
         if constexpr (stride == 1) {
           const auto v = f(0, s, y);

@@ -36,13 +36,71 @@ struct SourceGradient {
   int64_t grad_sample, add_sample;
 };
 
+// A sum over the samples of a chunk, in lanes; every few hundred elements a lane goes to double.
+template <class T>
+struct LaneSum {
+  Vec<T> lanes;
+  double total;
+  int pending;
+};
+template <class T>
+PCDARTS_INLINE double flush(LaneSum<T>& sum) {
+  sum.total += static_cast<double>(sum_lanes<T>(sum.lanes));
+  sum.lanes = Vec<T>{}, sum.pending = 0;
+  return sum.total;
+}
+template <class T>
+PCDARTS_INLINE void add_lanes(const Grid& g, Vec<T> (&part)[4], LaneSum<T>& sum) {
+  sum.lanes += (part[0] + part[1]) + (part[2] + part[3]);
+  sum.pending += g.vectors;
+  if (sum.pending >= kPending) flush(sum);
+}
+
+// Lanes outside the image are zero in a gradient.
+template <class T>
+PCDARTS_INLINE void add_sum(const Grid& g, const T* gradient, LaneSum<T>& to) {
+  Vec<T> sum[4] = {};
+  int v = 0;
+  for (; v + 4 <= g.vectors; v += 4) {
+    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) sum[i] += load8(gradient + (v + i) * kLanes);
+  }
+  for (; v < g.vectors; ++v) sum[0] += load8(gradient + v * kLanes);
+  add_lanes(g, sum, to);
+}
+
+// to += sum of gradient * (z - mean)
+template <class T>
+PCDARTS_INLINE void add_dot(const Grid& g, const T* gradient, const T* z, T mean, LaneSum<T>& to) {
+  Vec<T> sum[4] = {};
+  const Vec<T> m = splat(mean);
+  int v = 0;
+  for (; v + 4 <= g.vectors; v += 4) {
+    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
+      sum[i] += load8(gradient + (v + i) * kLanes) * (load8(z + (v + i) * kLanes) - m);
+    }
+  }
+  for (; v < g.vectors; ++v) {
+    sum[0] += load8(gradient + v * kLanes) * (load8(z + v * kLanes) - m);
+  }
+  add_lanes(g, sum, to);
+}
+
+// A chunk's sums of one edge: S0 [sampled], then raw S1 of every branch's last batch-norm (or of the
+// plain skip) [branches, sampled], then <bypass gradient, bypass>.
+PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
+  return (1 + plan.branches) * p.sampled + 1;
+}
+
 template <class T>
 struct BackwardScratch {
   T *planes, *dt;           // [sampled, phases] planes, [sampled] planes
-  T *t, *dz, *g, *pooled;   // [sampled] maps, the same, the same, [2] maps
+  T *t, *dz, *pooled;       // [sampled] maps, the same, [2] maps
+  T* g;                     // [sampled or edges] maps
   T* dr;                    // [sampled, phases] maps
+  const T** gradient;       // [sampled or edges] maps, in g or in place
   PoolScratch<T> pool;
   Vec<T>* dw;               // of all weights of all edges, lane by lane
+  LaneSum<T>* sums;         // of a chunk
 };
 
 template <class S>
@@ -55,11 +113,14 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S>& state, 
     s.dt = take<T>(pieces, p.sampled * g.plane);
     s.t = take<T>(pieces, p.sampled * g.map);
     s.dz = take<T>(pieces, p.sampled * g.map);
-    s.g = take<T>(pieces, p.sampled * g.map);
+    const int64_t gradients = p.sampled > state.edges ? p.sampled : state.edges;
+    s.g = take<T>(pieces, gradients * g.map);
+    s.gradient = take<const T*>(pieces, gradients);
     s.pooled = take<T>(pieces, 2 * int64_t{g.map});
     s.dr = take<T>(pieces, p.sampled * state.phases * g.map);
     s.pool = take_pool<T>(pieces, g, state.stride);
     s.dw = take<Vec<T>>(pieces, dw_size);
+    s.sums = take<LaneSum<T>>(pieces, state.edges * (2 * state.plan.branches * p.sampled + sums_of_edge(p, state.plan)));
     return s;
   });
 }
@@ -70,45 +131,13 @@ PCDARTS_INLINE const S* node_channel(const MixedCell& p, const NodeGradient<S>& 
   return node.grad + b * node.sample + p.destination[q] * p.height * p.width;
 }
 
-// maps = the node's gradient at the mixed channels of one sample.
+// The node's gradient at the mixed channels of one sample, as maps: maps[c].
 template <class S>
-PCDARTS_NOINLINE void load_gradient(const MixedCell& p, const Grid& g, const NodeGradient<S>& node,
-                                    int64_t b, Accumulate<S>* maps) {
-  using T = Accumulate<S>;
+PCDARTS_INLINE void gradient_maps(const MixedCell& p, const Grid& g, const NodeGradient<S>& node,
+                                  int64_t b, Accumulate<S>* spare, const Accumulate<S>** maps) {
   for (int64_t c = 0; c < p.sampled; ++c) {
-    read_channel<1>(g, node_channel(p, node, b, c), [&](int, int s, int y, Vec<T> v) {
-      store8(in_map(g, maps + c * g.map, s, y), v);
-    });
+    maps[c] = as_map(g, node_channel(p, node, b, c), spare + c * g.map);
   }
-}
-
-// sum of g * (z - mean); lanes outside the image have g = 0.
-template <class T>
-PCDARTS_INLINE T dot(const Grid& g, const T* gradient, const T* z, T mean) {
-  Vec<T> sum[4] = {};
-  const Vec<T> m = splat(mean);
-  int v = 0;
-  for (; v + 4 <= g.vectors; v += 4) {
-    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
-      sum[i] += load8(gradient + (v + i) * kLanes) * (load8(z + (v + i) * kLanes) - m);
-    }
-  }
-  for (; v < g.vectors; ++v) {
-    sum[0] += load8(gradient + v * kLanes) * (load8(z + v * kLanes) - m);
-  }
-  return sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-template <class T>
-PCDARTS_INLINE T sum_map(const Grid& g, const T* map) {
-  Vec<T> sum = {};
-  for (int v = 0; v < g.map; v += kLanes) sum += load8(map + v);
-  return sum_lanes<T>(sum);
-}
-
-// A chunk's sums of one edge: S0 [sampled], then raw S1 of every branch's last batch-norm (or of the
-// plain skip) [branches, sampled], then <bypass gradient, bypass>.
-PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
-  return (1 + plan.branches) * p.sampled + 1;
 }
 
 // <Gb, xb> of one sample, the bypass pooled as in forward.
@@ -120,15 +149,18 @@ PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S>& state,
   double total = 0;
   for (int64_t q = p.sampled; q < p.channels; ++q) {
     const S* gradient = node_channel(p, node, b, q);
-    Vec<T> sum = {}, largest = {};
-    read_channel<stride>(g, channel_of(state, b, p.source[q]),
-                         [&](int phase, int s, int y, Vec<T> v) {
-      largest = phase == 0 ? v : maximum<T>(largest, v);
-      if (phase != stride * stride - 1) return;
-      const S* at = gradient + int64_t{y} * g.width + s * kLanes;
-      sum += largest * (is_short(g, s) ? load_some(at, g.tail) : load8(at));
-    });
-    total += static_cast<double>(sum_lanes<T>(sum));
+    const S* x = channel_of(state, b, p.source[q]);
+    Vec<T> sum[4] = {};
+    if constexpr (stride == 1) {
+      for_vectors(p.height * p.width, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+        sum[at / kLanes % 4] += load_part(x + at, lanes) * load_part(gradient + at, lanes);
+      });
+    } else {
+      read_channel<1>(g, gradient, [&](int, int s, int y, Vec<T> v) {
+        sum[0] += v * pooled_2x2(g, x, s, y);
+      });
+    }
+    total += static_cast<double>(sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3])));
   }
   return total;
 }
@@ -145,16 +177,15 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
     clear_pool(scratch.pool, g, stride);
-    double* const sums = grad.sums + chunk * chunk_sums;
-    fill(sums, chunk_sums, 0.0);
+    for (int64_t i = 0; i < chunk_sums; ++i) scratch.sums[i] = LaneSum<T>{};
     for (int64_t b = begin; b < end; ++b) {
       if (grad.recompute) load_state<stride>(p, state, b, scratch.planes);
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
-        double* const edge_sum = sums + e * edge_sums;
-        load_gradient(p, g, grad.node[e], b, scratch.g);
+        LaneSum<T>* const edge_sum = scratch.sums + e * edge_sums;
+        gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
         for (int64_t c = 0; c < p.sampled; ++c) {
-          edge_sum[c] += static_cast<double>(sum_map(g, scratch.g + c * g.map));
+          add_sum(g, scratch.gradient[c], edge_sum[c]);
         }
         for (int i = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
@@ -172,12 +203,12 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
             }
           }
           for (int64_t c = 0; c < p.sampled; ++c) {
-            edge_sum[(1 + i) * p.sampled + c] += static_cast<double>(
-                dot(g, scratch.g + c * g.map, z_last + c * g.map, edge.mean[last + c]));
+            add_dot(g, scratch.gradient[c], z_last + c * g.map, edge.mean[last + c],
+                    edge_sum[(1 + i) * p.sampled + c]);
           }
         }
         if (grad.need_arch) {
-          edge_sum[edge_sums - 1] += bypass_dot<stride>(p, state, grad.node[e], b);
+          edge_sum[edge_sums - 1].total += bypass_dot<stride>(p, state, grad.node[e], b);
         }
       }
       for (int64_t c = 0; c < p.sampled; ++c) {  // pools and skip: one pool serves all edges
@@ -189,27 +220,22 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
             store8(in_map(g, scratch.pooled + g.map, s, y), average);
           });
         }
-        if (stride == 1) {
-          read_channel<1>(g, x, [&](int, int s, int y, Vec<T> v) {
-            store8(in_map(g, scratch.t, s, y), v);
-          });
-        }
+        const T* plain = stride == 1 ? as_map(g, x, scratch.t) : nullptr;
         for (int e = 0; e < state.edges; ++e) {
-          read_channel<1>(g, node_channel(p, grad.node[e], b, c), [&](int, int s, int y, Vec<T> v) {
-            store8(in_map(g, scratch.g, s, y), v);
-          });
+          const T* gradient = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g);
           for (int i = 0; i < plan.branches; ++i) {
             const Kind kind = plan.branch[i].primitive.kind;
             if (units_of(kind, stride) != 0) continue;
             const bool skip = kind == Kind::skip;
-            const T* z = skip ? scratch.t : scratch.pooled + (kind == Kind::avg_pool) * g.map;
+            const T* z = skip ? plain : scratch.pooled + (kind == Kind::avg_pool) * g.map;
             const T mean = skip ? T{0} : state.edge[e].mean[plan.branch[i].slot * p.sampled + c];
-            sums[e * edge_sums + (1 + i) * p.sampled + c] +=
-                static_cast<double>(dot(g, scratch.g, z, mean));
+            add_dot(g, gradient, z, mean, scratch.sums[e * edge_sums + (1 + i) * p.sampled + c]);
           }
         }
       }
     }
+    double* const to = grad.sums + chunk * chunk_sums;
+    for (int64_t i = 0; i < chunk_sums; ++i) to[i] = flush(scratch.sums[i]);
   });
 }
 
@@ -258,22 +284,19 @@ PCDARTS_INLINE void finish_sums(const MixedCell& p, const State<S>& state,
   }
 }
 
-// dz = upstream * a + z * b + c, channel by channel.
-template <class T>
-PCDARTS_NOINLINE void through_norm(const MixedCell& p, const Grid& g, const NormGradient* norm,
-                                   const T* upstream, const T* z, T* dz) {
-  const int full = is_short(g, g.strips - 1) ? g.vectors - g.height : g.vectors;
-  const Mask<T> valid = first_lanes<T>(g.tail);
-  for (int64_t c = 0; c < p.sampled; ++c) {
+// dz = upstream * a + z * b + c, channel by channel; upstream(c) is a map.
+template <class T, class F>
+PCDARTS_INLINE void through_norm(const MixedCell& p, const Grid& g, const NormGradient* norm,
+                                 F upstream, const T* z, T* dz) {
+  for (int64_t c = 0; c < p.sampled; ++c, z += g.map, dz += g.map) {
     const Vec<T> a = splat(static_cast<T>(norm[c].upstream)),
                  b = splat(static_cast<T>(norm[c].own)),
                  d = splat(static_cast<T>(norm[c].constant));
-    for (int v = 0; v < g.vectors; ++v) {
-      const int64_t at = c * g.map + v * kLanes;
-      Vec<T> value = a * load8(upstream + at) + b * load8(z + at) + d;
-      if (v >= full) value = keep<T>(valid, value);
-      store8(dz + at, value);
+    const T* from = upstream(c);
+    for (int v = 0; v < g.map; v += kLanes) {
+      store8(dz + v, a * load8(from + v) + b * load8(z + v) + d);
     }
+    clear_tail(g, dz);
   }
 }
 

@@ -67,8 +67,8 @@ PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S>& state,
           int64_t at = from + c * taps.weights;
           for (int block = 0; block < taps.blocks; ++block) {
             const TapBlock& b = taps.block[block];
-            for (int kx = 0; kx < b.columns; ++kx) {
-              for (int ky = 0; ky < b.rows; ++ky) {
+            for (int ky = 0; ky < b.rows; ++ky) {
+              for (int kx = 0; kx < b.columns; ++kx) {
                 to[c * taps.weights + weight_index(b, ky, kx)] = merged(at++);
               }
             }
@@ -95,12 +95,11 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
     fill(scratch.planes, p.sampled * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
     for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
-    double* const sums = grad.sums + chunk * chunk_sums;
-    fill(sums, chunk_sums, 0.0);
+    for (int64_t i = 0; i < chunk_sums; ++i) scratch.sums[i] = LaneSum<T>{};
     for (int64_t b = begin; b < end; ++b) {
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
-        load_gradient(p, g, grad.node[e], b, scratch.g);
+        gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
         T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
         for (int i = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
@@ -109,29 +108,32 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
           const int64_t first = branch.slot * p.sampled;
           const NormGradient* norm = grad.norm + int64_t{e} * plan.slots * p.sampled + first;
           load_middle(p, g, z, edge.mean + first, edge.rstd + first, scratch.planes);
-          through_norm(p, g, norm + p.sampled, scratch.g, z + unit_size(p, g), scratch.dz);
+          const auto upstream = [&](int64_t c) { return scratch.gradient[c]; };
+          through_norm(p, g, norm + p.sampled, upstream, z + unit_size(p, g), scratch.dz);
           Vec<T>* dw = dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight + 2] : nullptr;
           convolve_gradient(p, g, make_taps(branch.primitive.kernel, 1, 1), 1, scratch,
                             scratch.planes, edge.weights + branch.weight + 2, dw, middle, false);
-          double* const to = sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+          LaneSum<T>* const to =
+              scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
           for (int64_t c = 0; c < p.sampled; ++c) {
             T* channel = middle + c * g.map;
-            for (int s = 0; s < g.strips; ++s) {
-              for (int y = 0; y < g.height; ++y) {
+            for (int y = 0; y < g.height; ++y) {
+              for (int s = 0; s < g.strips; ++s) {
                 const Vec<T> r = load8(in_plane(g, scratch.planes + c * g.plane, s, y));
                 T* at = in_map(g, channel, s, y);
                 store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
               }
             }
-            to[c] += static_cast<double>(sum_map(g, channel));
-            to[p.sampled + c] +=
-                static_cast<double>(dot(g, channel, z + c * g.map, edge.mean[first + c]));
+            add_sum(g, channel, to[c]);
+            add_dot(g, channel, z + c * g.map, edge.mean[first + c], to[p.sampled + c]);
           }
           middle += unit_size(p, g);
         }
       }
     }
     if (dw_size > 0) reduce_lanes(scratch.dw, dw_size, grad.dw + chunk * grad.layout.size);
+    double* const to = grad.sums + chunk * chunk_sums;
+    for (int64_t i = 0; i < chunk_sums; ++i) to[i] = flush(scratch.sums[i]);
   });
 
   const int64_t chunks = chunk_count(p.batch);
@@ -169,54 +171,52 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
   T* dr = scratch.dr + c * state.phases * g.map;
   for (int phase = 0; phase < state.phases; ++phase) {
     const T* plane = scratch.planes + (c * state.phases + phase) * g.plane;
-    for (int s = 0; s < g.strips; ++s) {
-      for (int y = 0; y < g.height; ++y) {
+    for (int y = 0; y < g.height; ++y) {
+      for (int s = 0; s < g.strips; ++s) {
         T* at = in_map(g, dr + phase * g.map, s, y);
         const Vec<T> r = load8(in_plane(g, plane, s, y));
         store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
       }
     }
   }
-  fill(scratch.pooled, 2 * int64_t{g.map}, T{0});
-  T own[2] = {}, constant[2] = {};  // of the maximum and the average, over all edges
+  Vec<T> upstream[2][kMaxStates], skip[kMaxStates];  // weights of every node's gradient
+  T own[2] = {}, constant[2] = {};                   // of maximum and average, over all edges
+  const T** gradient = scratch.gradient;
+  bool skips = false;
   for (int e = 0; e < state.edges; ++e) {
-    T upstream[2] = {}, skip = 0;
+    gradient[e] = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g + int64_t{e} * g.map);
+    T weight[2] = {}, skip_weight = 0;
     for (int i = 0; i < plan.branches; ++i) {
       const Branch& branch = plan.branch[i];
       const Kind kind = branch.primitive.kind;
       if (kind == Kind::skip && stride == 1) {
-        skip += *state.edge[e].beta * state.edge[e].alpha[branch.column];
+        skip_weight += *state.edge[e].beta * state.edge[e].alpha[branch.column];
+        skips = true;
       } else if (kind == Kind::max_pool || kind == Kind::avg_pool) {
         const int which = kind == Kind::avg_pool;
         const NormGradient& norm = grad.norm[(int64_t{e} * plan.slots + branch.slot) * p.sampled + c];
-        upstream[which] += static_cast<T>(norm.upstream);
+        weight[which] += static_cast<T>(norm.upstream);
         own[which] += static_cast<T>(norm.own);
         constant[which] += static_cast<T>(norm.constant);
       }
     }
-    const Vec<T> wm = splat(upstream[0]), wa = splat(upstream[1]), ws = splat(skip);
-    read_channel<1>(g, node_channel(p, grad.node[e], b, c), [&](int, int s, int y, Vec<T> v) {
-      T *to_max = in_map(g, scratch.pooled, s, y), *to_avg = to_max + g.map;
-      store8(to_max, load8(to_max) + wm * v);
-      store8(to_avg, load8(to_avg) + wa * v);
-      if constexpr (stride == 1) {
-        T* to = in_map(g, dr, s, y);
-        store8(to, load8(to) + ws * v);
-      }
-    });
+    upstream[0][e] = splat(weight[0]), upstream[1][e] = splat(weight[1]);
+    skip[e] = splat(skip_weight);
   }
+  const auto weighted = [&](const Vec<T>* weight, int at, Vec<T> sum) __attribute__((always_inline)) {
+    for (int e = 0; e < state.edges; ++e) sum += weight[e] * load8(gradient[e] + at);
+    return sum;
+  };
+  for (int v = 0; skips && v < g.map; v += kLanes) store8(dr + v, weighted(skip, v, load8(dr + v)));
   if (!plan.pools) return;
   load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
+  const auto pool_upstream = [&](int which, int s, int y, Vec<T> value) __attribute__((always_inline)) {
+    const Vec<T> sum = splat(own[which]) * value + splat(constant[which]);
+    return weighted(upstream[which], y * g.row + s * kLanes, sum);
+  };
   pool_gradient<stride>(
-      g, scratch.pool,
-      [&](int s, int y, Vec<T> largest) {
-        return load8(in_map(g, scratch.pooled, s, y)) + splat(own[0]) * largest + splat(constant[0]);
-      },
-      [&](int s, int y, Vec<T> average) {
-        return load8(in_map(g, scratch.pooled + g.map, s, y)) + splat(own[1]) * average +
-               splat(constant[1]);
-      },
-      dr);
+      g, scratch.pool, [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },
+      [&](int s, int y, Vec<T> average) { return pool_upstream(1, s, y, average); }, dr);
 }
 
 // Writes one channel of the state's gradient from f(phase, strip, row), plus grad.add.
@@ -250,29 +250,33 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S>& state,
     from[e] = node_channel(p, grad.node[e], b, q);
     beta[e] = splat(*state.edge[e].beta);
   }
-  const auto upstream = [&](int s, int y) {
-    Vec<T> sum = {};
-    const int64_t at = int64_t{y} * g.width + s * kLanes;
-    for (int e = 0; e < state.edges; ++e) {
-      sum += beta[e] * (is_short(g, s) ? load_some(from[e] + at, g.tail) : load8(from[e] + at));
-    }
+  const auto upstream = [&](int64_t at, int lanes, Vec<T> sum) __attribute__((always_inline)) {
+    for (int e = 0; e < state.edges; ++e) sum += beta[e] * load_part(from[e] + at, lanes);
     return sum;
   };
   if constexpr (stride == 1) {
-    write_gradient<1>(state, grad, b, p.source[q], [&](int, int s, int y) { return upstream(s, y); });
+    const int64_t channel = p.source[q] * state.channel;
+    S* to = grad.grad_x + b * grad.grad_sample + channel;
+    const S* add = grad.add + b * grad.add_sample + channel;
+    const bool adds = grad.add != nullptr;
+    for_vectors(state.channel, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+      const Vec<T> sum = adds ? load_part(add + at, lanes) : Vec<T>{};
+      store_part(to + at, upstream(at, lanes, sum), lanes);
+    });
   } else {
     T* maps = scratch.dr;  // the first maximum of every 2x2 window takes the gradient
     read_channel<2>(g, channel_of(state, b, p.source[q]), [&](int phase, int s, int y, Vec<T> v) {
       store8(in_map(g, maps + phase * g.map, s, y), v);
     });
-    for (int s = 0; s < g.strips; ++s) {
-      for (int y = 0; y < g.height; ++y) {
+    for (int y = 0; y < g.height; ++y) {
+      for (int s = 0; s < g.strips; ++s) {
         T* at = in_map(g, maps, s, y);
         Vec<T> largest = load8(at);
         PCDARTS_UNROLL for (int i = 1; i < 4; ++i) {
           largest = maximum<T>(largest, load8(at + i * g.map));
         }
-        const Vec<T> gradient = upstream(s, y);
+        const int lanes = is_short(g, s) ? g.tail : kLanes;
+        const Vec<T> gradient = upstream(int64_t{y} * g.width + s * kLanes, lanes, Vec<T>{});
         Mask<T> open = first_lanes<T>(kLanes);
         PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
           const Vec<T> v = load8(at + i * g.map);
@@ -309,7 +313,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
       fill(scratch.dr, p.sampled * state.phases * g.map, T{0});
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
-        load_gradient(p, g, grad.node[e], b, scratch.g);
+        gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
         const T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
         for (int i = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
@@ -318,9 +322,12 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
           const NormGradient* norm =
               grad.norm + (int64_t{e} * plan.slots + branch.slot) * p.sampled;
           const T* z = unit_of(p, g, plan, edge.z, b, branch.unit);
-          const T* upstream = kind == Kind::sep_conv ? middle : scratch.g;
-          if (kind == Kind::sep_conv) middle += unit_size(p, g);
+          const bool separable_first = kind == Kind::sep_conv;
+          const auto upstream = [&](int64_t c) {
+            return separable_first ? middle + c * g.map : scratch.gradient[c];
+          };
           through_norm(p, g, norm, upstream, z, scratch.dz);
+          if (separable_first) middle += unit_size(p, g);
           Vec<T>* dw =
               dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight] - second : nullptr;
           const T* const* weights = edge.weights + branch.weight;

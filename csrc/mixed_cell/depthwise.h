@@ -11,20 +11,24 @@ namespace {
 template <class T>
 constexpr int kTileRows = sizeof(T) == 4 ? 8 : 1;
 
-// out[rows][8] (+)= sum over the taps of w[kx][ky] * in. Not inlined: inlined into the loops over
-// tiles the compiler spills and the code outgrows the micro-operation cache (2.2x slower, Zen 2).
-template <class T, int KY, int KX, int D, int rows>
+// out[rows][8], `row` elements apart, (+)= sum over the taps of w[ky][kx] * in; `flip` takes the taps
+// in reverse order, for the input gradient. Not inlined: inlined into the loops over tiles the
+// compiler spills and the code outgrows the micro-operation cache (2.2x slower, Zen 2).
+template <class T, int KY, int KX, int D, bool flip, int rows>
 PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __restrict out,
-                           bool accumulate) {
+                           int64_t row, bool accumulate) {
   Vec<T> sum[rows];
   if (accumulate) {
-    PCDARTS_UNROLL for (int i = 0; i < rows; ++i) sum[i] = load8(out + i * kLanes);
+    PCDARTS_UNROLL for (int i = 0; i < rows; ++i) sum[i] = load8(out + i * row);
   } else {
     PCDARTS_UNROLL for (int i = 0; i < rows; ++i) sum[i] = Vec<T>{};
   }
   PCDARTS_UNROLL for (int kx = 0; kx < KX; ++kx) {
     Vec<T> tap[KY];
-    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) tap[ky] = splat(w[kx * KY + ky]);
+    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
+      const int at = ky * KX + kx;
+      tap[ky] = splat(w[flip ? KY * KX - 1 - at : at]);
+    }
     PCDARTS_UNROLL for (int y = 0; y < rows + D * (KY - 1); ++y) {
       const Vec<T> v = load8(in + y * kRow + kx * D);
       PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
@@ -32,10 +36,10 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __r
       }
     }
   }
-  PCDARTS_UNROLL for (int i = 0; i < rows; ++i) store8(out + i * kLanes, sum[i]);
+  PCDARTS_UNROLL for (int i = 0; i < rows; ++i) store8(out + i * row, sum[i]);
 }
 
-// dw[kx][ky] += sum over the tile of grad * in, lane by lane. grad is in a plane.
+// dw[ky][kx] += sum over the tile of grad * in, lane by lane. grad is in a plane.
 template <class T, int KY, int KX, int D, int rows>
 PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict grad,
                                   Vec<T>* __restrict dw) {
@@ -43,14 +47,14 @@ PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict gr
   PCDARTS_UNROLL for (int i = 0; i < rows; ++i) g[i] = load8(grad + i * kRow);
   PCDARTS_UNROLL for (int kx = 0; kx < KX; ++kx) {
     Vec<T> sum[KY];
-    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) sum[ky] = dw[kx * KY + ky];
+    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) sum[ky] = dw[ky * KX + kx];
     PCDARTS_UNROLL for (int y = 0; y < rows + D * (KY - 1); ++y) {
       const Vec<T> v = load8(in + y * kRow + kx * D);
       PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
         if (y - ky * D >= 0 && y - ky * D < rows) sum[ky] += g[y - ky * D] * v;
       }
     }
-    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) dw[kx * KY + ky] = sum[ky];
+    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) dw[ky * KX + kx] = sum[ky];
   }
 }
 
@@ -83,32 +87,31 @@ PCDARTS_INLINE void with_shape(const TapBlock& b, F f) {
   }
 }
 
-// One block of taps over one plane, into a map. `flip` is the input gradient: taps in reverse order.
-template <class T>
+// One block of taps over one plane, into a map.
+template <bool flip, class T>
 PCDARTS_INLINE void convolve_block(const Grid& g, const TapBlock& b, const T* plane, const T* w,
-                                   bool flip, T* map, bool accumulate) {
-  T taps[25];
-  for (int kx = 0; kx < b.columns; ++kx) {
+                                   T* map, bool accumulate) {
+  T gathered[25];
+  const T* taps = w;
+  if (b.step != 1) {
     for (int ky = 0; ky < b.rows; ++ky) {
-      const int to = kx * b.rows + ky, all = b.rows * b.columns;
-      taps[flip ? all - 1 - to : to] = w[weight_index(b, ky, kx)];
+      for (int kx = 0; kx < b.columns; ++kx) {
+        gathered[ky * b.columns + kx] = w[weight_index(b, ky, kx)];
+      }
     }
+    taps = gathered;
   }
   const int oy = flip ? -b.offset_y - b.dilation * (b.rows - 1) : b.offset_y;
   const int ox = flip ? -b.offset_x - b.dilation * (b.columns - 1) : b.offset_x;
   with_shape(b, [&]<int KY, int KX, int D>() {
     for (int s = 0; s < g.strips; ++s) {
       for_tiles<T>(g.height, [&]<int rows>(int y) {
-        tile<T, KY, KX, D, rows>(in_plane(g, plane, s, y + oy) + ox, taps, in_map(g, map, s, y),
-                                 accumulate);
+        tile<T, KY, KX, D, flip, rows>(in_plane(g, plane, s, y + oy) + ox, taps,
+                                       in_map(g, map, s, y), g.row, accumulate);
       });
     }
   });
-  if (g.tail < kLanes) {
-    const Mask<T> valid = first_lanes<T>(g.tail);
-    T* last = in_map(g, map, g.strips - 1, 0);
-    for (int i = 0; i < g.height * kLanes; i += kLanes) store8(last + i, keep<T>(valid, load8(last + i)));
-  }
+  clear_tail(g, map);
 }
 
 // map = w * planes, over all phases of one channel (one plane at stride 1, four at stride 2).
@@ -116,7 +119,7 @@ template <class T>
 PCDARTS_INLINE void depthwise(const Grid& g, const Taps& taps, const T* planes, const T* w, T* map) {
   for (int i = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];
-    convolve_block(g, b, planes + b.phase * g.plane, w, false, map, i > 0);
+    convolve_block<false>(g, b, planes + b.phase * g.plane, w, map, i > 0);
   }
 }
 
@@ -126,7 +129,7 @@ PCDARTS_INLINE void depthwise_input_gradient(const Grid& g, const Taps& taps, co
                                              const T* w, T* maps, bool accumulate) {
   for (int i = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];
-    convolve_block(g, b, grad, w, true, maps + b.phase * g.map, accumulate);
+    convolve_block<true>(g, b, grad, w, maps + b.phase * g.map, accumulate);
   }
 }
 

@@ -63,7 +63,7 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S>& state, const Para
           if (!p.training) continue;
           Statistics<T>* to =
               scratch.statistics + (int64_t{e} * state.plan.slots + branch.slot) * p.sampled;
-          for (int64_t c = 0; c < p.sampled; ++c) add_map(g, z + c * g.map, to[c]);
+          add_maps(g, p.sampled, z, to);
         }
       }
       for (int64_t c = 0; state.plan.pools && p.training && c < p.sampled; ++c) {
@@ -103,7 +103,7 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S>& state, const Para
           if (!p.training) continue;
           Statistics<T>* to =
               scratch.statistics + (int64_t{e} * state.plan.slots + branch.slot + 1) * p.sampled;
-          for (int64_t c = 0; c < p.sampled; ++c) add_map(g, z2 + c * g.map, to[c]);
+          add_maps(g, p.sampled, z2, to);
         }
       }
     }
@@ -202,7 +202,7 @@ PCDARTS_INLINE MixTerms<T> mix_terms(const MixedCell& p, const State<S>& state,
 }
 
 template <class T>
-PCDARTS_NOINLINE void add_maps(const Grid& g, const MixTerms<T>& terms, T* sum) {
+PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, T* sum) {
   int i = 0;
   for (; i + 4 <= terms.maps; i += 4) {
     const T *m0 = terms.map[i], *m1 = terms.map[i + 1], *m2 = terms.map[i + 2],
@@ -244,6 +244,20 @@ PCDARTS_NOINLINE void add_state_terms(const State<S>& state, const S* x, const M
   }
 }
 
+// Row y, strip s of the 2x2 maximum of a dense channel [2H, 2W].
+template <class S>
+PCDARTS_INLINE Vec<Accumulate<S>> pooled_2x2(const Grid& g, const S* x, int s, int y) {
+  using T = Accumulate<S>;
+  const int count = 2 * (is_short(g, s) ? g.tail : kLanes);
+  const int low = count < kLanes ? count : kLanes, high = count - low;
+  const S* row = x + 4 * int64_t{y} * g.width + 2 * s * kLanes;
+  const Vec<T> a0 = load_part(row, low), b0 = load_part(row + low, high);
+  row += 2 * g.width;
+  const Vec<T> a1 = load_part(row, low), b1 = load_part(row + low, high);
+  return maximum<T>(maximum<T>(even_lanes(a0, b0), odd_lanes(a0, b0)),
+                    maximum<T>(even_lanes(a1, b1), odd_lanes(a1, b1)));
+}
+
 // One bypass channel of a node: out = sum over its incoming edges of beta * pool(x).
 template <class S>
 PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S>* states, int target, int64_t b,
@@ -253,32 +267,24 @@ PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S>* states, int
   Vec<T> beta[kMaxStates];
   for (int j = 0; j < target; ++j) {
     x[j] = channel_of(states[j], b, p.source[q]);
-    beta[j] = splat(*states[j].edge[target - states[j].edge[0].target].beta);
+    beta[j] = splat(*edge_into(states[j], target).beta);
   }
   const int pooled = p.stride == 2 ? p.inputs : 0;  // states [0, pooled) are pooled 2x2
+  const auto sum_of = [&](int64_t at, int lanes, Vec<T> sum) __attribute__((always_inline)) {
+    for (int j = pooled; j < target; ++j) sum += beta[j] * load_part(x[j] + at, lanes);
+    return sum;
+  };
   const Grid& g = states[0].grid;
+  if (pooled == 0) {
+    for_vectors(p.height * p.width, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+      store_part(out + at, sum_of(at, lanes, Vec<T>{}), lanes);
+    });
+    return;
+  }
   write_channel<1>(g, out, [&](int, int s, int y) {
     Vec<T> sum = {};
-    const int count = is_short(g, s) ? g.tail : kLanes;
-    for (int j = 0; j < pooled; ++j) {
-      const S* row0 = x[j] + (4 * int64_t{y} * g.width) + 2 * s * kLanes;
-      const S* row1 = row0 + 2 * g.width;
-      Vec<T> a0, b0, a1, b1;
-      if (count == kLanes) {
-        a0 = load8(row0), b0 = load8(row0 + kLanes), a1 = load8(row1), b1 = load8(row1 + kLanes);
-      } else {
-        const int low = 2 * count < kLanes ? 2 * count : kLanes, high = 2 * count - low;
-        a0 = load_some(row0, low), b0 = load_some(row0 + low, high);
-        a1 = load_some(row1, low), b1 = load_some(row1 + low, high);
-      }
-      sum += beta[j] * maximum<T>(maximum<T>(even_lanes(a0, b0), odd_lanes(a0, b0)),
-                                  maximum<T>(even_lanes(a1, b1), odd_lanes(a1, b1)));
-    }
-    for (int j = pooled; j < target; ++j) {
-      const S* row = x[j] + int64_t{y} * g.width + s * kLanes;
-      sum += beta[j] * (count == kLanes ? load8(row) : load_some(row, count));
-    }
-    return sum;
+    for (int j = 0; j < pooled; ++j) sum += beta[j] * pooled_2x2(g, x[j], s, y);
+    return sum_of(int64_t{y} * g.width + s * kLanes, is_short(g, s) ? g.tail : kLanes, sum);
   });
 }
 
@@ -302,22 +308,23 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S>* states, int
         MixTerms<T> terms[kMaxStates];
         T constant = 0;
         for (int j = 0; j < target; ++j) {
-          const OutEdge<T>& edge = states[j].edge[target - states[j].edge[0].target];
+          const OutEdge<T>& edge = edge_into(states[j], target);
           terms[j] = mix_terms(p, states[j], edge, b, q);
           constant += terms[j].constant;
         }
-        fill(scratch.sum, g.map, constant);
+        T* const sum = as_map_to_write(g, to, scratch.sum);
+        fill(sum, g.map, constant);
         for (int j = 0; j < target; ++j) {
           const S* x = channel_of(states[j], b, p.source[q]);
-          add_maps(g, terms[j], scratch.sum);
+          add_stored_terms(g, terms[j], sum);
           if (states[j].stride == 1) {
-            add_state_terms<1>(states[j], x, terms[j], scratch.pool, scratch.sum);
+            add_state_terms<1>(states[j], x, terms[j], scratch.pool, sum);
           } else {
-            add_state_terms<2>(states[j], x, terms[j], scratch.pool, scratch.sum);
+            add_state_terms<2>(states[j], x, terms[j], scratch.pool, sum);
           }
         }
-        write_channel<1>(g, to,
-                         [&](int, int s, int y) { return load8(in_map(g, scratch.sum, s, y)); });
+        if (sum != scratch.sum) continue;
+        write_channel<1>(g, to, [&](int, int s, int y) { return load8(in_map(g, sum, s, y)); });
       }
     }
   });

@@ -31,39 +31,46 @@ PCDARTS_INLINE void pointwise_block(const T* in, int64_t map, int channels, cons
 }
 
 template <int outs, class T, class F>
-PCDARTS_INLINE void pointwise_rows(const Grid& g, const T* in, int channels, const Matrix<T>& w,
-                                   int o, F sink) {
-  for (int s = 0; s < g.strips; ++s) {
-    int y = 0;
-    for (; y + 2 <= g.height; y += 2) {
-      Vec<T> sum[outs][2];
-      pointwise_block(in_map(g, in, s, y), g.map, channels, w, o, sum);
-      PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-        sink(o + k, s, y, sum[k][0]), sink(o + k, s, y + 1, sum[k][1]);
-      }
+PCDARTS_INLINE void pointwise_vectors(const Grid& g, const T* in, int channels, const Matrix<T>& w,
+                                      int o, F sink) {
+  MapCursor at = {0, 0, 0};
+  while (at.vector + 2 <= g.vectors) {
+    Vec<T> sum[outs][2];
+    pointwise_block(in + at.vector * kLanes, g.map, channels, w, o, sum);
+    PCDARTS_UNROLL for (int v = 0; v < 2; ++v) {
+      PCDARTS_UNROLL for (int k = 0; k < outs; ++k) sink(o + k, at, sum[k][v]);
+      advance(g, at);
     }
-    if (y < g.height) {
-      Vec<T> sum[outs][1];
-      pointwise_block(in_map(g, in, s, y), g.map, channels, w, o, sum);
-      PCDARTS_UNROLL for (int k = 0; k < outs; ++k) sink(o + k, s, y, sum[k][0]);
-    }
+  }
+  if (at.vector < g.vectors) {
+    Vec<T> sum[outs][1];
+    pointwise_block(in + at.vector * kLanes, g.map, channels, w, o, sum);
+    PCDARTS_UNROLL for (int k = 0; k < outs; ++k) sink(o + k, at, sum[k][0]);
   }
 }
 
-// sink(output, strip, row, values) for every vector of every output; in: maps [channels].
+// sink(output, place, values) for every vector of every output; in: maps [channels]. The usual
+// numbers of channels get loops of fixed length.
 template <class T, class F>
 PCDARTS_INLINE void pointwise(const Grid& g, const T* in, int channels, const Matrix<T>& w,
                               int outputs, F sink) {
   int o = 0;
-  for (; o + 4 <= outputs; o += 4) pointwise_rows<4>(g, in, channels, w, o, sink);
-  for (; o < outputs; ++o) pointwise_rows<1>(g, in, channels, w, o, sink);
+  if (sizeof(T) == 4 && channels == 4) {
+    for (; o + 4 <= outputs; o += 4) pointwise_vectors<4>(g, in, 4, w, o, sink);
+  } else if (sizeof(T) == 4 && channels == 8) {
+    for (; o + 4 <= outputs; o += 4) pointwise_vectors<4>(g, in, 8, w, o, sink);
+  } else if (sizeof(T) == 4 && channels == 16) {
+    for (; o + 4 <= outputs; o += 4) pointwise_vectors<4>(g, in, 16, w, o, sink);
+  }
+  for (; o + 4 <= outputs; o += 4) pointwise_vectors<4>(g, in, channels, w, o, sink);
+  for (; o < outputs; ++o) pointwise_vectors<1>(g, in, channels, w, o, sink);
 }
 
 template <class T>
 PCDARTS_NOINLINE void pointwise_to_maps(const Grid& g, const T* in, int channels,
                                         const Matrix<T>& w, int outputs, T* out) {
-  pointwise(g, in, channels, w, outputs, [&](int o, int s, int y, Vec<T> v) {
-    store8(in_map(g, out + int64_t{o} * g.map, s, y), v);
+  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
+    store8(out + int64_t{o} * g.map + at.vector * kLanes, v);
   });
 }
 
@@ -71,8 +78,8 @@ template <class T>
 PCDARTS_NOINLINE void pointwise_add_to_maps(const Grid& g, const T* in, int channels,
                                             const Matrix<T>& w, int outputs, T* out,
                                             int64_t stride) {
-  pointwise(g, in, channels, w, outputs, [&](int o, int s, int y, Vec<T> v) {
-    T* to = in_map(g, out + o * stride, s, y);
+  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
+    T* to = out + o * stride + at.vector * kLanes;
     store8(to, load8(to) + v);
   });
 }
@@ -80,8 +87,8 @@ PCDARTS_NOINLINE void pointwise_add_to_maps(const Grid& g, const T* in, int chan
 template <class T>
 PCDARTS_NOINLINE void pointwise_to_planes(const Grid& g, const T* in, int channels,
                                           const Matrix<T>& w, int outputs, T* out) {
-  pointwise(g, in, channels, w, outputs, [&](int o, int s, int y, Vec<T> v) {
-    put(g, out + int64_t{o} * g.plane, s, y, v);
+  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
+    put(g, out + int64_t{o} * g.plane, at.strip, at.row, v);
   });
 }
 

@@ -38,6 +38,11 @@ PCDARTS_INLINE const S* channel_of(const State<S>& state, int64_t b, int64_t c) 
   return state.x + b * state.sample + c * state.channel;
 }
 
+template <class S>
+PCDARTS_INLINE const OutEdge<Accumulate<S>>& edge_into(const State<S>& state, int target) {
+  return state.edge[target - state.edge[0].target];
+}
+
 PCDARTS_INLINE int64_t unit_size(const MixedCell& p, const Grid& g) { return p.sampled * g.map; }
 
 template <class T>
@@ -132,8 +137,8 @@ PCDARTS_NOINLINE void load_middle(const MixedCell& p, const Grid& g, const T* z,
   const Mask<T> valid = first_lanes<T>(g.tail);
   for (int64_t c = 0; c < p.sampled; ++c) {
     const Vec<T> m = splat(mean[c]), scale = splat(rstd[c]);
-    for (int s = 0; s < g.strips; ++s) {
-      for (int y = 0; y < g.height; ++y) {
+    for (int y = 0; y < g.height; ++y) {
+      for (int s = 0; s < g.strips; ++s) {
         Vec<T> v = relu<T>((load8(in_map(g, z + c * g.map, s, y)) - m) * scale);
         if (is_short(g, s)) v = keep<T>(valid, v);
         put(g, planes + c * g.plane, s, y, v);
@@ -159,8 +164,8 @@ template <class T>
 PCDARTS_NOINLINE void phase_to_maps(const MixedCell& p, const Grid& g, const T* planes, int phase,
                                     T* t) {
   for (int64_t c = 0; c < p.sampled; ++c) {
-    for (int s = 0; s < g.strips; ++s) {
-      for (int y = 0; y < g.height; ++y) {
+    for (int y = 0; y < g.height; ++y) {
+      for (int s = 0; s < g.strips; ++s) {
         store8(in_map(g, t + c * g.map, s, y),
                load8(in_plane(g, planes + (4 * c + phase) * g.plane, s, y)));
       }

@@ -28,8 +28,7 @@ PCDARTS_INLINE void flush(Statistics<T>& s) {
 }
 
 template <class T>
-PCDARTS_NOINLINE void add_map(const Grid& g, const T* map, Statistics<T>& statistics) {
-  const int full = is_short(g, g.strips - 1) ? g.vectors - g.height : g.vectors;
+PCDARTS_INLINE void add_map(const Grid& g, const T* map, Statistics<T>& statistics) {
   if (statistics.count == 0) {
     Vec<T> sum = {};
     for (int v = 0; v < g.vectors; ++v) sum += load8(map + v * kLanes);
@@ -37,24 +36,34 @@ PCDARTS_NOINLINE void add_map(const Grid& g, const T* map, Statistics<T>& statis
   }
   const Vec<T> pivot = splat(statistics.pivot);
   Vec<T> sum[4] = {}, square[4] = {};  // four chains hide the latency of an addition
-  int v = 0;
-  for (; v + 4 <= full; v += 4) {
-    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
-      const Vec<T> d = load8(map + (v + i) * kLanes) - pivot;
-      sum[i] += d, square[i] += d * d;
-    }
-  }
-  const Mask<T> valid = first_lanes<T>(g.tail);
-  for (; v < g.vectors; ++v) {
+  const auto add = [&](int v, int chain, bool masked) __attribute__((always_inline)) {
     Vec<T> d = load8(map + v * kLanes) - pivot;
-    if (v >= full) d = keep<T>(valid, d);
-    sum[0] += d, square[0] += d * d;
+    if (masked) d = keep<T>(first_lanes<T>(g.tail), d);
+    sum[chain] += d, square[chain] += d * d;
+  };
+  if (g.tail == kLanes) {
+    int v = 0;
+    for (; v + 4 <= g.vectors; v += 4) {
+      PCDARTS_UNROLL for (int i = 0; i < 4; ++i) add(v + i, i, false);
+    }
+    for (; v < g.vectors; ++v) add(v, 0, false);
+  } else {
+    for (int v = 0, s = 0; v < g.vectors; ++v) {
+      const bool last = ++s == g.strips;
+      add(v, last, last);
+      if (last) s = 0;
+    }
   }
   statistics.sum += (sum[0] + sum[1]) + (sum[2] + sum[3]);
   statistics.square += (square[0] + square[1]) + (square[2] + square[3]);
   statistics.count += static_cast<double>(g.height) * g.width;
   statistics.pending += g.vectors;
   if (statistics.pending >= kPending) flush(statistics);
+}
+
+template <class T>
+PCDARTS_NOINLINE void add_maps(const Grid& g, int64_t count, const T* maps, Statistics<T>* to) {
+  for (int64_t c = 0; c < count; ++c) add_map(g, maps + c * g.map, to[c]);
 }
 
 template <class T>
