@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..space import Genotype
+from ..errors import UserError
+from ..space import CELL_INPUTS, Genotype
+from .mixed_op import check_choice
 from .operations import FactorizedReduce, Identity, ReLUConvBN, make_operation
 from .stem import cifar_stem, imagenet_stems
 
@@ -123,6 +125,10 @@ class DerivedNetwork(nn.Module):
     Attributes:
         drop_path_prob: probability to drop the output of an operation (other than the identity)
             for a sample while training; the training loop raises it.
+
+    Raises:
+        UserError: an argument out of its range, an unknown primitive, or a reduction cell that
+            concatenates its inputs.
     """
 
     def __init__(
@@ -137,6 +143,17 @@ class DerivedNetwork(nn.Module):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        check_choice("stem", stem, ("cifar", "imagenet"))
+        if min(C - (stem == "imagenet"), num_classes, layers) < 1:
+            raise UserError(
+                f"C, num_classes, layers: got {C}, {num_classes}, {layers}, wanted >= 1, "
+                "and C >= 2 for the imagenet stem"
+            )
+        if min(genotype.reduce_concat) < CELL_INPUTS:
+            raise UserError(
+                f"reduce_concat: got {list(genotype.reduce_concat)}, wanted nodes only "
+                f"(from {CELL_INPUTS}): the inputs of a reduction cell are twice as large"
+            )
         self.drop_path_prob = 0.0
         self.stem_kind = stem
         if stem == "cifar":

@@ -56,6 +56,8 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str]) -> None:
             f"drawing {path}: cannot write {path.suffix or 'a file without ending'}, "
             f"wanted one of {', '.join(FORMATS)}"
         )
+    if not path.parent.is_dir():
+        raise UserError(f"drawing {path}: there is no folder {path.parent}; make it first")
     normal = layout_cell(genotype.normal, genotype.normal_concat)
     reduction = layout_cell(genotype.reduce, genotype.reduce_concat)
     width = max(normal.width, reduction.width) + 2 * MARGIN

@@ -99,3 +99,5 @@ def _check(config: TrainConfig) -> None:
             fits, wanted = 0 <= value < 1, "at least 0 and below 1"
         if not fits:
             raise UserError(f"--{name.replace('_', '-')} is {value}, wanted {wanted}")
+    if config.batch_size == 1:
+        raise UserError("--batch-size is 1, wanted 2 or more: batch-norm needs two images")

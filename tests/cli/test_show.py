@@ -85,7 +85,7 @@ def test_unreadable_and_unknown_genotypes(
 
 
 @pytest.mark.parametrize(
-    ("output", "wanted"), [("cell.gif", ".svg, .png, .pdf"), ("missing/cell.svg", "cannot write")]
+    ("output", "wanted"), [("cell.gif", ".svg, .png, .pdf"), ("missing/cell.svg", "no folder")]
 )
 def test_drawings_that_cannot_be(
     output: str, wanted: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -219,6 +219,28 @@ def test_eval_is_deterministic_whatever_the_number_of_threads() -> None:
     assert torch.equal(*outputs)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"layers": 0}, "layers"),
+        ({"C": 0}, "wanted >= 1"),
+        ({"C": 1, "stem": "imagenet"}, "C >= 2 for the imagenet stem"),
+        ({"stem": "mnist"}, "stem: got 'mnist', wanted one of cifar, imagenet"),
+    ],
+)
+def test_arguments_out_of_range_are_named(arguments: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(UserError, match=wanted):
+        network(**arguments)
+
+
+def test_a_reduction_cell_cannot_concatenate_its_inputs() -> None:
+    cell = (("skip_connect", 0), ("skip_connect", 1))
+    x = torch.randn(2, 3, 8, 8)
+    assert DerivedNetwork(2, 10, 3, Genotype(cell, (0, 2), cell, (2,)))(x)[0].shape == (2, 10)
+    with pytest.raises(UserError, match="reduce_concat"):
+        DerivedNetwork(2, 10, 3, Genotype(cell, (2,), cell, (1, 2)))
+
+
 def test_unknown_primitive_is_named() -> None:
     cell = (("sep_conv_3x4", 0), ("skip_connect", 1))
     with pytest.raises(UserError, match=r"sep_conv_3x4.*sep_conv_3x3"):

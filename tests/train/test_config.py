@@ -47,6 +47,7 @@ def test_every_preset_names_itself_and_survives_the_disk(name: str, tmp_path: Pa
     [
         ("epochs", 0),
         ("batch_size", -1),
+        ("batch_size", 1),
         ("learning_rate", 0.0),
         ("layers", 0),
         ("cutout", -1),

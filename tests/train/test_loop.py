@@ -22,7 +22,7 @@ from pcdarts_fast.train.events import Finished, Started
 from pcdarts_fast.train.loop import train
 from pcdarts_fast.train.presets import train_config
 
-GENOTYPE = PUBLISHED["PC_DARTS_cifar"]
+GENOTYPE = PUBLISHED["DARTS_V1"]
 TIMES = ("seconds", "images_per_second")
 
 
@@ -121,7 +121,7 @@ from pcdarts_fast.run.settings import load_settings
 from pcdarts_fast.train.config import TrainConfig
 torch.set_num_threads({torch.get_num_threads()})
 config = load_settings(TrainConfig, Path(sys.argv[1]))
-for event in train(config, PUBLISHED["PC_DARTS_cifar"], Path(sys.argv[2])):
+for event in train(config, PUBLISHED["DARTS_V1"], Path(sys.argv[2])):
     if isinstance(event, Progress):
         print(event.epoch, event.step, flush=True)
 """
