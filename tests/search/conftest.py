@@ -25,4 +25,5 @@ def tiny() -> SearchConfig:
         batch_size=48,
         train_fraction=0.2,
         valid_fraction=0.2,
+        device="cpu",
     )

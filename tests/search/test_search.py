@@ -36,7 +36,7 @@ def outcome(folder) -> tuple:
 
 
 def test_search_on_digits_learns_them_and_its_architecture(tmp_path):
-    config = replace(search_config("digits"), epochs=8, frozen_epochs=2, nodes=2)
+    config = replace(search_config("digits"), epochs=8, frozen_epochs=2, nodes=1, device="cpu")
     events = run(config, tmp_path / "run")
     accuracies = [event.metrics["valid_accuracy"] for event in of(EpochDone, events)]
     assert accuracies[-1] >= 0.9

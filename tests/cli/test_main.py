@@ -1,0 +1,62 @@
+"""`pcdarts` itself: its overview, its speed-independent imports, and its one-sentence errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pcdarts_fast.cli.main import COMMANDS, main
+
+
+def test_plain_call_names_every_command_and_gives_examples(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {name} " in text for name in COMMANDS)
+    assert "pcdarts search --preset cifar10" in text
+
+
+def test_overview_does_not_wait_for_torch():
+    code = (
+        "import sys\nfrom pcdarts_fast.cli import main\nassert main(['--help']) == 0\n"
+        "assert main(['--version']) == 0\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([command, "--help"])
+    assert exit.value.code == 0
+    assert f"usage: pcdarts {command}" in capsys.readouterr().out
+
+
+def test_unknown_command(capsys):
+    assert main(["serach"]) == 2
+    assert capsys.readouterr().err == (
+        "pcdarts: no command 'serach' (did you mean search?); "
+        "wanted one of search, train, count, show, info\n"
+    )
+
+
+def test_module_is_the_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "pcdarts_fast", "nothing"], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("pcdarts: no command 'nothing'")
+
+
+def test_info_lists_every_backend_and_why_one_is_missing(capsys):
+    from pcdarts_fast.ops import BACKENDS, why_not
+
+    assert main(["info"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for backend in BACKENDS:
+        reason = why_not(backend)
+        assert (
+            f"backend {backend} " + (f"not available: {reason}" if reason else "available") in text
+        )
+    assert "pcdarts_fast" in text and "torch" in text and "instruction sets" in text

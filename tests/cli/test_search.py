@@ -1,0 +1,214 @@
+"""`pcdarts search` from its options to its exit code; killed, out of disk, and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pcdarts_fast import Genotype
+from pcdarts_fast.cli import main
+from pcdarts_fast.run.folder import read_lines
+
+TINY = [
+    *("--device", "cpu", "--init-channels", "4", "--k", "2", "--layers", "3", "--nodes", "1"),
+    *("--primitives", "none", "skip_connect", "sep_conv_3x3", "--epochs", "6"),
+    *("--frozen-epochs", "1", "--batch-size", "48"),
+    *("--train-fraction", "0.2", "--valid-fraction", "0.2"),
+]
+TIMES = {"seconds", "images_per_second"}
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def start(*options: str, **settings) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pcdarts_fast", "search", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        **settings,
+    )
+
+
+def outcome(folder: Path) -> tuple:
+    lines = read_lines(folder / "metrics.jsonl")
+    return (
+        [{name: line[name] for name in line if name not in TIMES} for line in lines],
+        (folder / "architecture.jsonl").read_bytes(),
+        (folder / "genotype.json").read_bytes(),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nothing disturbed, by the same command as the disturbed ones."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    process = start(*TINY, "--output-dir", str(folder), cwd=folder.parent)
+    process.communicate()
+    assert process.returncode == 0
+    return folder
+
+
+def wait_for_epochs(folder: Path, epochs: int, process: subprocess.Popen[str]) -> None:
+    while not (folder / "metrics.jsonl").exists() or (
+        len((folder / "metrics.jsonl").read_text().splitlines()) < epochs
+    ):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def test_search_prints_and_leaves_what_it_found(capsys):
+    assert main(["search", *TINY]) == 0
+    text = capsys.readouterr().out
+    folder = Path("runs/search-digits")
+    assert "epoch 6/6  train" in text and "architecture frozen" in text
+    assert "pcdarts train --genotype runs/search-digits/genotype.json --preset digits" in text
+    Genotype.load(folder / "genotype.json")
+    assert (folder / "genotype.svg").read_text().lstrip().startswith("<?xml")
+    assert len(read_lines(folder / "metrics.jsonl")) == 6
+    assert json.loads((folder / "environment.json").read_text())[0]["seed"] == 0
+    assert "preset: digits" in (folder / "config.yaml").read_text()
+    assert main(["search", *TINY]) == 0
+    assert Path("runs/search-digits-2/genotype.json").exists()
+
+
+def test_search_killed_and_resumed_is_as_if_never_killed(tmp_path, whole):
+    folder = tmp_path / "run"
+    process = start(*TINY, "--output-dir", str(folder))
+    wait_for_epochs(folder, 2, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert len(read_lines(folder / "metrics.jsonl")) < 6
+    process = start("--resume", "--output-dir", str(folder))
+    text, _ = process.communicate()
+    assert process.returncode == 0
+    assert "going on after epoch" in text or "epoch 1/6" in text
+    assert outcome(folder) == outcome(whole)
+
+
+def test_interrupt_says_how_to_go_on(tmp_path, whole):
+    folder = tmp_path / "run"
+    process = start(*TINY, "--output-dir", str(folder))
+    wait_for_epochs(folder, 2, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.strip() == (
+        f"pcdarts: stopped; go on with: pcdarts search --resume --output-dir {folder}"
+    )
+    assert main(["search", "--resume", "--output-dir", str(folder)]) == 0
+    assert len(read_lines(folder / "metrics.jsonl")) == 6
+
+
+def test_disk_that_fills_up_stops_in_one_sentence_and_loses_nothing(tmp_path, whole):
+    """The limit lets the small files through and stops the first checkpoint half way."""
+
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    folder = tmp_path / "run"
+    process = start(*TINY, "--output-dir", str(folder), preexec_fn=small_disk)
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert errors.startswith(f"pcdarts: cannot write {folder}/checkpoint.next.pt: file too large;")
+    assert len(errors.splitlines()) == 1
+    assert not list(folder.glob(".*.tmp"))
+    process = start("--resume", "--output-dir", str(folder))
+    process.communicate()
+    assert process.returncode == 0
+    assert outcome(folder) == outcome(whole)
+
+
+def test_resume_takes_the_settings_of_the_run_and_no_others(whole, capsys):
+    assert main(["search", "--resume", "--output-dir", str(whole), "--epochs", "9"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "pcdarts: --epochs is 9, but the run to resume has 6; leave the option out"
+    )
+
+
+def test_help_shows_the_values_of_the_preset(capsys):
+    for preset, batch_size in (("digits", 64), ("imagenet", 1024)):
+        with pytest.raises(SystemExit):
+            main(["search", "--preset", preset, "--help"])
+        assert f"(default: {batch_size})" in capsys.readouterr().out
+
+
+BAD = {
+    "preset": ("--preset mnist", "unknown preset 'mnist'; wanted one of digits, fashion-mnist"),
+    "variant": ("--variant as-released", "preset digits has no variant 'as-released'"),
+    "no data": ("--preset cifar10 --data-dir gone", "CIFAR10: no folder gone/cifar-10-batches-py"),
+    "no images": ("--preset imagefolder --data-dir gone", "image folder gone: no train/"),
+    "primitive": ("--primitives none sep_conv_4x4", "unknown primitive 'sep_conv_4x4'"),
+    "k": ("--k 3", "k: got k=3 for C=16 channels, wanted a k >= 1 that divides C"),
+    "size": ("--image-size 7", "digits images are 8 pixels wide, not 7"),
+    "missing backend": ("--backend cuda --device cpu", "backend 'cuda' cannot run"),
+    "resume nothing": ("--resume --output-dir gone", "no run to resume in gone"),
+    "resume where": ("--resume", "--resume needs --output-dir"),
+    "file as folder": ("--output-dir taken/file", "output folder taken/file is a file"),
+    "taken folder": ("--output-dir taken", "output folder taken is not empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_exit_code_2(case, capsys):
+    options, sentence = BAD[case]
+    Path("taken").mkdir()
+    Path("taken/file").write_text("precious")
+    assert main(["search", *options.split()]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith(f"pcdarts: {sentence}")
+    assert len(output.err.splitlines()) == 1
+    assert "Traceback" not in output.out
+    assert Path("taken/file").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "options", ["--backend gpu", "--epochs many", "--epoch 3", "--seed -1", "--epochs"]
+)
+def test_option_that_is_none_exits_with_2_and_shows_the_option(options, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["search", *options.split()])
+    assert exit.value.code == 2
+    output = capsys.readouterr()
+    assert options.split()[0] in output.out + output.err
+    assert not Path("runs").exists()
+
+
+def test_odd_size_of_an_image_folder(tmp_path, capsys):
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for n in range(50):
+            Image.new("RGB", (8, 8)).save(tmp_path / "train" / name / f"{n}.png")
+    options = f"--preset imagefolder --data-dir {tmp_path} --image-size 225 --workers 0"
+    assert main(["search", *options.split()]) == 2
+    assert capsys.readouterr().err.startswith(
+        "pcdarts: images of 225 pixels are 29 pixels wide before a reduction cell"
+    )
+
+
+def test_checkpoints_that_are_all_damaged(whole, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in whole.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes()[: 100 if path.suffix == ".pt" else None])
+    before = outcome(folder)
+    assert main(["search", "--resume", "--output-dir", str(folder)]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"pcdarts: checkpoint {folder}/checkpoint.pt is truncated or damaged, and no older one"
+    )
+    assert outcome(folder) == before
