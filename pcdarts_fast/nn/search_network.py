@@ -138,7 +138,7 @@ class SearchNetwork(nn.Module):
         Raises:
             UserError: the one that was asked for cannot.
         """
-        device_type = self.alphas_normal.device.type
+        device_type = next(self.parameters()).device.type
         backend: str = resolve(self._wanted_backend, "mixed_cell", device_type)
         return backend
 
