@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/dtype.h"
+#include "common/parallel.h"
 #include "common/planes.h"
 
 namespace pcdarts {
@@ -37,6 +38,41 @@ inline Tensor with_contiguous_planes(const Tensor& tensor) {
 inline Planes planes_of(const Tensor& tensor) {
   return {tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1)};
 }
+
+inline ScalarType accumulate_type(DType dtype) {
+  return dtype == DType::float64 ? ScalarType::Double : ScalarType::Float;
+}
+
+inline std::vector<const void*> addresses(const std::vector<Tensor>& tensors) {
+  std::vector<const void*> result;
+  for (const Tensor& tensor : tensors) result.push_back(tensor.const_data_ptr());
+  return result;
+}
+
+// The addresses of consecutive parts of one tensor, each as large as one of `like`.
+inline std::vector<void*> parts_of(Tensor& flat, const std::vector<Tensor>& like) {
+  std::vector<void*> result;
+  char* data = static_cast<char*>(flat.mutable_data_ptr());
+  const int64_t item = flat.scalar_type() == ScalarType::Double ? sizeof(double) : sizeof(float);
+  for (const Tensor& tensor : like) {
+    result.push_back(data);
+    data += tensor.numel() * item;
+  }
+  return result;
+}
+
+inline int64_t elements_of(const std::vector<Tensor>& tensors) {
+  int64_t elements = 0;
+  for (const Tensor& tensor : tensors) elements += tensor.numel();
+  return elements;
+}
+
+// torch's own threads: there is one pool.
+inline constexpr Parallel kThreads = {
+    [](int64_t count, void (*body)(void*, int64_t, int64_t), void* data) {
+      torch::stable::parallel_for(0, count, 1,
+                                  [&](int64_t begin, int64_t end) { body(data, begin, end); });
+    }};
 
 // A handful of parameters, in the widest type.
 inline std::vector<double> doubles_of(const Tensor& parameters) {

@@ -11,11 +11,6 @@ constexpr Primitive kPrimitives[] = {
     {Kind::none, 0},     {Kind::max_pool, 3}, {Kind::avg_pool, 3}, {Kind::skip, 0},
     {Kind::sep_conv, 3}, {Kind::sep_conv, 5}, {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
 
-const Parallel kThreads = {[](int64_t count, void (*body)(void*, int64_t, int64_t), void* data) {
-  torch::stable::parallel_for(0, count, 1,
-                              [&](int64_t begin, int64_t end) { body(data, begin, end); });
-}};
-
 // The public function (pcdarts_fast/ops/mixed_cell) has checked the shapes.
 MixedCell problem(const vector<Tensor>& inputs, const vector<int64_t>& primitives, int64_t nodes,
                   int64_t k, int64_t stride, const vector<int64_t>& source,
@@ -33,16 +28,6 @@ MixedCell problem(const vector<Tensor>& inputs, const vector<int64_t>& primitive
   p.source = source.data(), p.destination = destination.data();
   p.training = training, p.eps = eps;
   return p;
-}
-
-ScalarType accumulate_type(DType dtype) {
-  return dtype == DType::float64 ? ScalarType::Double : ScalarType::Float;
-}
-
-vector<const void*> addresses(const vector<Tensor>& tensors) {
-  vector<const void*> result;
-  for (const Tensor& tensor : tensors) result.push_back(tensor.const_data_ptr());
-  return result;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
@@ -92,19 +77,11 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
                        : torch::stable::new_empty(x, {0}));
     grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);
   }
-  int64_t elements = 0;
-  for (const Tensor& weight : weights) elements += weight.numel();
   const ScalarType type = accumulate_type(p.dtype);
-  const int64_t item = p.dtype == DType::float64 ? sizeof(double) : sizeof(float);
-  Tensor grad_weights = torch::stable::new_empty(alpha, {need_weights ? elements : 0}, type);
-  vector<void*> grad_weight_data;
-  if (need_weights) {
-    char* data = static_cast<char*>(grad_weights.mutable_data_ptr());
-    for (const Tensor& weight : weights) {
-      grad_weight_data.push_back(data);
-      data += weight.numel() * item;
-    }
-  }
+  const int64_t elements = need_weights ? elements_of(weights) : 0;
+  Tensor grad_weights = torch::stable::new_empty(alpha, {elements}, type);
+  const vector<void*> grad_weight_data =
+      need_weights ? parts_of(grad_weights, weights) : vector<void*>{};
   const int64_t edges = need_arch ? edge_count(p) : 0;
   Tensor grad_alpha = torch::stable::new_zeros(alpha, {edges, p.primitives}, type);
   Tensor grad_beta = torch::stable::new_empty(alpha, {edges}, type);

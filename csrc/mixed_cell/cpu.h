@@ -1,12 +1,8 @@
 #pragma once
+#include "common/parallel.h"
 #include "mixed_cell/math.h"
 
 namespace pcdarts {
-
-// Runs body(data, begin, end) on parts of 0..count, on any threads.
-struct Parallel {
-  void (*run)(int64_t count, void (*body)(void* data, int64_t begin, int64_t end), void* data);
-};
 
 // S is the storage type of MixedCell::dtype, T the type it accumulates in. All memory is dense.
 struct MixedCellForward {

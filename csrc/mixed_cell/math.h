@@ -15,6 +15,7 @@
 #pragma once
 #include <cstdint>
 
+#include "common/batch_norm.h"
 #include "common/dtype.h"
 #include "common/host_device.h"
 
@@ -150,30 +151,6 @@ PCDARTS_HD Taps make_taps(int kernel, int dilation, int stride) {
                                  offset_x, kernel, first_y, first_x, 2};
   }
   return taps;
-}
-
-// Mean and sum of squared deviations of `count` values; merge is Chan's rule, in a fixed order.
-struct Moments {
-  double count, mean, square;
-};
-PCDARTS_HD Moments merge(const Moments& a, const Moments& b) {
-  if (a.count == 0) return b;
-  const double count = a.count + b.count, delta = b.mean - a.mean;
-  return {count, a.mean + delta * b.count / count,
-          a.square + b.square + delta * delta * a.count * b.count / count};
-}
-
-// dz = g * upstream + z * own + constant: the backward of out = weight * (z - mean) * rstd, given
-// s0 = sum upstream and s1 = sum upstream * (z - mean) * rstd over `count` values.
-struct NormGradient {
-  double upstream, own, constant;
-};
-PCDARTS_HD NormGradient norm_gradient(double weight, double mean, double rstd, double s0, double s1,
-                                      double count, bool training) {
-  const double scale = weight * rstd;
-  if (!training) return {scale, 0, 0};
-  const double own = -scale * rstd * s1 / count;
-  return {scale, own, -scale * s0 / count - own * mean};
 }
 
 }  // namespace pcdarts

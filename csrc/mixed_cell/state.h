@@ -1,12 +1,12 @@
-// What forward and backward share: a state with the edges that leave it, the cut of the batch into
-// chunks, working memory, and the passes that fill planes.
+// What forward and backward share: a state with the edges that leave it, and the passes that fill
+// planes and convolve them.
 #pragma once
-#include "common/workspace.h"
+#include "common/chunks.h"
+#include "common/pointwise.h"
+#include "common/statistics.h"
 #include "mixed_cell/cpu.h"
 #include "mixed_cell/depthwise.h"
-#include "mixed_cell/pointwise.h"
 #include "mixed_cell/pool.h"
-#include "mixed_cell/statistics.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {
@@ -53,48 +53,7 @@ PCDARTS_INLINE T* unit_of(const MixedCell& p, const Grid& g, const EdgePlan& pla
 
 template <class T>
 PCDARTS_INLINE T rstd_of(const MixedCell& p, T variance) {
-  return static_cast<T>(1 / __builtin_sqrt(static_cast<double>(variance) + p.eps));
-}
-
-// Chunks are the unit of parallel work and of every partial sum: a function of the batch alone.
-PCDARTS_INLINE int64_t chunk_count(int64_t batch) {
-  const int64_t by_size = batch / 8 < 64 ? batch / 8 : 64;
-  return by_size > 8 ? by_size : batch < 8 ? batch : 8;
-}
-
-// f(chunk, first sample, last sample + 1)
-template <class F>
-PCDARTS_INLINE void for_chunks(const Parallel& parallel, int64_t batch, F f) {
-  struct Body {
-    F& f;
-    int64_t batch, chunks;
-  } body{f, batch, chunk_count(batch)};
-  parallel.run(
-      body.chunks,
-      [](void* data, int64_t begin, int64_t end) {
-        Body& self = *static_cast<Body*>(data);
-        for (int64_t c = begin; c < end; ++c) {
-          self.f(c, self.batch * c / self.chunks, self.batch * (c + 1) / self.chunks);
-        }
-      },
-      &body);
-}
-
-template <class T>
-PCDARTS_INLINE T* take(Pieces& pieces, int64_t count) {
-  T* p = reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(pieces.base) + pieces.used);
-  // a line between two pieces keeps equally large ones off the same cache sets
-  pieces.used += (static_cast<size_t>(count) * sizeof(T) + 127) / 64 * 64;
-  return p;
-}
-
-// Lays out a struct of pieces twice: to count, then in the workspace.
-template <class F>
-PCDARTS_INLINE auto in_workspace(Workspace which, F lay_out) {
-  Pieces pieces = {nullptr, 0};
-  (void)lay_out(pieces);
-  pieces = {static_cast<char*>(workspace(which, pieces.used)), 0};
-  return lay_out(pieces);
+  return static_cast<T>(norm_rstd(static_cast<double>(variance), p.eps));
 }
 
 template <class T>
@@ -156,7 +115,7 @@ PCDARTS_INLINE void convolve(const MixedCell& p, const Grid& g, const Taps& taps
     depthwise(g, taps, planes + int64_t{c} * phases * g.plane, weights[0] + c * taps.weights,
               t + int64_t{c} * g.map);
   }
-  pointwise_to_maps(g, t, channels, Matrix<T>{weights[1], channels, 1}, channels, z);
+  pointwise_to_maps(g, t, channels, Matrix<T>{weights[1], channels, 1}, channels, z, g.map);
 }
 
 // t = one phase of every channel, as maps.
@@ -191,7 +150,7 @@ PCDARTS_INLINE void reduce_skip(const MixedCell& p, const Grid& g, const T* plan
     if (h.outputs == 0) continue;
     phase_to_maps(p, g, planes, h.phase, t);
     pointwise_to_maps(g, t, channels, Matrix<T>{weights[half], channels, 1}, h.outputs,
-                      z + int64_t{h.first} * g.map);
+                      z + int64_t{h.first} * g.map, g.map);
   }
 }
 

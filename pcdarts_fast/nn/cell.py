@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..ops.channels import Sampling
 from ..ops.mixed_cell import CellGraph
 from ..space import CELL_INPUTS, cell_edges, edges_into
-from .fused import FusedGraph, is_fused
-from .mixed_op import EPS, FusedPartialMixedOp, check_input, engine
+from .fused import FusedGraph, engine, is_fused, preprocess
+from .mixed_op import EPS, FusedPartialMixedOp, check_input
 from .operations import FactorizedReduce, ReLUConvBN
 
 
@@ -40,7 +40,7 @@ class SearchCell(nn.Module):
     ) -> None:
         super().__init__()
         self.C, self.reduction, self.nodes, self.backend = C, reduction, nodes, backend
-        self.preprocess0: nn.Module
+        self.preprocess0: ReLUConvBN | FactorizedReduce
         if reduction_prev:
             self.preprocess0 = FactorizedReduce(C_prev_prev, C, affine=False)
         else:
@@ -71,10 +71,13 @@ class SearchCell(nn.Module):
 
     def forward(self, s0: Tensor, s1: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         """s0, s1 [B, C_prev, H, W], alpha [edges, P], beta [edges] -> [B, nodes * C, H', W']."""
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        backend = engine(self.backend, s0)
+        states = [
+            preprocess(self.preprocess0, s0, backend),
+            preprocess(self.preprocess1, s1, backend),
+        ]
         check_input(states[0], self.C, 2 if self.reduction else 1)
         permutation = self._edges()[0].permutation()  # one serves the whole cell
-        backend = engine(self.backend, states[0])
         if self._fused is None or backend == "reference":
             return self.eager(states, alpha, beta, permutation)
         return self._fused(

@@ -7,14 +7,46 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..ops.channels import channel_tables
-from ..ops.mixed_cell import CellGraph, mixed_cell
-from ..space import PRIMITIVES
+from ..ops import resolve
+from ..ops.channels import Sampling, channel_tables
+from ..ops.mixed_cell import DTYPES, KINDS, CellGraph, mixed_cell
+from ..ops.relu_conv_bn import relu_conv_bn
+from .operations import FactorizedReduce, ReLUConvBN
 
 
 def is_fused(primitives: Sequence[str]) -> bool:
     """Whether the engines have all these candidate operations."""
-    return set(primitives) <= set(PRIMITIVES)
+    return set(primitives) <= set(KINDS)
+
+
+def engine(backend: str, x: Tensor) -> str:
+    """The backend that runs a fused cell on x; "auto" leaves foreign dtypes to the reference."""
+    if x.dtype not in DTYPES and backend == "auto":
+        return "reference"
+    return resolve(backend, "mixed_cell", x.device.type)
+
+
+def preprocess(module: ReLUConvBN | FactorizedReduce, x: Tensor, backend: str) -> Tensor:
+    """A cell's preprocessing [B, C_in, H, W] -> [B, C, H', W'] as one operator."""
+    halves = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    norm = next(m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+    stride = len(halves)
+    odd = stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2)
+    if backend == "reference" or odd:
+        return module(x)  # type: ignore[no-any-return]
+    wide = torch.promote_types(x.dtype, torch.float32)
+    running = buffer(norm, "running_mean").to(wide), buffer(norm, "running_var").to(wide)
+    out, mean, variance = relu_conv_bn(
+        x,
+        [convolution.weight for convolution in halves],
+        stride=stride,
+        eps=norm.eps,
+        running=None if module.training else running,
+        backend=backend,
+    )
+    if module.training:
+        update_running([norm], [mean], [variance], out.numel() // out.shape[1])
+    return out
 
 
 class FusedGraph:
@@ -24,7 +56,7 @@ class FusedGraph:
     """
 
     def __init__(
-        self, edges: Sequence[nn.ModuleList], graph: CellGraph, C: int, sampling: str
+        self, edges: Sequence[nn.ModuleList], graph: CellGraph, C: int, sampling: Sampling
     ) -> None:
         leaves = [m for operations in edges for m in operations.modules()]
         self.convolutions = [m for m in leaves if isinstance(m, nn.Conv2d)]

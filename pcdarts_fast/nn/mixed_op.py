@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..ops import resolve
 from ..ops.channels import Sampling
-from ..ops.mixed_cell import DTYPES, CellGraph
+from ..ops.mixed_cell import CellGraph
 from ..space import PRIMITIVES
-from .fused import FusedGraph, is_fused
+from .fused import FusedGraph, engine, is_fused
 from .naive import mixed_operation
 from .operations import make_operation
 
@@ -112,13 +111,6 @@ class FusedPartialMixedOp(nn.Module):
         if not self.training:
             return list(range(self.C))
         return torch.randperm(self.C).tolist()
-
-
-def engine(backend: str, x: Tensor) -> str:
-    """The backend that runs a fused cell on x; "auto" leaves foreign dtypes to the reference."""
-    if x.dtype not in DTYPES and backend == "auto":
-        return "reference"
-    return resolve(backend, "mixed_cell", x.device.type)
 
 
 def search_operation(primitive: str, C: int, stride: int) -> nn.Module:

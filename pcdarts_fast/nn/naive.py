@@ -28,8 +28,8 @@ def mixed_operation(
     sampled, bypass = x.tensor_split([x.shape[1] // k], 1)
     mixed = sum(a * operation(sampled) for a, operation in zip(alpha, operations, strict=True))
     assert isinstance(mixed, Tensor)
-    if stride == 2 and k > 1:
-        bypass = F.max_pool2d(bypass, 2, 2)
+    if stride == 2:  # torch pools no empty tensor
+        bypass = F.max_pool2d(bypass, 2, 2) if k > 1 else bypass[:, :, ::2, ::2]
     if sampling == "shift":
         return torch.cat([bypass, mixed], 1)
     y = torch.cat([mixed, bypass], 1)

@@ -6,3 +6,4 @@ from ._registry import why_not as why_not
 from .channels import channel_tables as channel_tables
 from .mixed_cell import mixed_cell as mixed_cell
 from .partial_mix import partial_mix as partial_mix
+from .relu_conv_bn import relu_conv_bn as relu_conv_bn

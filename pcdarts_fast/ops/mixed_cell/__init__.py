@@ -14,11 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
-from ...space import PRIMITIVES
 from .._registry import kernel
 from ..channels import Table
-from .schema import edge_strides as edge_strides
-from .schema import primitive_shape as primitive_shape
+from .schema import KINDS as KINDS
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -27,7 +25,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 class CellGraph:
     """What does not change from call to call.
 
-    primitives: candidate operations, any of `space.PRIMITIVES`, alpha's columns.
+    primitives: candidate operations, any of KINDS: alpha's columns.
     nodes: every node has an edge from each input and each earlier node.
     k: C/k channels are mixed.
     stride: of the edges that leave an input, 1 or 2.
@@ -44,7 +42,7 @@ class CellGraph:
 
     @property
     def codes(self) -> tuple[int, ...]:
-        return tuple(PRIMITIVES.index(primitive) for primitive in self.primitives)
+        return tuple(KINDS.index(primitive) for primitive in self.primitives)
 
 
 class _MixedCell(torch.autograd.Function):

@@ -10,8 +10,19 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...space import PRIMITIVES, cell_edges
 from .._registry import define
+
+KINDS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+"""The candidate operations that the engines have; the kernels know them by position (bind.cpp)."""
 
 FORWARD = (
     "mixed_cell_fwd(Tensor[] inputs, Tensor alpha, Tensor beta, Tensor[] weights,"
@@ -45,17 +56,13 @@ def primitive_shape(primitive: str, stride: int) -> PrimitiveShape:
     return PrimitiveShape(stages, stages, 2 * stages)
 
 
-def edge_strides(inputs: int, nodes: int, stride: int) -> list[int]:
-    """The stride of every edge of the graph, in the order of alpha's rows."""
-    return [stride if edge.source < inputs else 1 for edge in cell_edges(nodes, inputs)]
-
-
 def _total(inputs: int, nodes: int, stride: int, primitives: Sequence[int], what: str) -> int:
-    names = [PRIMITIVES[code] for code in primitives]
+    """Slots, units or weights of all edges of a graph."""
+    from_inputs, from_nodes = inputs * nodes, nodes * (nodes - 1) // 2
     return sum(
-        getattr(primitive_shape(name, s), what)
-        for s in edge_strides(inputs, nodes, stride)
-        for name in names
+        edges * getattr(primitive_shape(KINDS[code], s), what)
+        for edges, s in ((from_inputs, stride), (from_nodes, 1))
+        for code in primitives
     )
 
 

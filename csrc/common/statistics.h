@@ -1,7 +1,7 @@
 // Batch statistics of maps, over the samples of one chunk of the batch.
 #pragma once
+#include "common/batch_norm.h"
 #include "common/strips.h"
-#include "mixed_cell/math.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {

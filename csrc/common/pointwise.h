@@ -66,11 +66,12 @@ PCDARTS_INLINE void pointwise(const Grid& g, const T* in, int channels, const Ma
   for (; o < outputs; ++o) pointwise_vectors<1>(g, in, channels, w, o, sink);
 }
 
+// out[output] are maps `stride` elements apart.
 template <class T>
 PCDARTS_NOINLINE void pointwise_to_maps(const Grid& g, const T* in, int channels,
-                                        const Matrix<T>& w, int outputs, T* out) {
+                                        const Matrix<T>& w, int outputs, T* out, int64_t stride) {
   pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
-    store8(out + int64_t{o} * g.map + at.vector * kLanes, v);
+    store8(out + o * stride + at.vector * kLanes, v);
   });
 }
 

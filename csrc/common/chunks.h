@@ -1,0 +1,52 @@
+// How the CPU kernels cut a batch, and where they work. Included by cpu.cpp files only (isa.h).
+#pragma once
+#include "common/parallel.h"
+#include "common/simd.h"
+#include "common/workspace.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+// Chunks are the unit of parallel work and of every partial sum: a function of the batch alone.
+PCDARTS_INLINE int64_t chunk_count(int64_t batch) {
+  const int64_t by_size = batch / 8 < 64 ? batch / 8 : 64;
+  return by_size > 8 ? by_size : batch < 8 ? batch : 8;
+}
+
+// f(chunk, first sample, last sample + 1)
+template <class F>
+PCDARTS_INLINE void for_chunks(const Parallel& parallel, int64_t batch, F f) {
+  struct Body {
+    F& f;
+    int64_t batch, chunks;
+  } body{f, batch, chunk_count(batch)};
+  parallel.run(
+      body.chunks,
+      [](void* data, int64_t begin, int64_t end) {
+        Body& self = *static_cast<Body*>(data);
+        for (int64_t c = begin; c < end; ++c) {
+          self.f(c, self.batch * c / self.chunks, self.batch * (c + 1) / self.chunks);
+        }
+      },
+      &body);
+}
+
+template <class T>
+PCDARTS_INLINE T* take(Pieces& pieces, int64_t count) {
+  T* p = reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(pieces.base) + pieces.used);
+  // a line between two pieces keeps equally large ones off the same cache sets
+  pieces.used += (static_cast<size_t>(count) * sizeof(T) + 127) / 64 * 64;
+  return p;
+}
+
+// Lays out a struct of pieces twice: to count, then in the workspace.
+template <class F>
+PCDARTS_INLINE auto in_workspace(Workspace which, F lay_out) {
+  Pieces pieces = {nullptr, 0};
+  (void)lay_out(pieces);
+  pieces = {static_cast<char*>(workspace(which, pieces.used)), 0};
+  return lay_out(pieces);
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

@@ -1,0 +1,74 @@
+#include "common/bind.h"
+#include "relu_conv_bn/cpu.h"
+
+namespace pcdarts {
+namespace {
+
+using std::vector;
+
+// The public function (pcdarts_fast/ops/relu_conv_bn) has checked the shapes.
+ReluConvBn problem(const Tensor& x, const vector<Tensor>& weights, int64_t stride, double eps,
+                   bool training) {
+  ReluConvBn p = {};
+  p.dtype = dtype_of(x);
+  p.batch = x.size(0), p.in_channels = x.size(1);
+  p.height = x.size(2) / stride, p.width = x.size(3) / stride, p.stride = static_cast<int>(stride);
+  for (const Tensor& weight : weights) p.out_channels += weight.size(0);
+  p.first = weights[0].size(0);
+  p.training = training, p.eps = eps;
+  return p;
+}
+
+std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const vector<Tensor>& weights,
+                                           const std::optional<Tensor>& running_mean,
+                                           const std::optional<Tensor>& running_variance,
+                                           int64_t stride, double eps) {
+  const bool training = !running_mean.has_value();
+  const ReluConvBn p = problem(x, weights, stride, eps, training);
+  const ScalarType type = accumulate_type(p.dtype);
+  const int64_t norms = training ? p.out_channels : 0;
+  Tensor out = torch::stable::new_empty(x, {p.batch, p.out_channels, p.height, p.width});
+  Tensor mean = torch::stable::new_empty(x, {norms}, type);
+  Tensor variance = torch::stable::new_empty(x, {norms}, type);
+  const vector<const void*> weight_data = addresses(weights);
+  ReluConvBnForward args = {};
+  args.x = x.const_data_ptr(), args.weights = weight_data.data();
+  args.mean = training ? mean.mutable_data_ptr() : const_cast<void*>(running_mean->const_data_ptr());
+  args.variance = training ? variance.mutable_data_ptr()
+                           : const_cast<void*>(running_variance->const_data_ptr());
+  args.out = out.mutable_data_ptr();
+  relu_conv_bn_kernels().forward(p, args, kThreads);
+  return {out, mean, variance};
+}
+
+std::tuple<Tensor, Tensor> backward(const Tensor& grad_out, const Tensor& x,
+                                    const vector<Tensor>& weights, const Tensor& out,
+                                    const Tensor& variance, int64_t stride, double eps,
+                                    bool training, bool need_x, bool need_weights) {
+  const ReluConvBn p = problem(x, weights, stride, eps, training);
+  Tensor grad_x = need_x ? torch::stable::new_empty(
+                               x, {x.size(0), x.size(1), x.size(2), x.size(3)})
+                         : torch::stable::new_empty(x, {0});
+  const int64_t elements = need_weights ? elements_of(weights) : 0;
+  Tensor grad_weights = torch::stable::new_empty(x, {elements}, accumulate_type(p.dtype));
+  const vector<const void*> weight_data = addresses(weights);
+  const vector<void*> grad_weight_data =
+      need_weights ? parts_of(grad_weights, weights) : vector<void*>{};
+  ReluConvBnBackward args = {};
+  args.forward.x = x.const_data_ptr(), args.forward.weights = weight_data.data();
+  args.forward.variance = const_cast<void*>(variance.const_data_ptr());
+  args.forward.out = const_cast<void*>(out.const_data_ptr());
+  args.grad_out = grad_out.const_data_ptr();
+  args.grad_x = need_x ? grad_x.mutable_data_ptr() : nullptr;
+  args.grad_weights = need_weights ? grad_weight_data.data() : nullptr;
+  relu_conv_bn_kernels().backward(p, args, kThreads);
+  return {grad_x, grad_weights};
+}
+
+}  // namespace
+}  // namespace pcdarts
+
+STABLE_TORCH_LIBRARY_IMPL(pcdarts_cpu, CPU, m) {
+  m.impl("relu_conv_bn_fwd", TORCH_BOX(&pcdarts::forward));
+  m.impl("relu_conv_bn_bwd", TORCH_BOX(&pcdarts::backward));
+}

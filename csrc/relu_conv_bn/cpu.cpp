@@ -1,0 +1,300 @@
+// Works on bands of rows small enough for the input's channels to stay in the first-level cache.
+// Between its two passes the output holds z; after them it serves backward in z's place.
+#include "relu_conv_bn/cpu.h"
+
+#include "common/chunks.h"
+#include "common/isa.h"
+#include "common/pointwise.h"
+#include "common/statistics.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+constexpr int kBandVectors = 8;  // 64 pixels: 64 input channels of float take 16 KiB
+
+PCDARTS_INLINE int64_t band_rows(const ReluConvBn& p) {
+  const Grid row = make_grid(1, p.width);
+  return row.vectors >= kBandVectors ? 1 : kBandVectors / row.vectors;
+}
+
+// f(first row, grid of the band) for all bands of an output channel.
+template <class F>
+PCDARTS_INLINE void for_bands(const ReluConvBn& p, F f) {
+  const int64_t rows = band_rows(p);
+  for (int64_t y = 0; y < p.height; y += rows) {
+    f(y, make_grid(p.height - y < rows ? p.height - y : rows, p.width));
+  }
+}
+
+// The two weight tensors; stride 1 has only the first.
+struct Half {
+  int64_t first, outputs;
+  int phase;
+};
+PCDARTS_INLINE Half half_of(const ReluConvBn& p, int half) {
+  return half == 0 ? Half{0, p.first, 0} : Half{p.first, p.out_channels - p.first, 3};
+}
+
+template <class T>
+struct Scratch {
+  T *t, *dz, *dt;  // maps of a band: [in] of each half, [out], [in] of each half
+  T* map;          // one channel
+  Statistics<T>* statistics;  // [out]
+  Vec<T>* dw;                 // [out, in], lane by lane
+};
+
+template <class T>
+PCDARTS_INLINE Scratch<T> scratch_of(const ReluConvBn& p, bool backward) {
+  return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
+    const Grid band = make_grid(band_rows(p), p.width);
+    Scratch<T> s = {};
+    s.t = take<T>(pieces, p.stride * p.in_channels * band.map);
+    s.dz = take<T>(pieces, p.out_channels * band.map);
+    s.dt = take<T>(pieces, backward ? p.stride * p.in_channels * band.map : 0);
+    s.map = take<T>(pieces, make_grid(p.height, p.width).map);
+    s.statistics = take<Statistics<T>>(pieces, backward ? 0 : p.out_channels);
+    s.dw = take<Vec<T>>(pieces, backward ? p.out_channels * p.in_channels : 0);
+    return s;
+  });
+}
+
+// t = relu(x) of a band: maps [in], and at stride 2 a second set from the other phase.
+template <int stride, class S>
+PCDARTS_NOINLINE void load_band(const ReluConvBn& p, const Grid& g, const S* x, int64_t y,
+                                Accumulate<S>* t) {
+  using T = Accumulate<S>;
+  const int64_t channel = p.height * p.width * stride * stride;
+  x += stride * y * stride * p.width;
+  for (int64_t c = 0; c < p.in_channels; ++c, x += channel, t += g.map) {
+    read_channel<stride>(g, x, [&](int phase, int s, int row, Vec<T> v) {
+      if (phase == 0) store8(in_map(g, t, s, row), relu<T>(v));
+      if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), relu<T>(v));
+    });
+  }
+}
+
+template <int stride, class S>
+void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const int64_t size = p.height * p.width;
+  T *const mean = static_cast<T*>(args.mean), *const variance = static_cast<T*>(args.variance);
+  S* const out = static_cast<S*>(args.out);
+  const int64_t chunks = chunk_count(p.batch);
+  Moments* const moments = in_workspace(Workspace::arena, [&](Pieces& pieces) {
+    return take<Moments>(pieces, chunks * p.out_channels);
+  });
+
+  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+    const Scratch<T> scratch = scratch_of<T>(p, false);
+    for (int64_t o = 0; o < p.out_channels; ++o) scratch.statistics[o] = Statistics<T>{};
+    const int in = static_cast<int>(p.in_channels);
+    const Grid whole = make_grid(p.height, p.width);
+    for (int64_t b = begin; b < end; ++b) {
+      const S* x = static_cast<const S*>(args.x) + b * in * size * stride * stride;
+      S* to = out + b * p.out_channels * size;
+      for_bands(p, [&](int64_t y, const Grid& g) {
+        load_band<stride>(p, g, x, y, scratch.t);
+        for (int half = 0; half < stride; ++half) {
+          const Half h = half_of(p, half);
+          const Matrix<T> w = {static_cast<const T*>(args.weights[half]), in, 1};
+          const T* t = scratch.t + half * p.in_channels * g.map;
+          S* first = to + h.first * size + y * p.width;
+          T* place = as_map_to_write(g, first, scratch.dz);
+          const bool in_place = place != scratch.dz;
+          const int64_t apart = in_place ? size : int64_t{g.map};
+          pointwise_to_maps(g, t, in, w, static_cast<int>(h.outputs), place, apart);
+          for (int64_t o = 0; !in_place && o < h.outputs; ++o) {
+            write_channel<1>(g, first + o * size, [&](int, int s, int row) {
+              return load8(in_map(g, scratch.dz + o * g.map, s, row));
+            });
+          }
+        }
+      });
+      for (int64_t o = 0; p.training && o < p.out_channels; ++o) {
+        add_map(whole, as_map(whole, to + o * size, scratch.map), scratch.statistics[o]);
+      }
+    }
+    for (int64_t o = 0; o < p.out_channels; ++o) {
+      moments[chunk * p.out_channels + o] = moments_of(scratch.statistics[o]);
+    }
+  });
+
+  for (int64_t o = 0; p.training && o < p.out_channels; ++o) {
+    Moments all = {0, 0, 0};
+    for (int64_t c = 0; c < chunks; ++c) all = merge(all, moments[c * p.out_channels + o]);
+    mean[o] = static_cast<T>(all.mean), variance[o] = static_cast<T>(all.square / all.count);
+  }
+  for_chunks(parallel, p.batch, [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t i = begin * p.out_channels; i < end * p.out_channels; ++i) {
+      const int64_t o = i % p.out_channels;
+      const Vec<T> m = splat(mean[o]);
+      const double rstd = norm_rstd(static_cast<double>(variance[o]), p.eps);
+      const Vec<T> scale = splat(static_cast<T>(rstd));
+      S* to = out + i * size;
+      for_vectors(size, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+        store_part(to + at, (load_part(to + at, lanes) - m) * scale, lanes);
+      });
+    }
+  });
+}
+
+// S0 and S1 of every output channel, summed over the chunks: sums [chunks, out, 2].
+template <class S>
+void gradient_sums(const ReluConvBn& p, const ReluConvBnBackward& args, double* sums,
+                   const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const int64_t size = p.height * p.width;
+  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+    for (int64_t o = 0; o < p.out_channels; ++o) {
+      double s0 = 0, s1 = 0;
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t first = (b * p.out_channels + o) * size;
+        const S* grad = static_cast<const S*>(args.grad_out) + first;
+        const S* out = static_cast<const S*>(args.forward.out) + first;
+        Vec<T> a[4] = {}, d[4] = {};
+        for_vectors(size, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+          const Vec<T> v = load_part(grad + at, lanes);
+          const int64_t chain = at / kLanes % 4;
+          a[chain] += v, d[chain] += v * load_part(out + at, lanes);
+        });
+        s0 += static_cast<double>(sum_lanes<T>((a[0] + a[1]) + (a[2] + a[3])));
+        s1 += static_cast<double>(sum_lanes<T>((d[0] + d[1]) + (d[2] + d[3])));
+      }
+      sums[(chunk * p.out_channels + o) * 2] = s0;
+      sums[(chunk * p.out_channels + o) * 2 + 1] = s1;
+    }
+  });
+}
+
+// dz of a band, as maps [out]: out stands for the normalised z, whose mean is 0 and rstd 1.
+template <class S>
+PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Grid& g, const NormGradient* norm,
+                              const S* grad, const S* out, Accumulate<S>* dz) {
+  using T = Accumulate<S>;
+  const int64_t size = p.height * p.width;
+  for (int64_t o = 0; o < p.out_channels; ++o, grad += size, out += size, dz += g.map) {
+    const Vec<T> a = splat(static_cast<T>(norm[o].upstream)), b = splat(static_cast<T>(norm[o].own)),
+                 d = splat(static_cast<T>(norm[o].constant));
+    for (int y = 0; y < g.height; ++y) {
+      for (int s = 0; s < g.strips; ++s) {
+        const int lanes = is_short(g, s) ? g.tail : kLanes;
+        const int64_t at = int64_t{y} * g.width + s * kLanes;
+        store8(in_map(g, dz, s, y), a * load_part(grad + at, lanes) + b * load_part(out + at, lanes) + d);
+      }
+    }
+    clear_tail(g, dz);
+  }
+}
+
+// Writes the gradient of a band of x: dt where relu let x through.
+template <int stride, class S>
+PCDARTS_NOINLINE void store_band(const ReluConvBn& p, const Grid& g, const Accumulate<S>* t,
+                                 const Accumulate<S>* dt, int64_t y, S* x) {
+  using T = Accumulate<S>;
+  const int64_t channel = p.height * p.width * stride * stride;
+  x += stride * y * stride * p.width;
+  for (int64_t c = 0; c < p.in_channels; ++c, x += channel, t += g.map, dt += g.map) {
+    write_channel<stride>(g, x, [&](int phase, int s, int row) {
+      if (phase == 1 || phase == 2) return Vec<T>{};
+      const int64_t half = phase == 3 ? p.in_channels * g.map : 0;
+      const Vec<T> r = load8(in_map(g, t + half, s, row));
+      return keep<T>(~(r <= Vec<T>{}), load8(in_map(g, dt + half, s, row)));
+    });
+  }
+}
+
+template <int stride, class S>
+void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const int64_t size = p.height * p.width, elements = p.out_channels * p.in_channels;
+  const int64_t chunks = chunk_count(p.batch);
+  const bool need_weights = args.grad_weights != nullptr;
+  struct Arena {
+    double* sums;
+    NormGradient* norm;
+    T* dw;
+  };
+  const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
+    Arena a = {};
+    a.sums = take<double>(pieces, chunks * p.out_channels * 2);
+    a.norm = take<NormGradient>(pieces, p.out_channels);
+    a.dw = take<T>(pieces, need_weights ? chunks * elements : 0);
+    return a;
+  });
+
+  gradient_sums<S>(p, args, arena.sums, parallel);
+  const double count = static_cast<double>(p.batch) * size;
+  for (int64_t o = 0; o < p.out_channels; ++o) {
+    double s0 = 0, s1 = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      s0 += arena.sums[(chunk * p.out_channels + o) * 2];
+      s1 += arena.sums[(chunk * p.out_channels + o) * 2 + 1];
+    }
+    const double variance = static_cast<double>(static_cast<const T*>(args.forward.variance)[o]);
+    NormGradient norm = norm_gradient(1, 0, 1, s0, s1, count, p.training);
+    const double rstd = norm_rstd(variance, p.eps);
+    norm.upstream *= rstd, norm.own *= rstd, norm.constant *= rstd;
+    arena.norm[o] = norm;
+  }
+
+  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+    const Scratch<T> scratch = scratch_of<T>(p, true);
+    const int in = static_cast<int>(p.in_channels);
+    for (int64_t i = 0; need_weights && i < elements; ++i) scratch.dw[i] = Vec<T>{};
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t x_first = b * in * size * stride * stride, first = b * p.out_channels * size;
+      const S* x = static_cast<const S*>(args.forward.x) + x_first;
+      const S* out = static_cast<const S*>(args.forward.out) + first;
+      const S* grad = static_cast<const S*>(args.grad_out) + first;
+      for_bands(p, [&](int64_t y, const Grid& g) {
+        const int64_t at = y * p.width;
+        load_band<stride>(p, g, x, y, scratch.t);
+        load_dz(p, g, arena.norm, grad + at, out + at, scratch.dz);
+        for (int half = 0; half < stride; ++half) {
+          const Half h = half_of(p, half);
+          const int outputs = static_cast<int>(h.outputs);
+          const T* dz = scratch.dz + h.first * g.map;
+          const int64_t maps = half * p.in_channels * g.map;
+          if (need_weights) {
+            pointwise_weight_gradient(g, dz, outputs, scratch.t + maps, in, scratch.dw + h.first * in);
+          }
+          const Matrix<T> w = {static_cast<const T*>(args.forward.weights[half]), 1, in};
+          if (args.grad_x != nullptr) {
+            pointwise_to_maps(g, dz, outputs, w, in, scratch.dt + maps, g.map);
+          }
+        }
+        if (args.grad_x != nullptr) {
+          store_band<stride>(p, g, scratch.t, scratch.dt, y, static_cast<S*>(args.grad_x) + x_first);
+        }
+      });
+    }
+    for (int64_t i = 0; need_weights && i < elements; ++i) {
+      arena.dw[chunk * elements + i] = sum_lanes<T>(scratch.dw[i]);
+    }
+  });
+
+  for (int64_t i = 0; need_weights && i < elements; ++i) {
+    T sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += arena.dw[chunk * elements + i];
+    const int64_t split = p.first * p.in_channels;
+    const int half = i >= split;
+    static_cast<T*>(args.grad_weights[half])[half == 0 ? i : i - split] = sum;
+  }
+}
+
+void forward(const ReluConvBn& p, const ReluConvBnForward& args, const Parallel& parallel) {
+  with_element_type(p.dtype, [&]<class S>() {
+    p.stride == 1 ? forward_of<1, S>(p, args, parallel) : forward_of<2, S>(p, args, parallel);
+  });
+}
+
+void backward(const ReluConvBn& p, const ReluConvBnBackward& args, const Parallel& parallel) {
+  with_element_type(p.dtype, [&]<class S>() {
+    p.stride == 1 ? backward_of<1, S>(p, args, parallel) : backward_of<2, S>(p, args, parallel);
+  });
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA
+
+PCDARTS_KERNELS(ReluConvBnKernels, relu_conv_bn_kernels, forward, backward)

@@ -1,0 +1,108 @@
+"""relu_conv_bn: ReLU, 1x1 convolution and batch-norm as one operator that keeps only its output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ...errors import UserError
+from .._registry import kernel
+from . import schema as schema  # registers the schemas
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+
+class _ReluConvBn(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        stride: int,
+        eps: float,
+        backend: str,
+        running: tuple[Tensor, Tensor] | None,
+        x: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.contiguous()
+        wide = torch.promote_types(x.dtype, torch.float32)
+        out, mean, variance = kernel("relu_conv_bn_fwd", backend)(
+            x,
+            [w.to(wide).contiguous() for w in weights],
+            running[0] if running else None,
+            running[1] if running else None,
+            stride,
+            eps,
+        )
+        ctx.constants = stride, eps, backend, running is None
+        ctx.save_for_backward(x, out, running[1] if running else variance, *weights)
+        ctx.mark_non_differentiable(mean, variance)
+        return out, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        stride, eps, backend, training = ctx.constants
+        x, out, variance, *weights = ctx.saved_tensors
+        need_x, *need_each_weight = ctx.needs_input_grad[4:]
+        need_weights = any(need_each_weight)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        wide_weights = [w.to(wide).contiguous() for w in weights]
+        grad_x, grad_weights = kernel("relu_conv_bn_bwd", backend)(
+            grad.contiguous(),
+            x,
+            wide_weights,
+            out,
+            variance,
+            stride,
+            eps,
+            training,
+            need_x,
+            need_weights,
+        )
+        per_weight: Sequence[Tensor | None] = [None] * len(weights)
+        if need_weights:
+            views = torch._C._nn.unflatten_dense_tensors(grad_weights, wide_weights)
+            per_weight = [g.to(w.dtype) for g, w in zip(views, weights, strict=True)]
+        return (*(None,) * 4, grad_x if need_x else None, *per_weight)
+
+
+def relu_conv_bn(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    *,
+    stride: int,
+    eps: float,
+    running: tuple[Tensor, Tensor] | None,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """batch_norm(conv1x1(relu(x))) without scale and shift: a cell's preprocessing.
+
+    Args:
+        x: [B, C_in, H, W], float32, float64 or bfloat16 (sums in float32).
+        weights: stride 1: one tensor [C_out, C_in, 1, 1]. Stride 2 (factorized reduction): two,
+            of the pixels (2y, 2x) and (2y + 1, 2x + 1), whose outputs are concatenated.
+        running: mean and variance [C_out] to normalise with; None: the batch's own.
+        backend: a resolved name, see `_registry.resolve`.
+
+    Returns:
+        [B, C_out, H/stride, W/stride]; the batch's mean and biased variance [C_out] (empty with
+        `running`).
+
+    Raises:
+        UserError: the shape or dtype of x does not fit.
+    """
+    if x.dim() != 4 or x.shape[1] != weights[0].shape[1] or 0 in x.shape:
+        C_in = weights[0].shape[1]
+        raise UserError(f"x: got {list(x.shape)}, wanted [B, {C_in}, H, W] without empty sizes")
+    if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
+        raise UserError(f"x: got H, W = {tuple(x.shape[2:])}, wanted even sizes for stride 2")
+    if x.dtype not in DTYPES:
+        raise UserError(f"x: got {x.dtype}, wanted float32, float64 or bfloat16")
+    out: tuple[Tensor, Tensor, Tensor] = _ReluConvBn.apply(
+        stride, eps, backend, running, x, *weights
+    )
+    return out

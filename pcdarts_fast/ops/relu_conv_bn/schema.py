@@ -1,0 +1,57 @@
+"""The kernels of relu_conv_bn: their schemas, and their results' shapes for tracing.
+
+Their oracles are the eager modules one floor up: ReLUConvBN and FactorizedReduce.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._registry import define
+
+FORWARD = (
+    "relu_conv_bn_fwd(Tensor x, Tensor[] weights, Tensor? running_mean, Tensor? running_variance,"
+    " int stride, float eps) -> (Tensor, Tensor, Tensor)"
+)
+BACKWARD = (
+    "relu_conv_bn_bwd(Tensor grad_out, Tensor x, Tensor[] weights, Tensor out, Tensor variance,"
+    " int stride, float eps, bool training, bool need_x, bool need_weights) -> (Tensor, Tensor)"
+)
+
+
+def _forward_fake(
+    x: Tensor,
+    weights: list[Tensor],
+    running_mean: Tensor | None,
+    running_variance: Tensor | None,
+    stride: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    B, _, H, W = x.shape
+    C_out = sum(weight.shape[0] for weight in weights)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norms = C_out if running_mean is None else 0
+    out = x.new_empty(B, C_out, H // stride, W // stride)
+    return out, x.new_empty(norms, dtype=wide), x.new_empty(norms, dtype=wide)
+
+
+def _backward_fake(
+    grad_out: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    out: Tensor,
+    variance: Tensor,
+    stride: int,
+    eps: float,
+    training: bool,
+    need_x: bool,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor]:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    elements = sum(weight.numel() for weight in weights) if need_weights else 0
+    return x.new_empty(x.shape if need_x else (0,)), x.new_empty(elements, dtype=wide)
+
+
+define(FORWARD, fake=_forward_fake)
+define(BACKWARD, fake=_backward_fake)

@@ -1,0 +1,271 @@
+"""The CPU engine against the eager modules: any shape, subset, sampling, dtype, memory, threads."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor, nn
+
+from pcdarts_fast.nn.cell import SearchCell
+from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.ops import why_not
+from pcdarts_fast.space import PRIMITIVES
+
+pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
+
+Gradients = dict[str, Tensor]
+
+
+def relative(got: Tensor, wanted: Tensor) -> float:
+    scale = wanted.double().norm().clamp_min(1e-12)
+    return float((got.double() - wanted.double()).norm() / scale)
+
+
+def run(module: nn.Module, inputs: list[Tensor], arch: list[Tensor], seed: int = 0) -> Gradients:
+    """Outputs, all gradients and running statistics of one training step."""
+    inputs = [x.clone(memory_format=torch.preserve_format).requires_grad_() for x in inputs]
+    arch = [a.clone().requires_grad_() for a in arch]
+    module = copy.deepcopy(module)
+    torch.manual_seed(seed)  # of random sampling
+    out = module(*inputs, *arch)
+    generator = torch.Generator().manual_seed(1)
+    out.backward(torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype))
+    results = {"out": out.detach()}
+    results |= {f"input{i}": x.grad for i, x in enumerate(inputs) if x.grad is not None}
+    results |= {f"arch{i}": a.grad for i, a in enumerate(arch) if a.grad is not None}
+    weights = [(n, p.grad) for n, p in module.named_parameters() if p.numel()]
+    results |= {n: grad for n, grad in weights if grad is not None}
+    results |= {n: b.double() for n, b in module.named_buffers()}
+    return results
+
+
+def pair(C: int, stride: int, **arguments: object) -> tuple[FusedPartialMixedOp, FusedPartialMixedOp]:
+    """The same mixed operation on the eager reference and on the CPU engine."""
+    memory = arguments.pop("memory", "recompute")
+    torch.manual_seed(0)
+    reference = FusedPartialMixedOp(C, stride, backend="reference", **arguments)  # type: ignore[arg-type]
+    fused = FusedPartialMixedOp(C, stride, backend="cpu", memory=memory, **arguments)  # type: ignore[arg-type]
+    fused.load_state_dict(reference.state_dict())
+    return reference, fused
+
+
+def images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Coarse values, so that pool windows often hold their maximum twice."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return ((x * 2).round() / 2 + 0.01 * x.sign()).to(dtype)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    B=st.integers(1, 11),
+    sampled=st.sampled_from([1, 2, 3, 4, 5, 6, 8, 12]),
+    k=st.sampled_from([1, 2, 4]),
+    H=st.integers(1, 19),
+    W=st.integers(1, 35),
+    stride=st.sampled_from([1, 2]),
+    primitives=st.lists(st.sampled_from(PRIMITIVES), min_size=1, max_size=8),
+    sampling=st.sampled_from(["shuffle", "shift", "random"]),
+    memory=st.sampled_from(["recompute", "store"]),
+    channels_last=st.booleans(),
+)
+def test_edge_of_any_shape(
+    B: int,
+    sampled: int,
+    k: int,
+    H: int,
+    W: int,
+    stride: int,
+    primitives: list[str],
+    sampling: str,
+    memory: str,
+    channels_last: bool,
+) -> None:
+    if B * H * W == 1:
+        B = 2  # nn.BatchNorm2d refuses a single value a channel
+    C = sampled * k
+    reference, fused = pair(
+        C, stride, k=k, primitives=primitives, sampling=sampling, memory=memory
+    )
+    x = images(B, C, H * stride, W * stride)
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    alpha = torch.linspace(-1, 1, len(primitives), dtype=torch.float64).softmax(0)
+    wanted = run(reference.double(), [x], [alpha])
+    got = run(fused.double(), [x], [alpha])
+    assert wanted.keys() == got.keys()
+    for name, value in wanted.items():
+        assert relative(got[name], value) < 1e-9 or torch.allclose(
+            got[name].double(), value.double(), atol=1e-9
+        ), name
+
+
+@pytest.mark.parametrize("size", [32, 28, 16, 14, 8, 7, 4, 2, 1])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_float32_of_the_usual_sizes(size: int, stride: int) -> None:
+    reference, fused = pair(16, stride)
+    x = images(9, 16, size * stride, size * stride)
+    alpha = torch.linspace(-1, 1, 8, dtype=torch.float64).softmax(0)
+    wanted = run(reference.double(), [x], [alpha])
+    got = run(fused, [x.float()], [alpha.float()])
+    assert relative(got["out"], wanted["out"]) < 1e-6
+    for name, value in wanted.items():
+        assert relative(got[name], value) < 1e-5, name
+
+
+@pytest.mark.parametrize("sampled", [16, 64])
+def test_many_channels(sampled: int) -> None:
+    reference, fused = pair(sampled, 1, k=1)
+    x = images(2, sampled, 9, 9)
+    alpha = torch.full((8,), 1 / 8, dtype=torch.float64)
+    wanted = run(reference.double(), [x], [alpha])
+    got = run(fused, [x.float()], [alpha.float()])
+    for name, value in wanted.items():
+        assert relative(got[name], value) < 1e-5, name
+
+
+@pytest.mark.parametrize("offset", [100.0, -30.0])
+def test_float32_statistics_survive_a_large_mean(offset: float) -> None:
+    """E[x^2] - E[x]^2 would lose all digits here."""
+    primitives = ("avg_pool_3x3", "max_pool_3x3", "dil_conv_3x3")
+    reference, fused = pair(8, 1, primitives=primitives)
+    x = images(8, 8, 12, 13) + offset
+    alpha = torch.full((3,), 1 / 3, dtype=torch.float64)
+    eager = run(copy.deepcopy(reference), [x.float()], [alpha.float()])["out"]
+    wanted = run(reference.double(), [x], [alpha])["out"]
+    got = run(fused, [x.float()], [alpha.float()])["out"]
+    assert relative(got, wanted) < max(1e-5, 2 * relative(eager, wanted))
+
+
+def cell(backend: str, *, reduction: bool, memory: str = "recompute", **arguments: object) -> SearchCell:
+    torch.manual_seed(0)
+    options = {"k": 4, "primitives": PRIMITIVES, "sampling": "shuffle", "nodes": 4} | arguments
+    return SearchCell(
+        12, 16, 8, reduction=reduction, reduction_prev=False, backend=backend, memory=memory, **options  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "shift", "random"])
+@pytest.mark.parametrize("nodes", [1, 3, 4])
+@pytest.mark.parametrize("reduction", [False, True])
+def test_cell(reduction: bool, nodes: int, sampling: str) -> None:
+    edges = sum(range(2, 2 + nodes))
+    inputs = [images(5, 12, 6, 10), images(5, 16, 6, 10)]
+    generator = torch.Generator().manual_seed(5)
+    arch = [
+        torch.randn(edges, 8, generator=generator, dtype=torch.float64).softmax(-1),
+        torch.rand(edges, generator=generator, dtype=torch.float64),
+    ]
+    options = {"nodes": nodes, "sampling": sampling}
+    wanted = run(cell("reference", reduction=reduction, **options).double(), inputs, arch)
+    for memory in ("recompute", "store"):
+        fused = cell("cpu", reduction=reduction, memory=memory, **options).double()
+        got = run(fused, inputs, arch)
+        assert wanted.keys() == got.keys()
+        for name, value in wanted.items():
+            assert relative(got[name], value) < 1e-9, name
+
+
+@pytest.mark.parametrize("reduction", [False, True])
+def test_same_bits_for_any_threads_and_memory(reduction: bool) -> None:
+    inputs = [images(21, 12, 8, 12, dtype=torch.float32), images(21, 16, 8, 12, dtype=torch.float32)]
+    arch = [torch.rand(14, 8).softmax(-1), torch.rand(14)]
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads, memory in itertools.product((1, 2, 3, 8), ("recompute", "store")):
+            torch.set_num_threads(threads)
+            results.append(run(cell("cpu", reduction=reduction, memory=memory), inputs, arch))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for name, value in results[0].items():
+            assert torch.equal(other[name], value), name
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("primitive", PRIMITIVES[1:])
+def test_gradcheck(primitive: str, stride: int) -> None:
+    _, fused = pair(4, stride, k=2, primitives=("none", primitive))
+    fused = fused.double()
+    x = torch.randn(2, 4, 4, 6, dtype=torch.float64, requires_grad=True)
+    alpha = torch.rand(2, dtype=torch.float64, requires_grad=True)
+    parameters = dict(fused.named_parameters())
+
+    def call(x: Tensor, alpha: Tensor, *values: Tensor) -> Tensor:
+        swapped = dict(zip(parameters, values, strict=True))
+        return torch.func.functional_call(fused, swapped, (x, alpha))
+
+    assert torch.autograd.gradcheck(call, (x, alpha, *parameters.values()))
+
+
+def test_bfloat16_stores_halves_and_accumulates_in_float() -> None:
+    reference, fused = pair(16, 1)
+    x = images(8, 16, 16, 16, dtype=torch.bfloat16)
+    alpha = torch.full((8,), 1 / 8)
+    wanted = run(reference.double(), [x.double()], [alpha.double()])
+    got = run(fused, [x], [alpha])
+    assert got["out"].dtype == got["input0"].dtype == torch.bfloat16
+    assert got["arch0"].dtype == torch.float32
+    assert relative(got["out"], wanted["out"]) < 3e-3  # one rounding to 8 bits
+    for name, value in wanted.items():
+        assert relative(got[name], value) < 2e-2, name
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_non_finite_values_come_out_where_they_do_eagerly(
+    bad: float, training: bool, stride: int
+) -> None:
+    reference, fused = pair(8, stride, primitives=[p for p in PRIMITIVES if p != "none"])
+    x = images(3, 8, 10, 12, dtype=torch.float32)
+    x[1, 0, 4, 5] = x[2, 6, 7, 9] = bad
+    alpha = torch.full((7,), 1 / 7)
+    wanted = reference.train(training)(x, alpha)
+    got = fused.train(training)(x, alpha)
+    assert torch.equal(got.isnan(), wanted.isnan())
+    assert torch.equal(got.isinf(), wanted.isinf())
+
+
+def test_uninitialised_memory_is_never_read() -> None:
+    inputs = [images(3, 12, 6, 6, dtype=torch.float32), images(3, 16, 6, 6, dtype=torch.float32)]
+    arch = [torch.full((14, 8), 1 / 8), torch.full((14,), 0.5)]
+    torch.use_deterministic_algorithms(True)  # new memory is filled with NaN
+    try:
+        for reduction, memory in itertools.product((False, True), ("recompute", "store")):
+            got = run(cell("cpu", reduction=reduction, memory=memory), inputs, arch)
+            assert all(value.isfinite().all() for value in got.values())
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_eval_mode_gradients() -> None:
+    reference, fused = pair(8, 2)
+    for module in (reference, fused):
+        module.double()
+        torch.manual_seed(2)
+        for name, value in module.named_buffers():
+            if name.endswith("running_mean"):
+                value.normal_()
+            elif name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+    x, alpha = images(3, 8, 6, 10), torch.rand(8, dtype=torch.float64)
+    wanted = run(reference.eval(), [x], [alpha])
+    got = run(fused.eval(), [x], [alpha])
+    for name, value in wanted.items():
+        assert relative(got[name], value) < 1e-9, name
+
+
+def test_only_what_is_asked_for_is_computed() -> None:
+    _, fused = pair(8, 1)
+    x, alpha = images(2, 8, 6, 6, dtype=torch.float32), torch.rand(8, requires_grad=True)
+    for parameter in fused.parameters():
+        parameter.requires_grad_(False)
+    fused(x, alpha).sum().backward()
+    assert alpha.grad is not None
+    assert all(parameter.grad is None for parameter in fused.parameters())
