@@ -25,7 +25,7 @@ def follow(
     `summarize` puts the metrics of an epoch into one line.
     """
     started = event = next(events)
-    console.print(introduce(started), highlight=False)
+    console.print(introduce(started), highlight=False, soft_wrap=True)
     width = len(str(started.epochs))
     bar = Bar(
         TextColumn("epoch"),
@@ -51,7 +51,7 @@ def follow(
                 case EpochDone(metrics):
                     bar.update(task, completed=metrics["epoch"] + 1)
                     line = f"epoch {metrics['epoch'] + 1:{width}}/{started.epochs}  "
-                    console.print(line + summarize(metrics), highlight=False)
+                    console.print(line + summarize(metrics), highlight=False, soft_wrap=True)
                 case Notice(text):
-                    console.print(f"note: {text}", highlight=False, style="yellow")
+                    console.print(f"note: {text}", highlight=False, soft_wrap=True, style="yellow")
     return event
