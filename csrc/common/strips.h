@@ -77,6 +77,34 @@ PCDARTS_INLINE void put(const Grid& g, T* plane, int s, int y, Vec<T> v) {
   if (s + 1 < g.strips) store_high4(own + g.strip - kBorder, v);
 }
 
+// Fills a plane from f(strip, row) -> values.
+template <class T, class F>
+PCDARTS_INLINE void put_plane(const Grid& g, T* plane, F f) {
+  for (int s = 0; s < g.strips; ++s) {
+    T* own = in_plane(g, plane, s, 0);
+    const bool left = s > 0, right = s + 1 < g.strips;
+    for (int y = 0; y < g.height; ++y, own += kRow) {
+      const Vec<T> v = f(s, y);
+      store8(own, v);
+      if (left) store_low4(own - g.strip + kLanes, v);
+      if (right) store_high4(own + g.strip - kBorder, v);
+    }
+  }
+}
+
+template <class S>
+PCDARTS_INLINE Vec<Accumulate<S>> load_part(const S* p, int count) {
+  return count == kLanes ? load8(p) : load_some(p, count);
+}
+template <class S>
+PCDARTS_INLINE void store_part(S* p, Vec<Accumulate<S>> v, int count) {
+  if (count == kLanes) {
+    store8(p, v);
+  } else {
+    store_some(p, v, count);
+  }
+}
+
 template <class T>
 PCDARTS_INLINE void fill(T* p, int64_t count, T value) {
   for (int64_t i = 0; i < count; ++i) p[i] = value;
@@ -86,19 +114,16 @@ PCDARTS_INLINE void fill(T* p, int64_t count, T value) {
 template <int stride, class S, class F>
 PCDARTS_INLINE void read_channel(const Grid& g, const S* x, F f) {
   const int64_t width = static_cast<int64_t>(stride) * g.width;
-  for (int y = 0; y < g.height; ++y) {
-    for (int row = 0; row < stride; ++row) {
-      for (int s = 0; s < g.strips; ++s) {
-        const int count = stride * (is_short(g, s) ? g.tail : kLanes);
-        const S* p = x + (stride * y + row) * width + stride * s * kLanes;
+  for (int s = 0; s < g.strips; ++s) {
+    const int count = stride * (is_short(g, s) ? g.tail : kLanes);
+    const int low = count < kLanes ? count : kLanes, high = count - low;
+    const S* p = x + stride * s * kLanes;
+    for (int y = 0; y < g.height; ++y) {
+      for (int row = 0; row < stride; ++row, p += width) {
         if constexpr (stride == 1) {
-          f(0, s, y, count == kLanes ? load8(p) : load_some(p, count));
+          f(0, s, y, load_part(p, count));
         } else {
-          const bool full = count == 2 * kLanes;
-          const auto a = full ? load8(p) : load_some(p, count < kLanes ? count : kLanes);
-          const auto b = full              ? load8(p + kLanes)
-                         : count > kLanes ? load_some(p + kLanes, count - kLanes)
-                                          : load_some(p, 0);
+          const auto a = load_part(p, low), b = load_part(p + low, high);
           f(2 * row, s, y, even_lanes(a, b));
           f(2 * row + 1, s, y, odd_lanes(a, b));
         }
@@ -126,55 +151,34 @@ PCDARTS_INLINE T* as_map_to_write(const Grid& g, S* x, T* spare) {
   return spare;
 }
 
-// f(first element, lanes) for all vectors of a dense array; the last may have fewer than 8 lanes.
+// f(first element, lanes, chain) for all vectors of a dense array; the last may have fewer than 8
+// lanes, and `chain` counts 0..3 round and round, for sums that do not wait for each other.
 template <class F>
 PCDARTS_INLINE void for_vectors(int64_t count, F f) {
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    PCDARTS_UNROLL for (int j = 0; j < 4; ++j) f(i + j * kLanes, kLanes);
+    f(i, kLanes, 0), f(i + kLanes, kLanes, 1);
+    f(i + 2 * kLanes, kLanes, 2), f(i + 3 * kLanes, kLanes, 3);
   }
-  for (; i + kLanes <= count; i += kLanes) f(i, kLanes);
-  if (i < count) f(i, static_cast<int>(count - i));
+  for (; i + kLanes <= count; i += kLanes) f(i, kLanes, 0);
+  if (i < count) f(i, static_cast<int>(count - i), 0);
 }
-template <class S>
-PCDARTS_INLINE Vec<Accumulate<S>> load_part(const S* p, int count) {
-  return count == kLanes ? load8(p) : load_some(p, count);
-}
-template <class S>
-PCDARTS_INLINE void store_part(S* p, Vec<Accumulate<S>> v, int count) {
-  if (count == kLanes) {
-    store8(p, v);
-  } else {
-    store_some(p, v, count);
-  }
-}
-
-// Writes a row-major channel [stride * H, stride * W] from f(phase, strip, row, address) -> values,
-// where `address` is that of the first value (for one that adds to what another array holds there).
+// Writes a row-major channel [stride * H, stride * W] from f(phase, strip, row) -> values.
 template <int stride, class S, class F>
 PCDARTS_INLINE void write_channel(const Grid& g, S* x, F f) {
   const int64_t width = static_cast<int64_t>(stride) * g.width;
-  for (int y = 0; y < g.height; ++y) {
-    for (int row = 0; row < stride; ++row) {
-      for (int s = 0; s < g.strips; ++s) {
-        const int count = stride * (is_short(g, s) ? g.tail : kLanes);
-        S* p = x + (stride * y + row) * width + stride * s * kLanes;
+  for (int s = 0; s < g.strips; ++s) {
+    const int count = stride * (is_short(g, s) ? g.tail : kLanes);
+    const int low = count < kLanes ? count : kLanes, high = count - low;
+    S* p = x + stride * s * kLanes;
+    for (int y = 0; y < g.height; ++y) {
+      for (int row = 0; row < stride; ++row, p += width) {
         if constexpr (stride == 1) {
-          const auto v = f(0, s, y);
-          if (count == kLanes) {
-            store8(p, v);
-          } else {
-            store_some(p, v, count);
-          }
+          store_part(p, f(0, s, y), count);
         } else {
           const auto even = f(2 * row, s, y), odd = f(2 * row + 1, s, y);
-          const auto a = interleave_low(even, odd), b = interleave_high(even, odd);
-          if (count == 2 * kLanes) {
-            store8(p, a), store8(p + kLanes, b);
-          } else {
-            store_some(p, a, count < kLanes ? count : kLanes);
-            if (count > kLanes) store_some(p + kLanes, b, count - kLanes);
-          }
+          store_part(p, interleave_low(even, odd), low);
+          store_part(p + low, interleave_high(even, odd), high);
         }
       }
     }

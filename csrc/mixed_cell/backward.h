@@ -30,7 +30,11 @@ struct SourceGradient {
   double* sums;        // [chunks, sums of a chunk]
   T* dw;               // [chunks, weight elements of all edges]; null: not needed
   WeightLayout layout;
-  bool recompute, need_arch;
+  bool recompute;  // z was not kept; C' computes it again
+  // ... and keeps only what B' starts from, the first units of separable convolutions: with weights
+  // to learn the passes need the depthwise outputs anyway, from which z costs less than memory does
+  bool frugal;
+  bool need_arch;
   const S* add;  // what the gradient of x is added to, laid out as the state; null: nothing
   S* grad_x;     // null: not needed
   int64_t grad_sample, add_sample;
@@ -94,7 +98,7 @@ PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
 template <class T>
 struct BackwardScratch {
   T *planes, *dt;           // [sampled, phases] planes, [sampled] planes
-  T *t, *dz, *pooled;       // [sampled] maps, the same, [2] maps
+  T *t, *z, *dz, *pooled;   // [sampled] maps each, [2] maps
   T* g;                     // [sampled or edges] maps
   T* dr;                    // [sampled, phases] maps
   const T** gradient;       // [sampled or edges] maps, in g or in place
@@ -112,6 +116,7 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S>& state, 
     s.planes = take<T>(pieces, p.sampled * state.phases * g.plane);
     s.dt = take<T>(pieces, p.sampled * g.plane);
     s.t = take<T>(pieces, p.sampled * g.map);
+    s.z = take<T>(pieces, p.sampled * g.map);
     s.dz = take<T>(pieces, p.sampled * g.map);
     const int64_t gradients = p.sampled > state.edges ? p.sampled : state.edges;
     s.g = take<T>(pieces, gradients * g.map);
@@ -123,6 +128,22 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S>& state, 
     s.sums = take<LaneSum<T>>(pieces, state.edges * (2 * state.plan.branches * p.sampled + sums_of_edge(p, state.plan)));
     return s;
   });
+}
+
+PCDARTS_INLINE int separable_count(const EdgePlan& plan) {
+  int count = 0;
+  for (int i = 0; i < plan.branches; ++i) count += plan.branch[i].primitive.kind == Kind::sep_conv;
+  return count;
+}
+
+// The stored z of a branch's first unit; `separable` counts the edge's separable convolutions.
+template <class S>
+PCDARTS_INLINE Accumulate<S>* first_z(const MixedCell& p, const State<S>& state,
+                                      const SourceGradient<S>& grad, int edge, int64_t b,
+                                      const Branch& branch, int separable) {
+  Accumulate<S>* z = state.edge[edge].z;
+  if (!grad.frugal) return unit_of(p, state.grid, state.plan, z, b, branch.unit);
+  return z + (b * separable_count(state.plan) + separable) * unit_size(p, state.grid);
 }
 
 template <class S>
@@ -152,8 +173,8 @@ PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S>& state,
     const S* x = channel_of(state, b, p.source[q]);
     Vec<T> sum[4] = {};
     if constexpr (stride == 1) {
-      for_vectors(p.height * p.width, [&](int64_t at, int lanes) __attribute__((always_inline)) {
-        sum[at / kLanes % 4] += load_part(x + at, lanes) * load_part(gradient + at, lanes);
+      for_vectors(p.height * p.width, [&](int64_t at, int lanes, int chain) __attribute__((always_inline)) {
+        sum[chain] += load_part(x + at, lanes) * load_part(gradient + at, lanes);
       });
     } else {
       read_channel<1>(g, gradient, [&](int, int s, int y, Vec<T> v) {
@@ -187,13 +208,14 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
         for (int64_t c = 0; c < p.sampled; ++c) {
           add_sum(g, scratch.gradient[c], edge_sum[c]);
         }
-        for (int i = 0; i < plan.branches; ++i) {
+        for (int i = 0, j = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           if (units_of(branch.primitive.kind, stride) == 0) continue;
           const bool separable = branch.primitive.kind == Kind::sep_conv;
           const int64_t first = branch.slot * p.sampled, last = first + separable * p.sampled;
-          T* z = unit_of(p, g, plan, edge.z, b, branch.unit);
-          T* z_last = z + separable * unit_size(p, g);
+          T* z = grad.frugal && !separable ? scratch.z : first_z(p, state, grad, e, b, branch, j);
+          T* z_last = !separable ? z : grad.frugal ? scratch.z : z + unit_size(p, g);
+          j += separable;
           if (grad.recompute) {
             const T* const* weights = edge.weights + branch.weight;
             first_stage(p, g, branch, stride, scratch.planes, weights, scratch.t, z);
@@ -300,8 +322,17 @@ PCDARTS_INLINE void through_norm(const MixedCell& p, const Grid& g, const NormGr
   }
 }
 
-// Backward of z = pointwise(depthwise(planes)) given dz: the weights' gradients lane by lane in dw
-// (null: not needed), the input's written or added to dr.
+// The depthwise output of all channels.
+template <class T>
+PCDARTS_INLINE void depthwise_maps(const MixedCell& p, const Grid& g, const Taps& taps, int phases,
+                                   const T* planes, const T* w, T* t) {
+  for (int64_t c = 0; c < p.sampled; ++c) {
+    depthwise(g, taps, planes + c * phases * g.plane, w + c * taps.weights, t + c * g.map);
+  }
+}
+
+// Backward of z = pointwise(t), t = depthwise(planes), given dz and, for the weights, t: the weights'
+// gradients lane by lane in dw (null: not needed), the input's written or added to dr.
 template <class T>
 PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const Grid& g, const Taps& taps,
                                       int phases, const BackwardScratch<T>& scratch,
@@ -309,10 +340,6 @@ PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const Grid& g, const T
                                       Vec<T>* dw, T* dr, bool accumulate) {
   const int channels = static_cast<int>(p.sampled);
   if (dw != nullptr) {
-    for (int c = 0; c < channels; ++c) {
-      depthwise(g, taps, planes + int64_t{c} * phases * g.plane, weights[0] + c * taps.weights,
-                scratch.t + int64_t{c} * g.map);
-    }
     pointwise_weight_gradient(g, scratch.dz, channels, scratch.t, channels,
                               dw + int64_t{channels} * taps.weights);
   }

@@ -5,12 +5,6 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-PCDARTS_INLINE int separable_count(const EdgePlan& plan) {
-  int count = 0;
-  for (int i = 0; i < plan.branches; ++i) count += plan.branch[i].primitive.kind == Kind::sep_conv;
-  return count;
-}
-
 PCDARTS_INLINE WeightLayout weight_layout(const MixedCell& p, int stride, int edges) {
   const EdgePlan plan = edge_plan(p, stride);
   WeightLayout layout = {};
@@ -79,6 +73,15 @@ PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S>& state,
   }
 }
 
+// z from the depthwise output in scratch.t, by the very function that made it in forward.
+template <class T>
+PCDARTS_INLINE const T* pointwise_again(const MixedCell& p, const Grid& g,
+                                        const BackwardScratch<T>& scratch, const T* w) {
+  const int channels = static_cast<int>(p.sampled);
+  pointwise_to_maps(g, scratch.t, channels, Matrix<T>{w, channels, 1}, channels, scratch.z, g.map);
+  return scratch.z;
+}
+
 // B': from the node's gradient through the second stage, to the first batch-norm of every separable
 // convolution: grad.middle, and its sums [chunk, edge, branch, S0 and S1, sampled].
 template <class S>
@@ -101,18 +104,22 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
         const OutEdge<T>& edge = state.edge[e];
         gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
         T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
-        for (int i = 0; i < plan.branches; ++i) {
+        for (int i = 0, j = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           if (branch.primitive.kind != Kind::sep_conv) continue;
-          const T* z = unit_of(p, g, plan, edge.z, b, branch.unit);
+          const T* z = first_z(p, state, grad, e, b, branch, j++);
           const int64_t first = branch.slot * p.sampled;
           const NormGradient* norm = grad.norm + int64_t{e} * plan.slots * p.sampled + first;
           load_middle(p, g, z, edge.mean + first, edge.rstd + first, scratch.planes);
+          const Taps taps = make_taps(branch.primitive.kernel, 1, 1);
+          const T* const* weights = edge.weights + branch.weight + 2;
+          const T* z_last = z + unit_size(p, g);
+          if (dw_size > 0) depthwise_maps(p, g, taps, 1, scratch.planes, weights[0], scratch.t);
+          if (grad.frugal) z_last = pointwise_again(p, g, scratch, weights[1]);
           const auto upstream = [&](int64_t c) { return scratch.gradient[c]; };
-          through_norm(p, g, norm + p.sampled, upstream, z + unit_size(p, g), scratch.dz);
+          through_norm(p, g, norm + p.sampled, upstream, z_last, scratch.dz);
           Vec<T>* dw = dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight + 2] : nullptr;
-          convolve_gradient(p, g, make_taps(branch.primitive.kernel, 1, 1), 1, scratch,
-                            scratch.planes, edge.weights + branch.weight + 2, dw, middle, false);
+          convolve_gradient(p, g, taps, 1, scratch, scratch.planes, weights, dw, middle, false);
           LaneSum<T>* const to =
               scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
           for (int64_t c = 0; c < p.sampled; ++c) {
@@ -259,7 +266,7 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S>& state,
     S* to = grad.grad_x + b * grad.grad_sample + channel;
     const S* add = grad.add + b * grad.add_sample + channel;
     const bool adds = grad.add != nullptr;
-    for_vectors(state.channel, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+    for_vectors(state.channel, [&](int64_t at, int lanes, int) __attribute__((always_inline)) {
       const Vec<T> sum = adds ? load_part(add + at, lanes) : Vec<T>{};
       store_part(to + at, upstream(at, lanes, sum), lanes);
     });
@@ -321,8 +328,20 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
           if (units_of(kind, stride) == 0) continue;
           const NormGradient* norm =
               grad.norm + (int64_t{e} * plan.slots + branch.slot) * p.sampled;
-          const T* z = unit_of(p, g, plan, edge.z, b, branch.unit);
-          const bool separable_first = kind == Kind::sep_conv;
+          const T* const* weights = edge.weights + branch.weight;
+          const bool skip = kind == Kind::skip, separable_first = kind == Kind::sep_conv;
+          const Taps taps = first_taps(branch.primitive, stride);
+          if (dw_size > 0 && !skip) {
+            depthwise_maps(p, g, taps, stride * stride, scratch.planes, weights[0], scratch.t);
+          }
+          const T* z = scratch.z;
+          if (!grad.frugal) {
+            z = unit_of(p, g, plan, edge.z, b, branch.unit);
+          } else if (skip) {
+            reduce_skip(p, g, scratch.planes, weights, scratch.t, scratch.z);
+          } else {
+            z = pointwise_again(p, g, scratch, weights[1]);
+          }
           const auto upstream = [&](int64_t c) {
             return separable_first ? middle + c * g.map : scratch.gradient[c];
           };
@@ -330,12 +349,11 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
           if (separable_first) middle += unit_size(p, g);
           Vec<T>* dw =
               dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight] - second : nullptr;
-          const T* const* weights = edge.weights + branch.weight;
-          if (kind == Kind::skip) {
+          if (skip) {
             reduce_skip_gradient(p, g, scratch, weights, dw, scratch.dr);
           } else {
-            convolve_gradient(p, g, first_taps(branch.primitive, stride), stride * stride, scratch,
-                              scratch.planes, weights, dw, scratch.dr, true);
+            convolve_gradient(p, g, taps, stride * stride, scratch, scratch.planes, weights, dw,
+                              scratch.dr, true);
           }
         }
       }

@@ -126,6 +126,10 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parall
     double* sums;
     S* node;
   };
+  // elements of one edge: of the first units of its separable convolutions, and of what C' keeps
+  const int64_t separable_z = p.batch * separable_count(larger) * unit_size(p, grid);
+  const bool frugal = args.forward.z == nullptr && args.grad_weights != nullptr;
+  const int64_t kept_z = frugal ? separable_z : edge_z(p, larger);
   const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
     Arena a = {};
     a.rstd = take<T>(pieces, edge_offsets(p, edge_count(p)).slots * p.sampled);
@@ -133,9 +137,8 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parall
     a.sums = take<double>(pieces, chunks * most_edges *
                                       ((2 * larger.branches + 1) * p.sampled + 1));
     a.dw = take<T>(pieces, args.grad_weights == nullptr ? 0 : chunks * weight_layout(p, p.stride, p.nodes).size);
-    a.z = take<T>(pieces, args.forward.z == nullptr ? most_edges * edge_z(p, larger) : 0);
-    a.middle = take<T>(pieces, most_edges * p.batch * separable_count(larger) *
-                                   unit_size(p, grid));
+    a.z = take<T>(pieces, args.forward.z == nullptr ? most_edges * kept_z : 0);
+    a.middle = take<T>(pieces, most_edges * separable_z);
     a.node = take<S>(pieces, (p.nodes - 1) * p.batch * node);
     return a;
   });
@@ -154,13 +157,13 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parall
       edge.z = args.forward.z != nullptr
                    ? static_cast<T*>(args.forward.z) +
                          edge_offsets(p, edge.row).units * p.batch * unit_size(p, state.grid)
-                   : arena.z + e * edge_z(p, larger);
+                   : arena.z + e * kept_z;
       grad.node[e] = complete[edge.target];
     }
     grad.middle = arena.middle, grad.norm = arena.norm, grad.sums = arena.sums;
     grad.layout = weight_layout(p, state.stride, state.edges);
     grad.dw = args.grad_weights == nullptr ? nullptr : arena.dw;
-    grad.recompute = args.forward.z == nullptr;
+    grad.recompute = args.forward.z == nullptr, grad.frugal = frugal;
     grad.need_arch = args.grad_beta != nullptr;
     if (j >= p.inputs) {
       grad.add = complete[j].grad, grad.add_sample = complete[j].sample;

@@ -276,7 +276,7 @@ PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S>* states, int
   };
   const Grid& g = states[0].grid;
   if (pooled == 0) {
-    for_vectors(p.height * p.width, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+    for_vectors(p.height * p.width, [&](int64_t at, int lanes, int) __attribute__((always_inline)) {
       store_part(out + at, sum_of(at, lanes, Vec<T>{}), lanes);
     });
     return;

@@ -82,10 +82,17 @@ PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S>& state, int6
   const Grid& g = state.grid;
   for (int64_t c = 0; c < p.sampled; ++c) {
     T* channel = planes + c * stride * stride * g.plane;
-    read_channel<stride>(g, channel_of(state, b, p.source[c]),
-                         [&](int phase, int s, int y, Vec<T> v) {
-                           put(g, channel + phase * g.plane, s, y, relu<T>(v));
-                         });
+    const S* x = channel_of(state, b, p.source[c]);
+    if constexpr (stride == 1) {
+      put_plane(g, channel, [&](int s, int y) __attribute__((always_inline)) {
+        const S* at = x + int64_t{y} * g.width + s * kLanes;
+        return relu<T>(load_part(at, is_short(g, s) ? g.tail : kLanes));
+      });
+    } else {
+      read_channel<2>(g, x, [&](int phase, int s, int y, Vec<T> v) {
+        put(g, channel + phase * g.plane, s, y, relu<T>(v));
+      });
+    }
   }
 }
 
@@ -96,13 +103,10 @@ PCDARTS_NOINLINE void load_middle(const MixedCell& p, const Grid& g, const T* z,
   const Mask<T> valid = first_lanes<T>(g.tail);
   for (int64_t c = 0; c < p.sampled; ++c) {
     const Vec<T> m = splat(mean[c]), scale = splat(rstd[c]);
-    for (int y = 0; y < g.height; ++y) {
-      for (int s = 0; s < g.strips; ++s) {
-        Vec<T> v = relu<T>((load8(in_map(g, z + c * g.map, s, y)) - m) * scale);
-        if (is_short(g, s)) v = keep<T>(valid, v);
-        put(g, planes + c * g.plane, s, y, v);
-      }
-    }
+    put_plane(g, planes + c * g.plane, [&](int s, int y) __attribute__((always_inline)) {
+      const Vec<T> v = relu<T>((load8(in_map(g, z + c * g.map, s, y)) - m) * scale);
+      return is_short(g, s) ? keep<T>(valid, v) : v;
+    });
   }
 }
 

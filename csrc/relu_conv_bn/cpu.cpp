@@ -131,7 +131,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
       const double rstd = norm_rstd(static_cast<double>(variance[o]), p.eps);
       const Vec<T> scale = splat(static_cast<T>(rstd));
       S* to = out + i * size;
-      for_vectors(size, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+      for_vectors(size, [&](int64_t at, int lanes, int) __attribute__((always_inline)) {
         store_part(to + at, (load_part(to + at, lanes) - m) * scale, lanes);
       });
     }
@@ -152,9 +152,8 @@ void gradient_sums(const ReluConvBn& p, const ReluConvBnBackward& args, double* 
         const S* grad = static_cast<const S*>(args.grad_out) + first;
         const S* out = static_cast<const S*>(args.forward.out) + first;
         Vec<T> a[4] = {}, d[4] = {};
-        for_vectors(size, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+        for_vectors(size, [&](int64_t at, int lanes, int chain) __attribute__((always_inline)) {
           const Vec<T> v = load_part(grad + at, lanes);
-          const int64_t chain = at / kLanes % 4;
           a[chain] += v, d[chain] += v * load_part(out + at, lanes);
         });
         s0 += static_cast<double>(sum_lanes<T>((a[0] + a[1]) + (a[2] + a[3])));
