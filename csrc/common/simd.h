@@ -124,6 +124,12 @@ PCDARTS_INLINE V interleave_high(V even, V odd) {
   return __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15);
 }
 
+// Sets an array of vectors to zero in registers; `= {}` would clear memory by a slow string store.
+template <int count, class V>
+PCDARTS_INLINE void clear(V (&v)[count]) {
+  PCDARTS_UNROLL for (int i = 0; i < count; ++i) v[i] = V{};
+}
+
 // The sum of the lanes, always in the same order.
 template <class T>
 PCDARTS_INLINE T sum_lanes(Vec<T> v) {

@@ -35,7 +35,8 @@ PCDARTS_INLINE void add_map(const Grid& g, const T* map, Statistics<T>& statisti
     statistics.pivot = sum_lanes<T>(sum) / static_cast<T>(g.height * g.width);
   }
   const Vec<T> pivot = splat(statistics.pivot);
-  Vec<T> sum[4] = {}, square[4] = {};  // four chains hide the latency of an addition
+  Vec<T> sum[4], square[4];  // four chains hide the latency of an addition
+  clear(sum), clear(square);
   const auto add = [&](int v, int chain, bool masked) __attribute__((always_inline)) {
     Vec<T> d = load8(map + v * kLanes) - pivot;
     if (masked) d = keep<T>(first_lanes<T>(g.tail), d);

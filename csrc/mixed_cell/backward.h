@@ -63,7 +63,8 @@ PCDARTS_INLINE void add_lanes(const Grid& g, Vec<T> (&part)[4], LaneSum<T>& sum)
 // Lanes outside the image are zero in a gradient.
 template <class T>
 PCDARTS_INLINE void add_sum(const Grid& g, const T* gradient, LaneSum<T>& to) {
-  Vec<T> sum[4] = {};
+  Vec<T> sum[4];
+  clear(sum);
   int v = 0;
   for (; v + 4 <= g.vectors; v += 4) {
     PCDARTS_UNROLL for (int i = 0; i < 4; ++i) sum[i] += load8(gradient + (v + i) * kLanes);
@@ -75,7 +76,8 @@ PCDARTS_INLINE void add_sum(const Grid& g, const T* gradient, LaneSum<T>& to) {
 // to += sum of gradient * (z - mean)
 template <class T>
 PCDARTS_INLINE void add_dot(const Grid& g, const T* gradient, const T* z, T mean, LaneSum<T>& to) {
-  Vec<T> sum[4] = {};
+  Vec<T> sum[4];
+  clear(sum);
   const Vec<T> m = splat(mean);
   int v = 0;
   for (; v + 4 <= g.vectors; v += 4) {
@@ -95,6 +97,14 @@ PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
   return (1 + plan.branches) * p.sampled + 1;
 }
 
+// What one sampled channel of a state gets back past the convolutions: weights of every node's
+// gradient, for maximum and average pool and for skips, and of the pools' own values.
+template <class T>
+struct StateTerms {
+  T upstream[2][kMaxStates], skip[kMaxStates], own[2], constant[2];
+  bool skips;
+};
+
 template <class T>
 struct BackwardScratch {
   T *planes, *dt;           // [sampled, phases] planes, [sampled] planes
@@ -105,6 +115,7 @@ struct BackwardScratch {
   PoolScratch<T> pool;
   Vec<T>* dw;               // of all weights of all edges, lane by lane
   LaneSum<T>* sums;         // of a chunk
+  StateTerms<T>* terms;     // [sampled]
 };
 
 template <class S>
@@ -125,6 +136,7 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S>& state, 
     s.dr = take<T>(pieces, p.sampled * state.phases * g.map);
     s.pool = take_pool<T>(pieces, g, state.stride);
     s.dw = take<Vec<T>>(pieces, dw_size);
+    s.terms = take<StateTerms<T>>(pieces, p.sampled);
     s.sums = take<LaneSum<T>>(pieces, state.edges * (2 * state.plan.branches * p.sampled + sums_of_edge(p, state.plan)));
     return s;
   });
@@ -171,7 +183,8 @@ PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S>& state,
   for (int64_t q = p.sampled; q < p.channels; ++q) {
     const S* gradient = node_channel(p, node, b, q);
     const S* x = channel_of(state, b, p.source[q]);
-    Vec<T> sum[4] = {};
+    Vec<T> sum[4];
+  clear(sum);
     if constexpr (stride == 1) {
       for_vectors(p.height * p.width, [&](int64_t at, int lanes, int chain) __attribute__((always_inline)) {
         sum[chain] += load_part(x + at, lanes) * load_part(gradient + at, lanes);
@@ -218,9 +231,10 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
           j += separable;
           if (grad.recompute) {
             const T* const* weights = edge.weights + branch.weight;
-            first_stage(p, g, branch, stride, scratch.planes, weights, scratch.t, z);
+            first_stage(p, g, branch, state.first[i], state.phases, scratch.planes, weights,
+                        scratch.t, z);
             if (separable) {
-              second_stage(p, g, branch, z, edge.mean + first, edge.rstd + first, scratch.dt,
+              second_stage(p, g, state.second[i], z, edge.mean + first, edge.rstd + first, scratch.dt,
                            weights, scratch.t, z_last);
             }
           }

@@ -55,8 +55,7 @@ PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S>& state,
           for (int64_t j = 0; j < size; ++j) to[j] = merged(from + j);
           continue;
         }
-        const Taps taps = w == 0 ? first_taps(branch.primitive, state.stride)
-                                 : make_taps(branch.primitive.kernel, 1, 1);
+        const Taps& taps = w == 0 ? state.first[i] : state.second[i];
         for (int64_t c = 0; c < p.sampled; ++c) {
           int64_t at = from + c * taps.weights;
           for (int block = 0; block < taps.blocks; ++block) {
@@ -111,7 +110,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
           const int64_t first = branch.slot * p.sampled;
           const NormGradient* norm = grad.norm + int64_t{e} * plan.slots * p.sampled + first;
           load_middle(p, g, z, edge.mean + first, edge.rstd + first, scratch.planes);
-          const Taps taps = make_taps(branch.primitive.kernel, 1, 1);
+          const Taps& taps = state.second[i];
           const T* const* weights = edge.weights + branch.weight + 2;
           const T* z_last = z + unit_size(p, g);
           if (dw_size > 0) depthwise_maps(p, g, taps, 1, scratch.planes, weights[0], scratch.t);
@@ -166,6 +165,34 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
   }
 }
 
+// Sets the weights of every sampled channel, the same in every sample.
+template <class S>
+PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S>& state,
+                                    const SourceGradient<S>& grad,
+                                    StateTerms<Accumulate<S>>* terms) {
+  using T = Accumulate<S>;
+  const EdgePlan& plan = state.plan;
+  for (int64_t c = 0; c < p.sampled; ++c) {
+    terms[c] = StateTerms<T>{};
+    for (int e = 0; e < state.edges; ++e) {
+      for (int i = 0; i < plan.branches; ++i) {
+        const Branch& branch = plan.branch[i];
+        const Kind kind = branch.primitive.kind;
+        if (kind == Kind::skip && state.stride == 1) {
+          terms[c].skip[e] += *state.edge[e].beta * state.edge[e].alpha[branch.column];
+          terms[c].skips = true;
+        } else if (kind == Kind::max_pool || kind == Kind::avg_pool) {
+          const int which = kind == Kind::avg_pool;
+          const int64_t at = (int64_t{e} * plan.slots + branch.slot) * p.sampled + c;
+          terms[c].upstream[which][e] += static_cast<T>(grad.norm[at].upstream);
+          terms[c].own[which] += static_cast<T>(grad.norm[at].own);
+          terms[c].constant[which] += static_cast<T>(grad.norm[at].constant);
+        }
+      }
+    }
+  }
+}
+
 // The gradient of one sampled channel: dr through the ReLU, plus what skips and pools send back.
 template <int stride, class S>
 PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
@@ -186,40 +213,23 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
       }
     }
   }
-  Vec<T> upstream[2][kMaxStates], skip[kMaxStates];  // weights of every node's gradient
-  T own[2] = {}, constant[2] = {};                   // of maximum and average, over all edges
+  const StateTerms<T>& terms = scratch.terms[c];
   const T** gradient = scratch.gradient;
-  bool skips = false;
   for (int e = 0; e < state.edges; ++e) {
     gradient[e] = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g + int64_t{e} * g.map);
-    T weight[2] = {}, skip_weight = 0;
-    for (int i = 0; i < plan.branches; ++i) {
-      const Branch& branch = plan.branch[i];
-      const Kind kind = branch.primitive.kind;
-      if (kind == Kind::skip && stride == 1) {
-        skip_weight += *state.edge[e].beta * state.edge[e].alpha[branch.column];
-        skips = true;
-      } else if (kind == Kind::max_pool || kind == Kind::avg_pool) {
-        const int which = kind == Kind::avg_pool;
-        const NormGradient& norm = grad.norm[(int64_t{e} * plan.slots + branch.slot) * p.sampled + c];
-        weight[which] += static_cast<T>(norm.upstream);
-        own[which] += static_cast<T>(norm.own);
-        constant[which] += static_cast<T>(norm.constant);
-      }
-    }
-    upstream[0][e] = splat(weight[0]), upstream[1][e] = splat(weight[1]);
-    skip[e] = splat(skip_weight);
   }
-  const auto weighted = [&](const Vec<T>* weight, int at, Vec<T> sum) __attribute__((always_inline)) {
-    for (int e = 0; e < state.edges; ++e) sum += weight[e] * load8(gradient[e] + at);
+  const auto weighted = [&](const T* weight, int at, Vec<T> sum) __attribute__((always_inline)) {
+    for (int e = 0; e < state.edges; ++e) sum += splat(weight[e]) * load8(gradient[e] + at);
     return sum;
   };
-  for (int v = 0; skips && v < g.map; v += kLanes) store8(dr + v, weighted(skip, v, load8(dr + v)));
+  for (int v = 0; terms.skips && v < g.map; v += kLanes) {
+    store8(dr + v, weighted(terms.skip, v, load8(dr + v)));
+  }
   if (!plan.pools) return;
   load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
   const auto pool_upstream = [&](int which, int s, int y, Vec<T> value) __attribute__((always_inline)) {
-    const Vec<T> sum = splat(own[which]) * value + splat(constant[which]);
-    return weighted(upstream[which], y * g.row + s * kLanes, sum);
+    const Vec<T> sum = splat(terms.own[which]) * value + splat(terms.constant[which]);
+    return weighted(terms.upstream[which], y * g.row + s * kLanes, sum);
   };
   pool_gradient<stride>(
       g, scratch.pool, [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },
@@ -314,6 +324,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
     clear_pool(scratch.pool, g, stride);
+    set_state_terms(p, state, grad, scratch.terms);
     for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
     for (int64_t b = begin; b < end; ++b) {
       load_state<stride>(p, state, b, scratch.planes);
@@ -330,7 +341,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
               grad.norm + (int64_t{e} * plan.slots + branch.slot) * p.sampled;
           const T* const* weights = edge.weights + branch.weight;
           const bool skip = kind == Kind::skip, separable_first = kind == Kind::sep_conv;
-          const Taps taps = first_taps(branch.primitive, stride);
+          const Taps& taps = state.first[i];
           if (dw_size > 0 && !skip) {
             depthwise_maps(p, g, taps, stride * stride, scratch.planes, weights[0], scratch.t);
           }

@@ -14,6 +14,13 @@ State<S> make_state(const MixedCell& p, const MixedCellForward& args, int number
   state.phases = state.stride * state.stride;
   state.grid = make_grid(p.height, p.width);
   state.plan = edge_plan(p, state.stride);
+  for (int i = 0; i < state.plan.branches; ++i) {
+    const Primitive& primitive = state.plan.branch[i].primitive;
+    if (primitive.kernel == 0) continue;
+    const int dilation = primitive.kind == Kind::dil_conv ? 2 : 1;
+    state.first[i] = make_taps(primitive.kernel, dilation, state.stride);
+    state.second[i] = make_taps(primitive.kernel, 1, 1);
+  }
   state.channel = p.height * p.width * state.phases;
   if (number < p.inputs) {
     state.x = static_cast<const S*>(args.inputs[number]);

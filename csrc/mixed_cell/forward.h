@@ -7,11 +7,23 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
+// What one mixed channel of one edge adds to its node, the same in every sample: weights of pools,
+// skip and stored maps, and where those lie in a sample's z.
+template <class T>
+struct MixTerms {
+  T largest, average, skip, constant;
+  bool skips;
+  int maps;
+  int64_t map[kMaxPrimitives];
+  T weight[kMaxPrimitives];
+};
+
 template <class T>
 struct ForwardScratch {
   T *planes, *t, *pooled;  // [sampled, phases] planes, [sampled] maps, [2] maps
   T* sum;                  // one map
   PoolScratch<T> pool;
+  MixTerms<T>* terms;         // [sampled, states]
   Statistics<T>* statistics;  // [slots, sampled] of every edge, and the shared pools' [2, sampled]
 };
 
@@ -28,6 +40,7 @@ PCDARTS_INLINE auto forward_scratch(const MixedCell& p, const State<S>& state) {
     s.pool = take_pool<T>(pieces, g, state.stride);
     const int64_t slots = int64_t{state.edges} * state.plan.slots + 2;
     s.statistics = take<Statistics<T>>(pieces, slots * p.sampled);
+    s.terms = take<MixTerms<T>>(pieces, p.sampled * states_of(p));
     return s;
   });
 }
@@ -58,8 +71,8 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S>& state, const Para
           if (units_of(branch.primitive.kind, stride) == 0) continue;
           const OutEdge<T>& edge = state.edge[e];
           T* z = unit_of(p, g, state.plan, edge.z, b, branch.unit);
-          first_stage(p, g, branch, stride, scratch.planes, edge.weights + branch.weight, scratch.t,
-                      z);
+          first_stage(p, g, branch, state.first[i], state.phases, scratch.planes,
+                      edge.weights + branch.weight, scratch.t, z);
           if (!p.training) continue;
           Statistics<T>* to =
               scratch.statistics + (int64_t{e} * state.plan.slots + branch.slot) * p.sampled;
@@ -98,7 +111,7 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S>& state, const Para
           T* z = unit_of(p, g, state.plan, edge.z, b, branch.unit);
           T* z2 = unit_of(p, g, state.plan, edge.z, b, branch.unit + 1);
           const int64_t norm = branch.slot * p.sampled;
-          second_stage(p, g, branch, z, edge.mean + norm, edge.rstd + norm, scratch.planes,
+          second_stage(p, g, state.second[i], z, edge.mean + norm, edge.rstd + norm, scratch.planes,
                        edge.weights + branch.weight, scratch.t, z2);
           if (!p.training) continue;
           Statistics<T>* to =
@@ -162,20 +175,10 @@ PCDARTS_INLINE void source_forward(const MixedCell& p, const State<S>& state,
   if (p.training) finish_statistics(p, state, moments, slots);
 }
 
-// What one mixed channel of one edge adds to its node: weights of pools, skip and stored maps.
-template <class T>
-struct MixTerms {
-  T largest, average, skip, constant;
-  bool skips;
-  int maps;
-  const T* map[kMaxPrimitives];
-  T weight[kMaxPrimitives];
-};
-
 template <class S, class T>
-PCDARTS_INLINE MixTerms<T> mix_terms(const MixedCell& p, const State<S>& state,
-                                     const OutEdge<T>& edge, int64_t b, int64_t c) {
-  MixTerms<T> terms = {};
+PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S>& state,
+                                  const OutEdge<T>& edge, int64_t c, MixTerms<T>& terms) {
+  terms = MixTerms<T>{};
   for (int i = 0; i < state.plan.branches; ++i) {
     const Branch& branch = state.plan.branch[i];
     const Kind kind = branch.primitive.kind;
@@ -193,20 +196,18 @@ PCDARTS_INLINE MixTerms<T> mix_terms(const MixedCell& p, const State<S>& state,
     } else if (kind == Kind::avg_pool) {
       terms.average += weight;
     } else {
-      terms.map[terms.maps] =
-          unit_of(p, state.grid, state.plan, edge.z, b, branch.unit + last) + c * state.grid.map;
+      terms.map[terms.maps] = (branch.unit + last) * unit_size(p, state.grid) + c * state.grid.map;
       terms.weight[terms.maps++] = weight;
     }
   }
-  return terms;
 }
 
 template <class T>
-PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, T* sum) {
+PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, const T* z, T* sum) {
   int i = 0;
   for (; i + 4 <= terms.maps; i += 4) {
-    const T *m0 = terms.map[i], *m1 = terms.map[i + 1], *m2 = terms.map[i + 2],
-            *m3 = terms.map[i + 3];
+    const T *m0 = z + terms.map[i], *m1 = z + terms.map[i + 1], *m2 = z + terms.map[i + 2],
+            *m3 = z + terms.map[i + 3];
     const Vec<T> w0 = splat(terms.weight[i]), w1 = splat(terms.weight[i + 1]),
                  w2 = splat(terms.weight[i + 2]), w3 = splat(terms.weight[i + 3]);
     for (int v = 0; v < g.map; v += kLanes) {
@@ -217,7 +218,7 @@ PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, 
   for (; i < terms.maps; ++i) {
     const Vec<T> w = splat(terms.weight[i]);
     for (int v = 0; v < g.map; v += kLanes) {
-      store8(sum + v, load8(sum + v) + w * load8(terms.map[i] + v));
+      store8(sum + v, load8(sum + v) + w * load8(z + terms.map[i] + v));
     }
   }
 }
@@ -298,6 +299,11 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S>* states, int
     const ForwardScratch<T> scratch = forward_scratch(p, states[0]);
     const Grid& g = states[0].grid;
     clear_pool(scratch.pool, g, states[0].stride);
+    for (int64_t c = 0; c < p.sampled; ++c) {
+      for (int j = 0; j < target; ++j) {
+        set_mix_terms(p, states[j], edge_into(states[j], target), c, scratch.terms[c * target + j]);
+      }
+    }
     for (int64_t b = begin; b < end; ++b) {
       for (int64_t q = 0; q < p.channels; ++q) {
         S* to = out + b * sample + p.destination[q] * size;
@@ -305,18 +311,15 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S>* states, int
           mix_bypass(p, states, target, b, q, to);
           continue;
         }
-        MixTerms<T> terms[kMaxStates];
+        const MixTerms<T>* terms = scratch.terms + q * target;
         T constant = 0;
-        for (int j = 0; j < target; ++j) {
-          const OutEdge<T>& edge = edge_into(states[j], target);
-          terms[j] = mix_terms(p, states[j], edge, b, q);
-          constant += terms[j].constant;
-        }
+        for (int j = 0; j < target; ++j) constant += terms[j].constant;
         T* const sum = as_map_to_write(g, to, scratch.sum);
         fill(sum, g.map, constant);
         for (int j = 0; j < target; ++j) {
           const S* x = channel_of(states[j], b, p.source[q]);
-          add_stored_terms(g, terms[j], sum);
+          const T* z = unit_of(p, g, states[j].plan, edge_into(states[j], target).z, b, 0);
+          add_stored_terms(g, terms[j], z, sum);
           if (states[j].stride == 1) {
             add_state_terms<1>(states[j], x, terms[j], scratch.pool, sum);
           } else {

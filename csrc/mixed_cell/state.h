@@ -29,6 +29,7 @@ struct State {
   int64_t sample, channel;
   Grid grid;  // of the edges' outputs, and of every phase
   EdgePlan plan;
+  Taps first[kMaxPrimitives], second[kMaxPrimitives];  // of every branch's stages
   int edges;
   OutEdge<T> edge[kMaxStates];
 };
@@ -158,25 +159,22 @@ PCDARTS_INLINE void reduce_skip(const MixedCell& p, const Grid& g, const T* plan
   }
 }
 
-PCDARTS_INLINE Taps first_taps(const Primitive& primitive, int stride) {
-  return make_taps(primitive.kernel, primitive.kind == Kind::dil_conv ? 2 : 1, stride);
-}
-
 // First-stage convolutions of one branch: z of its first unit.
 template <class T>
-PCDARTS_INLINE void first_stage(const MixedCell& p, const Grid& g, const Branch& branch, int stride,
-                                const T* planes, const T* const* weights, T* t, T* z) {
+PCDARTS_INLINE void first_stage(const MixedCell& p, const Grid& g, const Branch& branch,
+                                const Taps& taps, int phases, const T* planes,
+                                const T* const* weights, T* t, T* z) {
   if (branch.primitive.kind == Kind::skip) return reduce_skip(p, g, planes, weights, t, z);
-  convolve(p, g, first_taps(branch.primitive, stride), stride * stride, planes, weights, t, z);
+  convolve(p, g, taps, phases, planes, weights, t, z);
 }
 
 // Second stage of a separable convolution, from z of its first unit.
 template <class T>
-PCDARTS_INLINE void second_stage(const MixedCell& p, const Grid& g, const Branch& branch,
+PCDARTS_INLINE void second_stage(const MixedCell& p, const Grid& g, const Taps& taps,
                                  const T* z_first, const T* mean, const T* rstd, T* planes,
                                  const T* const* weights, T* t, T* z) {
   load_middle(p, g, z_first, mean, rstd, planes);
-  convolve(p, g, make_taps(branch.primitive.kernel, 1, 1), 1, planes, weights + 2, t, z);
+  convolve(p, g, taps, 1, planes, weights + 2, t, z);
 }
 
 }  // namespace

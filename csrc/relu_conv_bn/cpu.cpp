@@ -151,7 +151,8 @@ void gradient_sums(const ReluConvBn& p, const ReluConvBnBackward& args, double* 
         const int64_t first = (b * p.out_channels + o) * size;
         const S* grad = static_cast<const S*>(args.grad_out) + first;
         const S* out = static_cast<const S*>(args.forward.out) + first;
-        Vec<T> a[4] = {}, d[4] = {};
+        Vec<T> a[4], d[4];
+        clear(a), clear(d);
         for_vectors(size, [&](int64_t at, int lanes, int chain) __attribute__((always_inline)) {
           const Vec<T> v = load_part(grad + at, lanes);
           a[chain] += v, d[chain] += v * load_part(out + at, lanes);

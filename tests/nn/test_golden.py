@@ -33,7 +33,7 @@ def under(vectors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def error(got: Tensor, wanted: Tensor) -> float:
-    return float((got.double() - wanted).norm() / wanted.norm().clamp_min(1e-30))
+    return float((got.detach().double() - wanted).norm() / wanted.norm().clamp_min(1e-30))
 
 
 @pytest.fixture(params=BARS, ids=str)
