@@ -34,7 +34,7 @@ struct SourceGradient {
   // ... and keeps only what B' starts from, the first units of separable convolutions: with weights
   // to learn the passes need the depthwise outputs anyway, from which z costs less than memory does
   bool frugal;
-  bool need_arch;
+  bool need_beta;
   const S* add;  // what the gradient of x is added to, laid out as the state; null: nothing
   S* grad_x;     // null: not needed
   int64_t grad_sample, add_sample;
@@ -243,7 +243,7 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
                     edge_sum[(1 + i) * p.sampled + c]);
           }
         }
-        if (grad.need_arch) {
+        if (grad.need_beta) {
           edge_sum[edge_sums - 1].total += bypass_dot<stride>(p, state, grad.node[e], b);
         }
       }

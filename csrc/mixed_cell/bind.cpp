@@ -65,7 +65,7 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
     const vector<Tensor>& weights, const Tensor& mean, const Tensor& variance, const Tensor& out,
     const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
     const vector<int64_t>& source, const vector<int64_t>& destination, double eps, bool training,
-    const vector<int64_t>& need_inputs, bool need_weights, bool need_arch) {
+    const vector<int64_t>& need_inputs, bool need_weights, bool need_alpha, bool need_beta) {
   const MixedCell p =
       problem(inputs, primitives, nodes, k, stride, source, destination, eps, training);
   vector<Tensor> grad_inputs;
@@ -82,9 +82,9 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
   Tensor grad_weights = torch::stable::new_empty(alpha, {elements}, type);
   const vector<void*> grad_weight_data =
       need_weights ? parts_of(grad_weights, weights) : vector<void*>{};
-  const int64_t edges = need_arch ? edge_count(p) : 0;
-  Tensor grad_alpha = torch::stable::new_zeros(alpha, {edges, p.primitives}, type);
-  Tensor grad_beta = torch::stable::new_empty(alpha, {edges}, type);
+  Tensor grad_alpha = need_alpha ? torch::stable::new_zeros(alpha, {alpha.size(0), alpha.size(1)})
+                                 : torch::stable::new_empty(alpha, {0});
+  Tensor grad_beta = torch::stable::new_empty(alpha, {need_beta ? beta.size(0) : 0});
   const vector<const void*> input_data = addresses(inputs), weight_data = addresses(weights);
   MixedCellBackward args = {};
   args.forward.inputs = input_data.data(), args.forward.weights = weight_data.data();
@@ -96,8 +96,8 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
   args.grad_out = grad_out.const_data_ptr();
   args.grad_inputs = grad_input_data.data();
   args.grad_weights = need_weights ? grad_weight_data.data() : nullptr;
-  args.grad_alpha = need_arch ? grad_alpha.mutable_data_ptr() : nullptr;
-  args.grad_beta = need_arch ? grad_beta.mutable_data_ptr() : nullptr;
+  args.grad_alpha = need_alpha ? grad_alpha.mutable_data_ptr() : nullptr;
+  args.grad_beta = need_beta ? grad_beta.mutable_data_ptr() : nullptr;
   mixed_cell_kernels().backward(p, args, kThreads);
   return {grad_inputs, grad_weights, grad_alpha, grad_beta};
 }

@@ -171,7 +171,7 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parall
     grad.layout = weight_layout(p, state.stride, state.edges);
     grad.dw = args.grad_weights == nullptr ? nullptr : arena.dw;
     grad.recompute = args.forward.z == nullptr, grad.frugal = frugal;
-    grad.need_arch = args.grad_beta != nullptr;
+    grad.need_beta = args.grad_beta != nullptr;
     if (j >= p.inputs) {
       grad.add = complete[j].grad, grad.add_sample = complete[j].sample;
       grad.grad_x = arena.node + (j - p.inputs) * p.batch * node, grad.grad_sample = node;

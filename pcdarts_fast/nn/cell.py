@@ -93,7 +93,9 @@ class SearchCell(nn.Module):
             rows = edges_into(target)
             terms = [
                 b * edge.eager(state, a, permutation)
-                for edge, state, a, b in zip(edges[rows], states, alpha[rows], beta[rows], strict=True)
+                for edge, state, a, b in zip(
+                    edges[rows], states, alpha[rows], beta[rows], strict=True
+                )
             ]
             states.append(sum(terms[1:], terms[0]))
         return torch.cat(states[CELL_INPUTS:], 1)

@@ -11,6 +11,7 @@ from ..ops import resolve
 from ..ops.channels import Sampling, channel_tables
 from ..ops.mixed_cell import DTYPES, KINDS, CellGraph, mixed_cell
 from ..ops.relu_conv_bn import relu_conv_bn
+from ..ops.update_running import update_running
 from .operations import FactorizedReduce, ReLUConvBN
 
 
@@ -45,7 +46,8 @@ def preprocess(module: ReLUConvBN | FactorizedReduce, x: Tensor, backend: str) -
         backend=backend,
     )
     if module.training:
-        update_running([norm], [mean], [variance], out.numel() // out.shape[1])
+        count = out.numel() // out.shape[1]
+        advance([norm], mean[None], variance[None], count, backend)
     return out
 
 
@@ -62,7 +64,9 @@ class FusedGraph:
         self.convolutions = [m for m in leaves if isinstance(m, nn.Conv2d)]
         self.norms = [m for m in leaves if isinstance(m, nn.BatchNorm2d)]
         self.graph, self.sampling = graph, sampling
-        self.tables = channel_tables(C, graph.k, sampling, range(C) if sampling == "random" else None)
+        self.tables = channel_tables(
+            C, graph.k, sampling, range(C) if sampling == "random" else None
+        )
 
     def __call__(
         self,
@@ -91,7 +95,7 @@ class FusedGraph:
         )
         if training and self.norms:
             count = x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2
-            update_running(self.norms, mean.unbind(), variance.unbind(), count)
+            advance(self.norms, mean, variance, count, backend)
         return out
 
     def _running(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,29 +109,25 @@ class FusedGraph:
         return mean.to(wide), variance.to(wide)
 
 
-@torch.no_grad()
-def update_running(
-    norms: Sequence[nn.BatchNorm2d],
-    mean: Sequence[Tensor],
-    variance: Sequence[Tensor],
-    count: int,
+def advance(
+    norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: int, backend: str
 ) -> None:
-    """What nn.BatchNorm2d does in training: momentum, unbiased variance, one more batch."""
+    """Moves the running statistics of N batch-norms by the batch's own, [N, C]."""
     momentum = norms[0].momentum
     assert momentum is not None
-    running_mean = [buffer(norm, "running_mean") for norm in norms]
-    running_variance = [buffer(norm, "running_var") for norm in norms]
-    unbiased = torch._foreach_mul(list(variance), count / max(count - 1, 1))
-    torch._foreach_lerp_(running_mean, _like(mean, running_mean), momentum)
-    torch._foreach_lerp_(running_variance, _like(unbiased, running_variance), momentum)
-    torch._foreach_add_([buffer(norm, "num_batches_tracked") for norm in norms], 1)
+    update_running(
+        [buffer(norm, "running_mean") for norm in norms],
+        [buffer(norm, "running_var") for norm in norms],
+        [buffer(norm, "num_batches_tracked") for norm in norms],
+        mean,
+        variance,
+        count=count,
+        momentum=momentum,
+        backend=backend,
+    )
 
 
 def buffer(norm: nn.BatchNorm2d, name: str) -> Tensor:
-    tensor = getattr(norm, name)
-    assert isinstance(tensor, Tensor)
+    tensor = norm._buffers[name]  # a hundred of them a cell: attribute look-up is the slow way
+    assert tensor is not None
     return tensor
-
-
-def _like(values: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
-    return [v.to(t.dtype) for v, t in zip(values, targets, strict=True)]

@@ -108,9 +108,7 @@ def _depthwise_separable(
     padding = dilation * (kernel // 2)
     return [
         nn.ReLU(),
-        nn.Conv2d(
-            C_in, C_in, kernel, stride, padding, dilation=dilation, groups=C_in, bias=False
-        ),
+        nn.Conv2d(C_in, C_in, kernel, stride, padding, dilation=dilation, groups=C_in, bias=False),
         nn.Conv2d(C_in, C_out, 1, bias=False),
         nn.BatchNorm2d(C_out, affine=affine),
     ]

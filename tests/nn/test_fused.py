@@ -44,7 +44,9 @@ def run(module: nn.Module, inputs: list[Tensor], arch: list[Tensor], seed: int =
     return results
 
 
-def pair(C: int, stride: int, **arguments: object) -> tuple[FusedPartialMixedOp, FusedPartialMixedOp]:
+def pair(
+    C: int, stride: int, **arguments: object
+) -> tuple[FusedPartialMixedOp, FusedPartialMixedOp]:
     """The same mixed operation on the eager reference and on the CPU engine."""
     memory = arguments.pop("memory", "recompute")
     torch.manual_seed(0)
@@ -88,9 +90,7 @@ def test_edge_of_any_shape(
     if B * H * W == 1:
         B = 2  # nn.BatchNorm2d refuses a single value a channel
     C = sampled * k
-    reference, fused = pair(
-        C, stride, k=k, primitives=primitives, sampling=sampling, memory=memory
-    )
+    reference, fused = pair(C, stride, k=k, primitives=primitives, sampling=sampling, memory=memory)
     x = images(B, C, H * stride, W * stride)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
@@ -141,11 +141,20 @@ def test_float32_statistics_survive_a_large_mean(offset: float) -> None:
     assert relative(got, wanted) < max(1e-5, 2 * relative(eager, wanted))
 
 
-def cell(backend: str, *, reduction: bool, memory: str = "recompute", **arguments: object) -> SearchCell:
+def cell(
+    backend: str, *, reduction: bool, memory: str = "recompute", **arguments: object
+) -> SearchCell:
     torch.manual_seed(0)
     options = {"k": 4, "primitives": PRIMITIVES, "sampling": "shuffle", "nodes": 4} | arguments
     return SearchCell(
-        12, 16, 8, reduction=reduction, reduction_prev=False, backend=backend, memory=memory, **options  # type: ignore[arg-type]
+        12,
+        16,
+        8,
+        reduction=reduction,
+        reduction_prev=False,
+        backend=backend,
+        memory=memory,
+        **options,  # type: ignore[arg-type]
     )
 
 
@@ -172,7 +181,10 @@ def test_cell(reduction: bool, nodes: int, sampling: str) -> None:
 
 @pytest.mark.parametrize("reduction", [False, True])
 def test_same_bits_for_any_threads_and_memory(reduction: bool) -> None:
-    inputs = [images(21, 12, 8, 12, dtype=torch.float32), images(21, 16, 8, 12, dtype=torch.float32)]
+    inputs = [
+        images(21, 12, 8, 12, dtype=torch.float32),
+        images(21, 16, 8, 12, dtype=torch.float32),
+    ]
     arch = [torch.rand(14, 8).softmax(-1), torch.rand(14)]
     before = torch.get_num_threads()
     results = []

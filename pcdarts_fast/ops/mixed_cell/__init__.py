@@ -5,6 +5,7 @@ With one input and one node it is a single edge; with two and four, the cell of 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,9 @@ from torch.autograd.function import once_differentiable
 from ...errors import UserError
 from .._registry import kernel
 from ..channels import Table
+from ..dense import DTYPES as DTYPES
+from ..dense import dense
 from .schema import KINDS as KINDS
-
-DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class CellGraph:
     eps: float
     store: bool
 
-    @property
+    @functools.cached_property
     def codes(self) -> tuple[int, ...]:
         return tuple(KINDS.index(primitive) for primitive in self.primitives)
 
@@ -63,9 +64,8 @@ class _MixedCell(torch.autograd.Function):
         wide = torch.promote_types(inputs[0].dtype, torch.float32)
         out, mean, variance, z = kernel("mixed_cell_fwd", backend)(
             inputs,
-            alpha.to(wide).contiguous(),
-            beta.to(wide).contiguous(),
-            [w.to(wide).contiguous() for w in weights],
+            *dense([alpha, beta], wide),
+            dense(weights, wide),
             running[0] if running else None,
             running[1] if running else None,
             graph.codes,
@@ -91,12 +91,11 @@ class _MixedCell(torch.autograd.Function):
         need_alpha, need_beta, *needs = ctx.needs_input_grad[5:]
         need_inputs, need_weights = needs[:inputs_count], any(needs[inputs_count:])
         wide = torch.promote_types(grad.dtype, torch.float32)
-        wide_weights = [w.to(wide).contiguous() for w in weights]
+        wide_weights = dense(weights, wide)
         grad_inputs, grad_weights, grad_alpha, grad_beta = kernel("mixed_cell_bwd", backend)(
             grad.contiguous(),
             inputs,
-            alpha.to(wide).contiguous(),
-            beta.to(wide).contiguous(),
+            *dense([alpha, beta], wide),
             wide_weights,
             mean,
             variance,
@@ -111,7 +110,8 @@ class _MixedCell(torch.autograd.Function):
             training,
             [int(need) for need in need_inputs],
             need_weights,
-            need_alpha or need_beta,
+            need_alpha,
+            need_beta,
         )
         per_weight: Sequence[Tensor | None] = [None] * len(weights)
         if need_weights:

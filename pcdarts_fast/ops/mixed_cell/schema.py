@@ -34,7 +34,7 @@ BACKWARD = (
     "mixed_cell_bwd(Tensor grad_out, Tensor[] inputs, Tensor alpha, Tensor beta, Tensor[] weights,"
     " Tensor mean, Tensor variance, Tensor out, Tensor z, int[] primitives, int nodes, int k,"
     " int stride, int[] source, int[] destination, float eps, bool training, int[] need_inputs,"
-    " bool need_weights, bool need_arch) -> (Tensor[], Tensor, Tensor, Tensor)"
+    " bool need_weights, bool need_alpha, bool need_beta) -> (Tensor[], Tensor, Tensor, Tensor)"
 )
 
 
@@ -114,18 +114,18 @@ def _backward_fake(
     training: bool,
     need_inputs: Sequence[int],
     need_weights: bool,
-    need_arch: bool,
+    need_alpha: bool,
+    need_beta: bool,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     elements = sum(weight.numel() for weight in weights) if need_weights else 0
-    edges = alpha.shape[0] if need_arch else 0
     return (
         [
             x.new_empty(x.shape if need else (0,))
             for x, need in zip(inputs, need_inputs, strict=True)
         ],
         alpha.new_empty(elements),
-        alpha.new_empty(edges, alpha.shape[1]),
-        alpha.new_empty(edges),
+        alpha.new_empty(alpha.shape if need_alpha else (0,)),
+        alpha.new_empty(beta.shape if need_beta else (0,)),
     )
 
 

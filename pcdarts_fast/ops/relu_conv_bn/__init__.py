@@ -11,9 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
 from .._registry import kernel
+from ..dense import DTYPES, dense
 from . import schema as schema  # registers the schemas
-
-DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class _ReluConvBn(torch.autograd.Function):
@@ -31,7 +30,7 @@ class _ReluConvBn(torch.autograd.Function):
         wide = torch.promote_types(x.dtype, torch.float32)
         out, mean, variance = kernel("relu_conv_bn_fwd", backend)(
             x,
-            [w.to(wide).contiguous() for w in weights],
+            dense(weights, wide),
             running[0] if running else None,
             running[1] if running else None,
             stride,
@@ -50,7 +49,7 @@ class _ReluConvBn(torch.autograd.Function):
         need_x, *need_each_weight = ctx.needs_input_grad[4:]
         need_weights = any(need_each_weight)
         wide = torch.promote_types(x.dtype, torch.float32)
-        wide_weights = [w.to(wide).contiguous() for w in weights]
+        wide_weights = dense(weights, wide)
         grad_x, grad_weights = kernel("relu_conv_bn_bwd", backend)(
             grad.contiguous(),
             x,
