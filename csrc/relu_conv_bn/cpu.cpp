@@ -1,4 +1,5 @@
-// Works on bands of rows small enough for the input's channels to stay in the first-level cache.
+// Works on bands of rows small enough for the input's channels to stay in the first-level cache, but
+// moves them to and from memory several bands at a time, so that a channel is read in long runs.
 // Between its two passes the output holds z; after them it serves backward in z's place.
 #include "relu_conv_bn/cpu.h"
 
@@ -11,18 +12,31 @@ namespace pcdarts::PCDARTS_ISA {
 namespace {
 
 constexpr int kBandVectors = 8;  // 64 pixels: 64 input channels of float take 16 KiB
+constexpr int kBands = 16;
 
 PCDARTS_INLINE int64_t band_rows(const ReluConvBn& p) {
   const Grid row = make_grid(1, p.width);
   return row.vectors >= kBandVectors ? 1 : kBandVectors / row.vectors;
 }
 
-// f(first row, grid of the band) for all bands of an output channel.
+// A few bands that are moved together; all but the last have the same number of rows.
+struct Bands {
+  int count;
+  int64_t first_row[kBands];
+  Grid grid[kBands];
+};
+
+// f(bands) for all of an output channel.
 template <class F>
 PCDARTS_INLINE void for_bands(const ReluConvBn& p, F f) {
   const int64_t rows = band_rows(p);
-  for (int64_t y = 0; y < p.height; y += rows) {
-    f(y, make_grid(p.height - y < rows ? p.height - y : rows, p.width));
+  for (int64_t y = 0; y < p.height;) {
+    Bands bands;
+    for (bands.count = 0; bands.count < kBands && y < p.height; ++bands.count, y += rows) {
+      bands.first_row[bands.count] = y;
+      bands.grid[bands.count] = make_grid(p.height - y < rows ? p.height - y : rows, p.width);
+    }
+    f(bands);
   }
 }
 
@@ -37,8 +51,9 @@ PCDARTS_INLINE Half half_of(const ReluConvBn& p, int half) {
 
 template <class T>
 struct Scratch {
-  T *t, *dz, *dt;  // maps of a band: [in] of each half, [out], [in] of each half
-  T* map;          // one channel
+  T *t, *dz, *dt;  // maps of every band: [in] of each half, [out], [in] of each half
+  int64_t t_band, dz_band;  // elements of one band in t and dt, and in dz
+  T* map;                   // one channel
   Statistics<T>* statistics;  // [out]
   Vec<T>* dw;                 // [out, in], lane by lane
 };
@@ -48,9 +63,10 @@ PCDARTS_INLINE Scratch<T> scratch_of(const ReluConvBn& p, bool backward) {
   return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
     const Grid band = make_grid(band_rows(p), p.width);
     Scratch<T> s = {};
-    s.t = take<T>(pieces, p.stride * p.in_channels * band.map);
-    s.dz = take<T>(pieces, p.out_channels * band.map);
-    s.dt = take<T>(pieces, backward ? p.stride * p.in_channels * band.map : 0);
+    s.t_band = p.stride * p.in_channels * band.map, s.dz_band = p.out_channels * band.map;
+    s.t = take<T>(pieces, kBands * s.t_band);
+    s.dz = take<T>(pieces, kBands * s.dz_band);
+    s.dt = take<T>(pieces, backward ? kBands * s.t_band : 0);
     s.map = take<T>(pieces, make_grid(p.height, p.width).map);
     s.statistics = take<Statistics<T>>(pieces, backward ? 0 : p.out_channels);
     s.dw = take<Vec<T>>(pieces, backward ? p.out_channels * p.in_channels : 0);
@@ -58,18 +74,22 @@ PCDARTS_INLINE Scratch<T> scratch_of(const ReluConvBn& p, bool backward) {
   });
 }
 
-// t = relu(x) of a band: maps [in], and at stride 2 a second set from the other phase.
+// t = relu(x) of the bands: maps [in], and at stride 2 a second set from the other phase.
 template <int stride, class S>
-PCDARTS_NOINLINE void load_band(const ReluConvBn& p, const Grid& g, const S* x, int64_t y,
-                                Accumulate<S>* t) {
+PCDARTS_NOINLINE void load_bands(const ReluConvBn& p, const Bands& bands, const S* x,
+                                 const Scratch<Accumulate<S>>& scratch) {
   using T = Accumulate<S>;
   const int64_t channel = p.height * p.width * stride * stride;
-  x += stride * y * stride * p.width;
-  for (int64_t c = 0; c < p.in_channels; ++c, x += channel, t += g.map) {
-    read_channel<stride>(g, x, [&](int phase, int s, int row, Vec<T> v) {
-      if (phase == 0) store8(in_map(g, t, s, row), relu<T>(v));
-      if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), relu<T>(v));
-    });
+  for (int64_t c = 0; c < p.in_channels; ++c, x += channel) {
+    for (int k = 0; k < bands.count; ++k) {
+      const Grid& g = bands.grid[k];
+      T* t = scratch.t + k * scratch.t_band + c * g.map;
+      const S* from = x + stride * bands.first_row[k] * stride * p.width;
+      read_channel<stride>(g, from, [&](int phase, int s, int row, Vec<T> v) {
+        if (phase == 0) store8(in_map(g, t, s, row), relu<T>(v));
+        if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), relu<T>(v));
+      });
+    }
   }
 }
 
@@ -92,13 +112,15 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
     for (int64_t b = begin; b < end; ++b) {
       const S* x = static_cast<const S*>(args.x) + b * in * size * stride * stride;
       S* to = out + b * p.out_channels * size;
-      for_bands(p, [&](int64_t y, const Grid& g) {
-        load_band<stride>(p, g, x, y, scratch.t);
-        for (int half = 0; half < stride; ++half) {
+      for_bands(p, [&](const Bands& bands) {
+        load_bands<stride>(p, bands, x, scratch);
+        for (int i = 0; i < bands.count * stride; ++i) {
+          const int k = i / stride, half = i % stride;
+          const Grid& g = bands.grid[k];
           const Half h = half_of(p, half);
           const Matrix<T> w = {static_cast<const T*>(args.weights[half]), in, 1};
-          const T* t = scratch.t + half * p.in_channels * g.map;
-          S* first = to + h.first * size + y * p.width;
+          const T* t = scratch.t + k * scratch.t_band + half * p.in_channels * g.map;
+          S* first = to + h.first * size + bands.first_row[k] * p.width;
           T* place = as_map_to_write(g, first, scratch.dz);
           const bool in_place = place != scratch.dz;
           const int64_t apart = in_place ? size : int64_t{g.map};
@@ -166,40 +188,49 @@ void gradient_sums(const ReluConvBn& p, const ReluConvBnBackward& args, double* 
   });
 }
 
-// dz of a band, as maps [out]: out stands for the normalised z, whose mean is 0 and rstd 1.
+// dz of the bands, as maps [out]: out stands for the normalised z, whose mean is 0 and rstd 1.
 template <class S>
-PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Grid& g, const NormGradient* norm,
-                              const S* grad, const S* out, Accumulate<S>* dz) {
+PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Bands& bands, const NormGradient* norm,
+                              const S* grad, const S* out, const Scratch<Accumulate<S>>& scratch) {
   using T = Accumulate<S>;
   const int64_t size = p.height * p.width;
-  for (int64_t o = 0; o < p.out_channels; ++o, grad += size, out += size, dz += g.map) {
+  for (int64_t o = 0; o < p.out_channels; ++o, grad += size, out += size) {
     const Vec<T> a = splat(static_cast<T>(norm[o].upstream)), b = splat(static_cast<T>(norm[o].own)),
                  d = splat(static_cast<T>(norm[o].constant));
-    for (int y = 0; y < g.height; ++y) {
-      for (int s = 0; s < g.strips; ++s) {
-        const int lanes = is_short(g, s) ? g.tail : kLanes;
-        const int64_t at = int64_t{y} * g.width + s * kLanes;
-        store8(in_map(g, dz, s, y), a * load_part(grad + at, lanes) + b * load_part(out + at, lanes) + d);
+    for (int k = 0; k < bands.count; ++k) {
+      const Grid& g = bands.grid[k];
+      T* dz = scratch.dz + k * scratch.dz_band + o * g.map;
+      for (int y = 0; y < g.height; ++y) {
+        for (int s = 0; s < g.strips; ++s) {
+          const int lanes = is_short(g, s) ? g.tail : kLanes;
+          const int64_t at = (bands.first_row[k] + y) * g.width + s * kLanes;
+          store8(in_map(g, dz, s, y),
+                 a * load_part(grad + at, lanes) + b * load_part(out + at, lanes) + d);
+        }
       }
+      clear_tail(g, dz);
     }
-    clear_tail(g, dz);
   }
 }
 
-// Writes the gradient of a band of x: dt where relu let x through.
+// Writes the gradient of the bands of x: dt where relu let x through.
 template <int stride, class S>
-PCDARTS_NOINLINE void store_band(const ReluConvBn& p, const Grid& g, const Accumulate<S>* t,
-                                 const Accumulate<S>* dt, int64_t y, S* x) {
+PCDARTS_NOINLINE void store_bands(const ReluConvBn& p, const Bands& bands,
+                                  const Scratch<Accumulate<S>>& scratch, S* x) {
   using T = Accumulate<S>;
   const int64_t channel = p.height * p.width * stride * stride;
-  x += stride * y * stride * p.width;
-  for (int64_t c = 0; c < p.in_channels; ++c, x += channel, t += g.map, dt += g.map) {
-    write_channel<stride>(g, x, [&](int phase, int s, int row) {
-      if (phase == 1 || phase == 2) return Vec<T>{};
-      const int64_t half = phase == 3 ? p.in_channels * g.map : 0;
-      const Vec<T> r = load8(in_map(g, t + half, s, row));
-      return keep<T>(~(r <= Vec<T>{}), load8(in_map(g, dt + half, s, row)));
-    });
+  for (int64_t c = 0; c < p.in_channels; ++c, x += channel) {
+    for (int k = 0; k < bands.count; ++k) {
+      const Grid& g = bands.grid[k];
+      const int64_t at = k * scratch.t_band + c * g.map;
+      S* to = x + stride * bands.first_row[k] * stride * p.width;
+      write_channel<stride>(g, to, [&](int phase, int s, int row) {
+        if (phase == 1 || phase == 2) return Vec<T>{};
+        const int64_t half = at + (phase == 3 ? p.in_channels * g.map : 0);
+        const Vec<T> r = load8(in_map(g, scratch.t + half, s, row));
+        return keep<T>(~(r <= Vec<T>{}), load8(in_map(g, scratch.dt + half, s, row)));
+      });
+    }
   }
 }
 
@@ -246,17 +277,19 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
       const S* x = static_cast<const S*>(args.forward.x) + x_first;
       const S* out = static_cast<const S*>(args.forward.out) + first;
       const S* grad = static_cast<const S*>(args.grad_out) + first;
-      for_bands(p, [&](int64_t y, const Grid& g) {
-        const int64_t at = y * p.width;
-        load_band<stride>(p, g, x, y, scratch.t);
-        load_dz(p, g, arena.norm, grad + at, out + at, scratch.dz);
-        for (int half = 0; half < stride; ++half) {
+      for_bands(p, [&](const Bands& bands) {
+        load_bands<stride>(p, bands, x, scratch);
+        load_dz(p, bands, arena.norm, grad, out, scratch);
+        for (int i = 0; i < bands.count * stride; ++i) {
+          const int k = i / stride, half = i % stride;
+          const Grid& g = bands.grid[k];
           const Half h = half_of(p, half);
           const int outputs = static_cast<int>(h.outputs);
-          const T* dz = scratch.dz + h.first * g.map;
-          const int64_t maps = half * p.in_channels * g.map;
+          const T* dz = scratch.dz + k * scratch.dz_band + h.first * g.map;
+          const int64_t maps = k * scratch.t_band + half * p.in_channels * g.map;
           if (need_weights) {
-            pointwise_weight_gradient(g, dz, outputs, scratch.t + maps, in, scratch.dw + h.first * in);
+            pointwise_weight_gradient(g, dz, outputs, scratch.t + maps, in,
+                                      scratch.dw + h.first * in);
           }
           const Matrix<T> w = {static_cast<const T*>(args.forward.weights[half]), 1, in};
           if (args.grad_x != nullptr) {
@@ -264,7 +297,7 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
           }
         }
         if (args.grad_x != nullptr) {
-          store_band<stride>(p, g, scratch.t, scratch.dt, y, static_cast<S*>(args.grad_x) + x_first);
+          store_bands<stride>(p, bands, scratch, static_cast<S*>(args.grad_x) + x_first);
         }
       });
     }
