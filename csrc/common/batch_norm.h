@@ -29,6 +29,8 @@ PCDARTS_HD NormGradient norm_gradient(double weight, double mean, double rstd, d
 }
 
 // 1 / standard deviation. Forward and backward both take the variance as it is stored.
-PCDARTS_HD double norm_rstd(double variance, double eps) { return 1 / __builtin_sqrt(variance + eps); }
+PCDARTS_HD double norm_rstd(double variance, double eps) {
+  return 1 / __builtin_sqrt(variance + eps);
+}
 
 }  // namespace pcdarts

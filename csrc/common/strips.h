@@ -20,10 +20,10 @@ constexpr int kRow = kBorder + kLanes + kBorder;
 
 struct Grid {
   int height, width, strips;
-  int tail;           // columns in the last strip, 1..8
-  int row, map;       // elements of a row of a map, and of a map
-  int strip, plane;   // elements of a strip of a plane, and of a plane
-  int vectors;        // of a map
+  int tail;          // columns in the last strip, 1..8
+  int row, map;      // elements of a row of a map, and of a map
+  int strip, plane;  // elements of a strip of a plane, and of a plane
+  int vectors;       // of a map
 };
 
 PCDARTS_INLINE Grid make_grid(int64_t height, int64_t width) {

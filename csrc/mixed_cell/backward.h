@@ -1,6 +1,7 @@
-// The backward passes, by source, from the last state to the first, so that every node's gradient is
-// complete when it is read. C', the sums that serve batch-norm, alpha and beta alike; B', the second
-// stage of the separable convolutions; A', the first stage of all edges and the state's gradient.
+// The backward passes, by source, from the last state to the first, so that every node's gradient
+// is complete when it is read. C', the sums that serve batch-norm, alpha and beta alike; B', the
+// second stage of the separable convolutions; A', the first stage of all edges and the state's
+// gradient.
 #pragma once
 #include "mixed_cell/forward.h"
 
@@ -16,8 +17,8 @@ struct NodeGradient {
 
 // Where the weight gradients of a state's edges lie: first those of pass B', then those of A'.
 struct WeightLayout {
-  int64_t second_size, size;                    // elements of B', of both
-  int64_t at[kMaxStates][4 * kMaxPrimitives];   // by edge and weight tensor
+  int64_t second_size, size;                   // elements of B', of both
+  int64_t at[kMaxStates][4 * kMaxPrimitives];  // by edge and weight tensor
 };
 
 // Everything the three passes of one state read and write besides the state.
@@ -25,14 +26,14 @@ template <class S>
 struct SourceGradient {
   using T = Accumulate<S>;
   NodeGradient<S> node[kMaxStates];  // by out-edge
-  T* middle;          // [edges, B, separable, sampled] maps: gradient of the first batch-norms
+  T* middle;           // [edges, B, separable, sampled] maps: gradient of the first batch-norms
   NormGradient* norm;  // [edges, slots, sampled]
   double* sums;        // [chunks, sums of a chunk]
   T* dw;               // [chunks, weight elements of all edges]; null: not needed
   WeightLayout layout;
   bool recompute;  // z was not kept; C' computes it again
-  // ... and keeps only what B' starts from, the first units of separable convolutions: with weights
-  // to learn the passes need the depthwise outputs anyway, from which z costs less than memory does
+  // ... but does not keep it either: with weights to learn the passes need the depthwise outputs
+  // anyway, from which z costs less than memory does
   bool frugal;
   bool need_beta;
   const S* add;  // what the gradient of x is added to, laid out as the state; null: nothing
@@ -91,8 +92,8 @@ PCDARTS_INLINE void add_dot(const Grid& g, const T* gradient, const T* z, T mean
   add_lanes(g, sum, to);
 }
 
-// A chunk's sums of one edge: S0 [sampled], then raw S1 of every branch's last batch-norm (or of the
-// plain skip) [branches, sampled], then <bypass gradient, bypass>.
+// A chunk's sums of one edge: S0 [sampled], then raw S1 of every branch's last batch-norm (or of
+// the plain skip) [branches, sampled], then <bypass gradient, bypass>.
 PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
   return (1 + plan.branches) * p.sampled + 1;
 }
@@ -107,15 +108,16 @@ struct StateTerms {
 
 template <class T>
 struct BackwardScratch {
-  T *planes, *dt;           // [sampled, phases] planes, [sampled] planes
-  T *t, *z, *dz, *pooled;   // [sampled] maps each, [2] maps
-  T* g;                     // [sampled or edges] maps
-  T* dr;                    // [sampled, phases] maps
-  const T** gradient;       // [sampled or edges] maps, in g or in place
+  T *planes, *dt;          // [sampled, phases] planes, [sampled] planes
+  T* state;                // [sampled, phases] planes; B' alone needs a second set
+  T *t, *z, *dz, *pooled;  // [sampled] maps each, [2] maps
+  T* g;                    // [sampled or edges] maps
+  T* dr;                   // [sampled, phases] maps
+  const T** gradient;      // [sampled or edges] maps, in g or in place
   PoolScratch<T> pool;
-  Vec<T>* dw;               // of all weights of all edges, lane by lane
-  LaneSum<T>* sums;         // of a chunk
-  StateTerms<T>* terms;     // [sampled]
+  Vec<T>* dw;            // of all weights of all edges, lane by lane
+  LaneSum<T>* sums;      // of a chunk
+  StateTerms<T>* terms;  // [sampled]
 };
 
 template <class S>
@@ -126,6 +128,7 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S>& state, 
     BackwardScratch<T> s = {};
     s.planes = take<T>(pieces, p.sampled * state.phases * g.plane);
     s.dt = take<T>(pieces, p.sampled * g.plane);
+    s.state = take<T>(pieces, p.sampled * state.phases * g.plane);
     s.t = take<T>(pieces, p.sampled * g.map);
     s.z = take<T>(pieces, p.sampled * g.map);
     s.dz = take<T>(pieces, p.sampled * g.map);
@@ -137,25 +140,10 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S>& state, 
     s.pool = take_pool<T>(pieces, g, state.stride);
     s.dw = take<Vec<T>>(pieces, dw_size);
     s.terms = take<StateTerms<T>>(pieces, p.sampled);
-    s.sums = take<LaneSum<T>>(pieces, state.edges * (2 * state.plan.branches * p.sampled + sums_of_edge(p, state.plan)));
+    s.sums = take<LaneSum<T>>(
+        pieces, state.edges * (2 * state.plan.branches * p.sampled + sums_of_edge(p, state.plan)));
     return s;
   });
-}
-
-PCDARTS_INLINE int separable_count(const EdgePlan& plan) {
-  int count = 0;
-  for (int i = 0; i < plan.branches; ++i) count += plan.branch[i].primitive.kind == Kind::sep_conv;
-  return count;
-}
-
-// The stored z of a branch's first unit; `separable` counts the edge's separable convolutions.
-template <class S>
-PCDARTS_INLINE Accumulate<S>* first_z(const MixedCell& p, const State<S>& state,
-                                      const SourceGradient<S>& grad, int edge, int64_t b,
-                                      const Branch& branch, int separable) {
-  Accumulate<S>* z = state.edge[edge].z;
-  if (!grad.frugal) return unit_of(p, state.grid, state.plan, z, b, branch.unit);
-  return z + (b * separable_count(state.plan) + separable) * unit_size(p, state.grid);
 }
 
 template <class S>
@@ -184,15 +172,15 @@ PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S>& state,
     const S* gradient = node_channel(p, node, b, q);
     const S* x = channel_of(state, b, p.source[q]);
     Vec<T> sum[4];
-  clear(sum);
+    clear(sum);
     if constexpr (stride == 1) {
-      for_vectors(p.height * p.width, [&](int64_t at, int lanes, int chain) __attribute__((always_inline)) {
-        sum[chain] += load_part(x + at, lanes) * load_part(gradient + at, lanes);
-      });
+      for_vectors(p.height * p.width,
+                  [&](int64_t at, int lanes, int chain) __attribute__((always_inline)) {
+                    sum[chain] += load_part(x + at, lanes) * load_part(gradient + at, lanes);
+                  });
     } else {
-      read_channel<1>(g, gradient, [&](int, int s, int y, Vec<T> v) {
-        sum[0] += v * pooled_2x2(g, x, s, y);
-      });
+      read_channel<1>(g, gradient,
+                      [&](int, int s, int y, Vec<T> v) { sum[0] += v * pooled_2x2(g, x, s, y); });
     }
     total += static_cast<double>(sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3])));
   }
@@ -226,20 +214,19 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
           if (units_of(branch.primitive.kind, stride) == 0) continue;
           const bool separable = branch.primitive.kind == Kind::sep_conv;
           const int64_t first = branch.slot * p.sampled, last = first + separable * p.sampled;
-          T* z = grad.frugal && !separable ? scratch.z : first_z(p, state, grad, e, b, branch, j);
-          T* z_last = !separable ? z : grad.frugal ? scratch.z : z + unit_size(p, g);
-          j += separable;
+          T* z = grad.frugal ? scratch.z : unit_of(p, g, plan, edge.z, b, branch.unit);
           if (grad.recompute) {
             const T* const* weights = edge.weights + branch.weight;
+            T* stage = separable ? first_of(p, g, plan, edge.first, b, j++) : z;
             first_stage(p, g, branch, state.first[i], state.phases, scratch.planes, weights,
-                        scratch.t, z);
+                        scratch.t, stage);
             if (separable) {
-              second_stage(p, g, state.second[i], z, edge.mean + first, edge.rstd + first, scratch.dt,
-                           weights, scratch.t, z_last);
+              second_stage(p, g, state.second[i], stage, edge.mean + first, edge.rstd + first,
+                           scratch.dt, weights, scratch.t, z);
             }
           }
           for (int64_t c = 0; c < p.sampled; ++c) {
-            add_dot(g, scratch.gradient[c], z_last + c * g.map, edge.mean[last + c],
+            add_dot(g, scratch.gradient[c], z + c * g.map, edge.mean[last + c],
                     edge_sum[(1 + i) * p.sampled + c]);
           }
         }
@@ -345,13 +332,13 @@ PCDARTS_INLINE void depthwise_maps(const MixedCell& p, const Grid& g, const Taps
   }
 }
 
-// Backward of z = pointwise(t), t = depthwise(planes), given dz and, for the weights, t: the weights'
-// gradients lane by lane in dw (null: not needed), the input's written or added to dr.
+// Backward of z = pointwise(t), t = depthwise(planes), given dz and, for the weights, t: the
+// weights' gradients lane by lane in dw (null: not needed), the input's written or added to dr.
 template <class T>
 PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const Grid& g, const Taps& taps,
                                       int phases, const BackwardScratch<T>& scratch,
-                                      const T* planes, const T* const* weights,
-                                      Vec<T>* dw, T* dr, bool accumulate) {
+                                      const T* planes, const T* const* weights, Vec<T>* dw, T* dr,
+                                      bool accumulate) {
   const int channels = static_cast<int>(p.sampled);
   if (dw != nullptr) {
     pointwise_weight_gradient(g, scratch.dz, channels, scratch.t, channels,
@@ -373,8 +360,8 @@ PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const Grid& g, const T
 // The same of a stride-2 skip.
 template <class T>
 PCDARTS_INLINE void reduce_skip_gradient(const MixedCell& p, const Grid& g,
-                                         const BackwardScratch<T>& scratch,
-                                         const T* const* weights, Vec<T>* dw, T* dr) {
+                                         const BackwardScratch<T>& scratch, const T* const* weights,
+                                         Vec<T>* dw, T* dr) {
   const int channels = static_cast<int>(p.sampled);
   for (int half = 0; half < 2; ++half) {
     const SkipHalf h = skip_half(p, half);

@@ -12,7 +12,7 @@ PCDARTS_INLINE WeightLayout weight_layout(const MixedCell& p, int stride, int ed
     for (int e = 0; e < edges; ++e) {
       for (int i = 0; i < plan.branches; ++i) {
         const Branch& branch = plan.branch[i];
-        const int tensors = 2 * units_of(branch.primitive.kind, stride);
+        const int tensors = weights_of(branch.primitive.kind, stride);
         for (int w = 0; w < tensors; ++w) {
           if ((w >= 2) != second) continue;
           layout.at[e][branch.weight + w] = layout.size;
@@ -46,7 +46,7 @@ PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S>& state,
     const int offset = edge_offsets(p, state.edge[e].row).weights;
     for (int i = 0; i < state.plan.branches; ++i) {
       const Branch& branch = state.plan.branch[i];
-      const int tensors = 2 * units_of(branch.primitive.kind, state.stride);
+      const int tensors = weights_of(branch.primitive.kind, state.stride);
       for (int w = 0; w < tensors; ++w) {
         const int64_t from = grad.layout.at[e][branch.weight + w];
         T* to = static_cast<T*>(grad_weights[offset + branch.weight + w]);
@@ -81,15 +81,16 @@ PCDARTS_INLINE const T* pointwise_again(const MixedCell& p, const Grid& g,
   return scratch.z;
 }
 
-// B': from the node's gradient through the second stage, to the first batch-norm of every separable
+// B': from the node's gradient through the second stage (whose input is computed again where C' has
+// not done so), to the first batch-norm of every separable
 // convolution: grad.middle, and its sums [chunk, edge, branch, S0 and S1, sampled].
-template <class S>
+template <int stride, class S>
 PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
                                     const SourceGradient<S>& grad, const Parallel& parallel) {
   using T = Accumulate<S>;
   const Grid& g = state.grid;
   const EdgePlan& plan = state.plan;
-  const int separable = separable_count(plan);
+  const int separable = plan.separable;
   const int64_t chunk_sums = int64_t{state.edges} * plan.branches * 2 * p.sampled;
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
     const int64_t dw_size = grad.dw != nullptr ? grad.layout.second_size : 0;
@@ -98,7 +99,9 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
     fill(scratch.dt, p.sampled * g.plane, T{0});
     for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
     for (int64_t i = 0; i < chunk_sums; ++i) scratch.sums[i] = LaneSum<T>{};
+    if (!grad.recompute) fill(scratch.state, p.sampled * state.phases * g.plane, T{0});
     for (int64_t b = begin; b < end; ++b) {
+      if (!grad.recompute) load_state<stride>(p, state, b, scratch.state);
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
         gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
@@ -106,21 +109,24 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
         for (int i = 0, j = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           if (branch.primitive.kind != Kind::sep_conv) continue;
-          const T* z = first_z(p, state, grad, e, b, branch, j++);
+          T* z = first_of(p, g, plan, edge.first, b, j++);
+          if (!grad.recompute) {
+            first_stage(p, g, branch, state.first[i], state.phases, scratch.state,
+                        edge.weights + branch.weight, scratch.t, z);
+          }
           const int64_t first = branch.slot * p.sampled;
           const NormGradient* norm = grad.norm + int64_t{e} * plan.slots * p.sampled + first;
           load_middle(p, g, z, edge.mean + first, edge.rstd + first, scratch.planes);
           const Taps& taps = state.second[i];
           const T* const* weights = edge.weights + branch.weight + 2;
-          const T* z_last = z + unit_size(p, g);
+          const T* z_last = unit_of(p, g, plan, edge.z, b, branch.unit);
           if (dw_size > 0) depthwise_maps(p, g, taps, 1, scratch.planes, weights[0], scratch.t);
           if (grad.frugal) z_last = pointwise_again(p, g, scratch, weights[1]);
           const auto upstream = [&](int64_t c) { return scratch.gradient[c]; };
           through_norm(p, g, norm + p.sampled, upstream, z_last, scratch.dz);
           Vec<T>* dw = dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight + 2] : nullptr;
           convolve_gradient(p, g, taps, 1, scratch, scratch.planes, weights, dw, middle, false);
-          LaneSum<T>* const to =
-              scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+          LaneSum<T>* const to = scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
           for (int64_t c = 0; c < p.sampled; ++c) {
             T* channel = middle + c * g.map;
             for (int y = 0; y < g.height; ++y) {
@@ -151,15 +157,14 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
       for (int64_t c = 0; c < p.sampled; ++c) {
         double s0 = 0, s1 = 0;
         for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-          const double* from = grad.sums + chunk * chunk_sums +
-                               (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+          const double* from =
+              grad.sums + chunk * chunk_sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
           s0 += from[c], s1 += from[p.sampled + c];
         }
         const int64_t at = branch.slot * p.sampled + c;
         const double rstd = static_cast<double>(state.edge[e].rstd[at]);
-        grad.norm[int64_t{e} * plan.slots * p.sampled + at] =
-            norm_gradient(1, static_cast<double>(state.edge[e].mean[at]), rstd, s0, s1 * rstd,
-                          count, p.training);
+        grad.norm[int64_t{e} * plan.slots * p.sampled + at] = norm_gradient(
+            1, static_cast<double>(state.edge[e].mean[at]), rstd, s0, s1 * rstd, count, p.training);
       }
     }
   }
@@ -227,12 +232,14 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
   }
   if (!plan.pools) return;
   load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
-  const auto pool_upstream = [&](int which, int s, int y, Vec<T> value) __attribute__((always_inline)) {
+  const auto pool_upstream = [&](int which, int s, int y,
+                                 Vec<T> value) __attribute__((always_inline)) {
     const Vec<T> sum = splat(terms.own[which]) * value + splat(terms.constant[which]);
     return weighted(terms.upstream[which], y * g.row + s * kLanes, sum);
   };
   pool_gradient<stride>(
-      g, scratch.pool, [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },
+      g, scratch.pool,
+      [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },
       [&](int s, int y, Vec<T> average) { return pool_upstream(1, s, y, average); }, dr);
 }
 
@@ -316,7 +323,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
   using T = Accumulate<S>;
   const Grid& g = state.grid;
   const EdgePlan& plan = state.plan;
-  const int separable = separable_count(plan);
+  const int separable = plan.separable;
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
     const int64_t second = grad.layout.second_size;
     const int64_t dw_size = grad.dw != nullptr ? grad.layout.size - second : 0;
@@ -333,7 +340,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
         const OutEdge<T>& edge = state.edge[e];
         gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
         const T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
-        for (int i = 0; i < plan.branches; ++i) {
+        for (int i = 0, j = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           const Kind kind = branch.primitive.kind;
           if (units_of(kind, stride) == 0) continue;
@@ -347,12 +354,14 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
           }
           const T* z = scratch.z;
           if (!grad.frugal) {
-            z = unit_of(p, g, plan, edge.z, b, branch.unit);
+            z = separable_first ? first_of(p, g, plan, edge.first, b, j)
+                                : unit_of(p, g, plan, edge.z, b, branch.unit);
           } else if (skip) {
             reduce_skip(p, g, scratch.planes, weights, scratch.t, scratch.z);
           } else {
             z = pointwise_again(p, g, scratch, weights[1]);
           }
+          j += separable_first;
           const auto upstream = [&](int64_t c) {
             return separable_first ? middle + c * g.map : scratch.gradient[c];
           };
@@ -394,7 +403,7 @@ PCDARTS_INLINE void source_gradient(const MixedCell& p, const State<S>& state,
   pass_c_gradient<stride>(p, state, grad, parallel);
   finish_sums(p, state, grad, static_cast<T*>(args.grad_alpha), static_cast<T*>(args.grad_beta));
   if (grad.grad_x == nullptr && grad.dw == nullptr) return;
-  pass_b_gradient(p, state, grad, parallel);
+  pass_b_gradient<stride>(p, state, grad, parallel);
   pass_a_gradient<stride>(p, state, grad, parallel);
   if (grad.dw != nullptr) finish_weights(p, state, grad, args.grad_weights);
 }

@@ -7,9 +7,9 @@ namespace {
 using std::vector;
 
 // By position in PRIMITIVES (pcdarts_fast/space/primitives.py).
-constexpr Primitive kPrimitives[] = {
-    {Kind::none, 0},     {Kind::max_pool, 3}, {Kind::avg_pool, 3}, {Kind::skip, 0},
-    {Kind::sep_conv, 3}, {Kind::sep_conv, 5}, {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
+constexpr Primitive kPrimitives[] = {{Kind::none, 0},     {Kind::max_pool, 3}, {Kind::avg_pool, 3},
+                                     {Kind::skip, 0},     {Kind::sep_conv, 3}, {Kind::sep_conv, 5},
+                                     {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
 
 // The public function (pcdarts_fast/ops/mixed_cell) has checked the shapes.
 MixedCell problem(const vector<Tensor>& inputs, const vector<int64_t>& primitives, int64_t nodes,
@@ -51,7 +51,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
   MixedCellForward args = {};
   args.inputs = input_data.data(), args.weights = weight_data.data();
   args.alpha = alpha.const_data_ptr(), args.beta = beta.const_data_ptr();
-  args.mean = training ? mean.mutable_data_ptr() : const_cast<void*>(running_mean->const_data_ptr());
+  args.mean =
+      training ? mean.mutable_data_ptr() : const_cast<void*>(running_mean->const_data_ptr());
   args.variance = training ? variance.mutable_data_ptr()
                            : const_cast<void*>(running_variance->const_data_ptr());
   args.z = store ? z.mutable_data_ptr() : nullptr;

@@ -7,7 +7,8 @@ namespace pcdarts::PCDARTS_ISA {
 namespace {
 
 template <class S>
-State<S> make_state(const MixedCell& p, const MixedCellForward& args, int number, Accumulate<S>* rstd) {
+State<S> make_state(const MixedCell& p, const MixedCellForward& args, int number,
+                    Accumulate<S>* rstd) {
   using T = Accumulate<S>;
   State<S> state = {};
   state.number = number, state.stride = edge_stride(p, number);
@@ -56,7 +57,8 @@ PCDARTS_INLINE int64_t edge_z(const MixedCell& p, const EdgePlan& plan) {
 }
 
 int64_t z_size(const MixedCell& p) {
-  return p.batch * edge_offsets(p, edge_count(p)).units * unit_size(p, make_grid(p.height, p.width));
+  return p.batch * edge_offsets(p, edge_count(p)).units *
+         unit_size(p, make_grid(p.height, p.width));
 }
 
 // Where each edge's units lie while they wait for their node: an edge takes the place of one whose
@@ -84,8 +86,9 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel
   const int places = places_of_edges(p, place);
   const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
   const EdgePlan& larger = from_input.units > from_node.units ? from_input : from_node;
+  const int64_t first_z = p.batch * larger.separable * unit_size(p, make_grid(p.height, p.width));
   struct Arena {
-    T *rstd, *z;
+    T *rstd, *z, *first;
     Moments* moments;
   };
   const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
@@ -94,6 +97,7 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel
     const int64_t slots = int64_t{states_of(p)} * larger.slots + 2;
     a.moments = take<Moments>(pieces, chunk_count(p.batch) * slots * p.sampled);
     a.z = take<T>(pieces, args.z == nullptr ? places * edge_z(p, larger) : 0);
+    a.first = take<T>(pieces, p.nodes * first_z);
     return a;
   });
   if (!p.training) fill_rstd(p, args, arena.rstd);
@@ -110,9 +114,10 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel
     for (int e = 0; e < states[j].edges; ++e) {
       OutEdge<T>& edge = states[j].edge[e];
       edge.z = args.z != nullptr
-                   ? static_cast<T*>(args.z) + edge_offsets(p, edge.row).units * p.batch *
-                                                   unit_size(p, states[j].grid)
+                   ? static_cast<T*>(args.z) +
+                         edge_offsets(p, edge.row).units * p.batch * unit_size(p, states[j].grid)
                    : arena.z + place[edge.row] * edge_z(p, larger);
+      edge.first = arena.first + e * first_z;
     }
     source_forward(p, states[j], parallel, arena.moments);
   }
@@ -128,24 +133,26 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parall
   const int64_t most_edges = p.nodes, chunks = chunk_count(p.batch);
   const Grid grid = make_grid(p.height, p.width);
   struct Arena {
-    T *rstd, *z, *middle, *dw;
+    T *rstd, *z, *first, *middle, *dw;
     NormGradient* norm;
     double* sums;
     S* node;
   };
-  // elements of one edge: of the first units of its separable convolutions, and of what C' keeps
-  const int64_t separable_z = p.batch * separable_count(larger) * unit_size(p, grid);
-  const bool frugal = args.forward.z == nullptr && args.grad_weights != nullptr;
-  const int64_t kept_z = frugal ? separable_z : edge_z(p, larger);
+  const int64_t first_z = p.batch * larger.separable * unit_size(p, grid);
+  const bool recompute = args.forward.z == nullptr;
+  const bool frugal = recompute && args.grad_weights != nullptr;
   const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
     Arena a = {};
     a.rstd = take<T>(pieces, edge_offsets(p, edge_count(p)).slots * p.sampled);
     a.norm = take<NormGradient>(pieces, most_edges * larger.slots * p.sampled);
-    a.sums = take<double>(pieces, chunks * most_edges *
-                                      ((2 * larger.branches + 1) * p.sampled + 1));
-    a.dw = take<T>(pieces, args.grad_weights == nullptr ? 0 : chunks * weight_layout(p, p.stride, p.nodes).size);
-    a.z = take<T>(pieces, args.forward.z == nullptr ? most_edges * kept_z : 0);
-    a.middle = take<T>(pieces, most_edges * separable_z);
+    a.sums =
+        take<double>(pieces, chunks * most_edges * ((2 * larger.branches + 1) * p.sampled + 1));
+    a.dw = take<T>(pieces, args.grad_weights == nullptr
+                               ? 0
+                               : chunks * weight_layout(p, p.stride, p.nodes).size);
+    a.z = take<T>(pieces, recompute && !frugal ? most_edges * edge_z(p, larger) : 0);
+    a.first = take<T>(pieces, most_edges * first_z);
+    a.middle = take<T>(pieces, most_edges * first_z);
     a.node = take<S>(pieces, (p.nodes - 1) * p.batch * node);
     return a;
   });
@@ -164,13 +171,14 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parall
       edge.z = args.forward.z != nullptr
                    ? static_cast<T*>(args.forward.z) +
                          edge_offsets(p, edge.row).units * p.batch * unit_size(p, state.grid)
-                   : arena.z + e * kept_z;
+                   : arena.z + (frugal ? 0 : e * edge_z(p, larger));
+      edge.first = arena.first + e * first_z;
       grad.node[e] = complete[edge.target];
     }
     grad.middle = arena.middle, grad.norm = arena.norm, grad.sums = arena.sums;
     grad.layout = weight_layout(p, state.stride, state.edges);
     grad.dw = args.grad_weights == nullptr ? nullptr : arena.dw;
-    grad.recompute = args.forward.z == nullptr, grad.frugal = frugal;
+    grad.recompute = recompute, grad.frugal = frugal;
     grad.need_beta = args.grad_beta != nullptr;
     if (j >= p.inputs) {
       grad.add = complete[j].grad, grad.add_sample = complete[j].sample;

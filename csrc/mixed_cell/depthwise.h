@@ -11,8 +11,8 @@ namespace {
 template <class T>
 constexpr int kTileRows = sizeof(T) == 4 ? 8 : 1;
 
-// out[rows][8], `row` elements apart, (+)= sum over the taps of w[ky][kx] * in; `flip` takes the taps
-// in reverse order, for the input gradient. Not inlined: inlined into the loops over tiles the
+// out[rows][8], `row` elements apart, (+)= sum over the taps of w[ky][kx] * in; `flip` takes the
+// taps in reverse order, for the input gradient. Not inlined: inlined into the loops over tiles the
 // compiler spills and the code outgrows the micro-operation cache (2.2x slower, Zen 2).
 template <class T, int KY, int KX, int D, bool flip, int rows>
 PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __restrict out,
@@ -74,16 +74,26 @@ PCDARTS_INLINE void for_tiles(int height, F f) {
 template <class F>
 PCDARTS_INLINE void with_shape(const TapBlock& b, F f) {
   switch (b.rows * 100 + b.columns * 10 + b.dilation) {
-    case 331: return f.template operator()<3, 3, 1>();
-    case 332: return f.template operator()<3, 3, 2>();
-    case 551: return f.template operator()<5, 5, 1>();
-    case 552: return f.template operator()<5, 5, 2>();
-    case 111: return f.template operator()<1, 1, 1>();
-    case 121: return f.template operator()<1, 2, 1>();
-    case 211: return f.template operator()<2, 1, 1>();
-    case 221: return f.template operator()<2, 2, 1>();
-    case 231: return f.template operator()<2, 3, 1>();
-    default: return f.template operator()<3, 2, 1>();
+    case 331:
+      return f.template operator()<3, 3, 1>();
+    case 332:
+      return f.template operator()<3, 3, 2>();
+    case 551:
+      return f.template operator()<5, 5, 1>();
+    case 552:
+      return f.template operator()<5, 5, 2>();
+    case 111:
+      return f.template operator()<1, 1, 1>();
+    case 121:
+      return f.template operator()<1, 2, 1>();
+    case 211:
+      return f.template operator()<2, 1, 1>();
+    case 221:
+      return f.template operator()<2, 2, 1>();
+    case 231:
+      return f.template operator()<2, 3, 1>();
+    default:
+      return f.template operator()<3, 2, 1>();
   }
 }
 
@@ -116,7 +126,8 @@ PCDARTS_INLINE void convolve_block(const Grid& g, const TapBlock& b, const T* pl
 
 // map = w * planes, over all phases of one channel (one plane at stride 1, four at stride 2).
 template <class T>
-PCDARTS_INLINE void depthwise(const Grid& g, const Taps& taps, const T* planes, const T* w, T* map) {
+PCDARTS_INLINE void depthwise(const Grid& g, const Taps& taps, const T* planes, const T* w,
+                              T* map) {
   for (int i = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];
     convolve_block<false>(g, b, planes + b.phase * g.plane, w, map, i > 0);

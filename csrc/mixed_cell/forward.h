@@ -1,5 +1,5 @@
-// The forward passes. By source: A, all first-stage convolutions of a state from one read of it, and
-// the pools' statistics; B, the second stage of the separable convolutions. By node: C, every
+// The forward passes. By source: A, all first-stage convolutions of a state from one read of it,
+// and the pools' statistics; B, the second stage of the separable convolutions. By node: C, every
 // incoming edge normalised, weighed, pooled on the fly and written once, already shuffled.
 #pragma once
 #include "mixed_cell/state.h"
@@ -66,11 +66,13 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S>& state, const Para
     for (int64_t b = begin; b < end; ++b) {
       load_state<stride>(p, state, b, scratch.planes);
       for (int e = 0; e < state.edges; ++e) {
-        for (int i = 0; i < state.plan.branches; ++i) {
+        for (int i = 0, j = 0; i < state.plan.branches; ++i) {
           const Branch& branch = state.plan.branch[i];
           if (units_of(branch.primitive.kind, stride) == 0) continue;
           const OutEdge<T>& edge = state.edge[e];
-          T* z = unit_of(p, g, state.plan, edge.z, b, branch.unit);
+          T* z = branch.primitive.kind == Kind::sep_conv
+                     ? first_of(p, g, state.plan, edge.first, b, j++)
+                     : unit_of(p, g, state.plan, edge.z, b, branch.unit);
           first_stage(p, g, branch, state.first[i], state.phases, scratch.planes,
                       edge.weights + branch.weight, scratch.t, z);
           if (!p.training) continue;
@@ -104,12 +106,12 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S>& state, const Para
     for (int64_t i = 0; i < slots * p.sampled; ++i) scratch.statistics[i] = Statistics<T>{};
     for (int64_t b = begin; b < end; ++b) {
       for (int e = 0; e < state.edges; ++e) {
-        for (int i = 0; i < state.plan.branches; ++i) {
+        for (int i = 0, j = 0; i < state.plan.branches; ++i) {
           const Branch& branch = state.plan.branch[i];
           if (branch.primitive.kind != Kind::sep_conv) continue;
           const OutEdge<T>& edge = state.edge[e];
-          T* z = unit_of(p, g, state.plan, edge.z, b, branch.unit);
-          T* z2 = unit_of(p, g, state.plan, edge.z, b, branch.unit + 1);
+          const T* z = first_of(p, g, state.plan, edge.first, b, j++);
+          T* z2 = unit_of(p, g, state.plan, edge.z, b, branch.unit);
           const int64_t norm = branch.slot * p.sampled;
           second_stage(p, g, state.second[i], z, edge.mean + norm, edge.rstd + norm, scratch.planes,
                        edge.weights + branch.weight, scratch.t, z2);
@@ -151,7 +153,8 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S>& state,
     }
     for (int i = 0; i < state.plan.branches; ++i) {  // all edges share the state's pools
       const Branch& branch = state.plan.branch[i];
-      if (branch.primitive.kind != Kind::max_pool && branch.primitive.kind != Kind::avg_pool) continue;
+      if (branch.primitive.kind != Kind::max_pool && branch.primitive.kind != Kind::avg_pool)
+        continue;
       const int64_t which = branch.primitive.kind == Kind::avg_pool;
       const Moments m = merged((state.edges * edge_slots + which) * p.sampled + c);
       for (int e = 0; e < state.edges; ++e) {
@@ -176,8 +179,8 @@ PCDARTS_INLINE void source_forward(const MixedCell& p, const State<S>& state,
 }
 
 template <class S, class T>
-PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S>& state,
-                                  const OutEdge<T>& edge, int64_t c, MixTerms<T>& terms) {
+PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S>& state, const OutEdge<T>& edge,
+                                  int64_t c, MixTerms<T>& terms) {
   terms = MixTerms<T>{};
   for (int i = 0; i < state.plan.branches; ++i) {
     const Branch& branch = state.plan.branch[i];
@@ -187,7 +190,7 @@ PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S>& state,
       terms.skip += scale, terms.skips = true;
       continue;
     }
-    const int last = kind == Kind::sep_conv;  // the second batch-norm and unit of a separable one
+    const int last = kind == Kind::sep_conv;  // the second batch-norm of a separable one
     const int64_t norm = (branch.slot + last) * p.sampled + c;
     const T weight = scale * edge.rstd[norm];
     terms.constant -= weight * edge.mean[norm];
@@ -196,14 +199,15 @@ PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S>& state,
     } else if (kind == Kind::avg_pool) {
       terms.average += weight;
     } else {
-      terms.map[terms.maps] = (branch.unit + last) * unit_size(p, state.grid) + c * state.grid.map;
+      terms.map[terms.maps] = branch.unit * unit_size(p, state.grid) + c * state.grid.map;
       terms.weight[terms.maps++] = weight;
     }
   }
 }
 
 template <class T>
-PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, const T* z, T* sum) {
+PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, const T* z,
+                                       T* sum) {
   int i = 0;
   for (; i + 4 <= terms.maps; i += 4) {
     const T *m0 = z + terms.map[i], *m1 = z + terms.map[i + 1], *m2 = z + terms.map[i + 2],

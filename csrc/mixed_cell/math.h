@@ -9,9 +9,9 @@
 //                          = sum_e beta_e pool(x_e[b, source[q]])         q >= C/k
 //
 // with the channel tables of partial_mix/math.h. Every o_i but the stride-1 skip ends in a
-// batch-norm, o_i = (z_i - mean_i) * rstd_i, and a separable convolution has one more in its middle.
-// A `slot` is one batch-norm, a `unit` one stored convolution output z, both numbered within an
-// edge in the order of the primitives.
+// batch-norm, o_i = (z_i - mean_i) * rstd_i, and a separable convolution has one more in its
+// middle. A `slot` is one batch-norm, a `unit` one convolution output z that enters the sum, both
+// numbered within an edge in the order of the primitives.
 #pragma once
 #include <cstdint>
 
@@ -52,7 +52,9 @@ PCDARTS_HD int edge_row(const MixedCell& p, int state, int target) {
   return (target * (target - 1) - p.inputs * (p.inputs - 1)) / 2 + state;
 }
 PCDARTS_HD int edge_count(const MixedCell& p) { return edge_row(p, 0, states_of(p)); }
-PCDARTS_HD int edge_stride(const MixedCell& p, int state) { return state < p.inputs ? p.stride : 1; }
+PCDARTS_HD int edge_stride(const MixedCell& p, int state) {
+  return state < p.inputs ? p.stride : 1;
+}
 
 // What one primitive of an edge owns: the first of its slots, units and weight tensors.
 struct Branch {
@@ -63,19 +65,22 @@ struct Branch {
 
 // One edge: the branches that compute something, and how much of everything there is.
 struct EdgePlan {
-  int branches, slots, units, weights;
+  int branches, slots, units, weights, separable;
   bool pools;
   Branch branch[kMaxPrimitives];
 };
 
 PCDARTS_HD int slots_of(Kind kind, int stride) {
-  return kind == Kind::none                    ? 0
-         : kind == Kind::sep_conv              ? 2
+  return kind == Kind::none                  ? 0
+         : kind == Kind::sep_conv            ? 2
          : kind == Kind::skip && stride == 1 ? 0
-                                               : 1;
+                                             : 1;
 }
 PCDARTS_HD int units_of(Kind kind, int stride) {
-  return kind == Kind::max_pool || kind == Kind::avg_pool ? 0 : slots_of(kind, stride);
+  return kind == Kind::sep_conv || kind == Kind::dil_conv || (kind == Kind::skip && stride == 2);
+}
+PCDARTS_HD int weights_of(Kind kind, int stride) {
+  return 2 * units_of(kind, stride) * (kind == Kind::sep_conv ? 2 : 1);
 }
 
 PCDARTS_HD EdgePlan edge_plan(const MixedCell& p, int stride) {
@@ -86,7 +91,8 @@ PCDARTS_HD EdgePlan edge_plan(const MixedCell& p, int stride) {
     plan.branch[plan.branches++] = {p.primitive[i], i, plan.slots, plan.units, plan.weights};
     plan.slots += slots_of(kind, stride);
     plan.units += units_of(kind, stride);
-    plan.weights += 2 * units_of(kind, stride);
+    plan.weights += weights_of(kind, stride);
+    plan.separable += kind == Kind::sep_conv;
     plan.pools |= kind == Kind::max_pool || kind == Kind::avg_pool;
   }
   return plan;
@@ -116,7 +122,8 @@ PCDARTS_HD int64_t weight_size(const Primitive& primitive, int number, int64_t s
 }
 
 // A depthwise convolution as blocks of taps, each reading one phase of the input (stride 2 has four
-// phases, by the parity of row and column): out[y][x] += sum w * phase[y + offset + dilation * tap].
+// phases, by the parity of row and column): out[y][x] += sum w * phase[y + offset + dilation *
+// tap].
 struct TapBlock {
   int phase, rows, columns, dilation;
   int offset_y, offset_x;
@@ -137,8 +144,8 @@ PCDARTS_HD Taps make_taps(int kernel, int dilation, int stride) {
   const int padding = dilation * (kernel / 2);
   if (stride == 1 || dilation == 2) {  // stride 2 and dilation 2 meet the even phase only
     const int reach = stride == 1 ? padding : kernel / 2;
-    taps.block[taps.blocks++] = {0,      kernel, kernel, stride == 1 ? dilation : 1,
-                                 -reach, -reach, kernel, 0, 0, 1};
+    taps.block[taps.blocks++] = {
+        0, kernel, kernel, stride == 1 ? dilation : 1, -reach, -reach, kernel, 0, 0, 1};
     return taps;
   }
   for (int phase = 0; phase < 4; ++phase) {

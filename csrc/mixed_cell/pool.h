@@ -1,5 +1,5 @@
-// 3x3 maximum and average pools (padding 1, the border not counted) of one channel at once. Both are
-// separable: first along the row, then over three rows; backward routes the same way back.
+// 3x3 maximum and average pools (padding 1, the border not counted) of one channel at once. Both
+// are separable: first along the row, then over three rows; backward routes the same way back.
 #pragma once
 #include "common/strips.h"
 
@@ -9,10 +9,10 @@ namespace {
 // Working memory for one channel, and the raw values in planes whose border is -infinity.
 template <class T>
 struct PoolScratch {
-  T* raw;             // [phases] planes
-  T *row_max, *row_sum;          // [stride * H + 2] vectors: of three neighbours in every input row
+  T* raw;                // [phases] planes
+  T *row_max, *row_sum;  // [stride * H + 2] vectors: of three neighbours in every input row
   T *row_max_grad, *row_sum_grad;  // their gradients
-  T *left, *right;    // [stride] planes: gradients on their way to a neighbouring column
+  T *left, *right;  // [stride] planes: gradients on their way to a neighbouring column
 };
 
 template <class T>
@@ -71,8 +71,8 @@ PCDARTS_INLINE void pool_rows(const Grid& g, const PoolScratch<T>& scratch, int 
     const Neighbours<T> n = neighbours<stride>(g, scratch.raw, s, row);
     const int at = (row + 1) * kLanes;
     store8(scratch.row_max + at, maximum<T>(maximum<T>(n.left, n.middle), n.right));
-    store8(scratch.row_sum + at, keep<T>(in.left, n.left) + keep<T>(in.middle, n.middle) +
-                                     keep<T>(in.right, n.right));
+    store8(scratch.row_sum + at,
+           keep<T>(in.left, n.left) + keep<T>(in.middle, n.middle) + keep<T>(in.right, n.right));
   }
   const int end = (rows + 1) * kLanes;
   store8(scratch.row_max + end, splat(kLowest<T>)), store8(scratch.row_sum + end, Vec<T>{});
@@ -106,8 +106,8 @@ PCDARTS_INLINE void pool(const Grid& g, const PoolScratch<T>& scratch, F f) {
 // maps[phase] += the gradient of the channel; dmax(strip, row, maximum) and davg(strip, row,
 // average) give the pools' gradients.
 template <int stride, class T, class FMax, class FAvg>
-PCDARTS_INLINE void pool_gradient(const Grid& g, const PoolScratch<T>& scratch, FMax dmax, FAvg davg,
-                                  T* maps) {
+PCDARTS_INLINE void pool_gradient(const Grid& g, const PoolScratch<T>& scratch, FMax dmax,
+                                  FAvg davg, T* maps) {
   for (int s = 0; s < g.strips; ++s) {
     const Inside<T> in = inside<stride, T>(g, s);
     pool_rows<stride>(g, scratch, s, in);

@@ -16,9 +16,10 @@ template <class T>
 struct OutEdge {
   int row, target;
   const T* const* weights;
-  const T *alpha, *beta;  // [primitives], [1]
+  const T *alpha, *beta;      // [primitives], [1]
   T *mean, *variance, *rstd;  // [slots, sampled]
-  T* z;                   // [B, units, sampled] maps
+  T* z;                       // [B, units, sampled] maps
+  T* first;  // [B, separable, sampled] maps: z of the separable convolutions' first stage
 };
 
 template <class S>
@@ -50,6 +51,12 @@ template <class T>
 PCDARTS_INLINE T* unit_of(const MixedCell& p, const Grid& g, const EdgePlan& plan, T* z, int64_t b,
                           int unit) {
   return z + (b * plan.units + unit) * unit_size(p, g);
+}
+
+template <class T>
+PCDARTS_INLINE T* first_of(const MixedCell& p, const Grid& g, const EdgePlan& plan, T* first,
+                           int64_t b, int separable) {
+  return first + (b * plan.separable + separable) * unit_size(p, g);
 }
 
 template <class T>
@@ -159,7 +166,7 @@ PCDARTS_INLINE void reduce_skip(const MixedCell& p, const Grid& g, const T* plan
   }
 }
 
-// First-stage convolutions of one branch: z of its first unit.
+// First-stage convolutions of one branch.
 template <class T>
 PCDARTS_INLINE void first_stage(const MixedCell& p, const Grid& g, const Branch& branch,
                                 const Taps& taps, int phases, const T* planes,
@@ -168,7 +175,7 @@ PCDARTS_INLINE void first_stage(const MixedCell& p, const Grid& g, const Branch&
   convolve(p, g, taps, phases, planes, weights, t, z);
 }
 
-// Second stage of a separable convolution, from z of its first unit.
+// Second stage of a separable convolution, from z of its first.
 template <class T>
 PCDARTS_INLINE void second_stage(const MixedCell& p, const Grid& g, const Taps& taps,
                                  const T* z_first, const T* mean, const T* rstd, T* planes,

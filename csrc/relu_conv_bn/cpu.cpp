@@ -1,6 +1,6 @@
-// Works on bands of rows small enough for the input's channels to stay in the first-level cache, but
-// moves them to and from memory several bands at a time, so that a channel is read in long runs.
-// Between its two passes the output holds z; after them it serves backward in z's place.
+// Works on bands of rows small enough for the input's channels to stay in the first-level cache,
+// but moves them to and from memory several bands at a time, so that a channel is read in long
+// runs. Between its two passes the output holds z; after them it serves backward in z's place.
 #include "relu_conv_bn/cpu.h"
 
 #include "common/chunks.h"
@@ -51,9 +51,9 @@ PCDARTS_INLINE Half half_of(const ReluConvBn& p, int half) {
 
 template <class T>
 struct Scratch {
-  T *t, *dz, *dt;  // maps of every band: [in] of each half, [out], [in] of each half
-  int64_t t_band, dz_band;  // elements of one band in t and dt, and in dz
-  T* map;                   // one channel
+  T *t, *dz, *dt;             // maps of every band: [in] of each half, [out], [in] of each half
+  int64_t t_band, dz_band;    // elements of one band in t and dt, and in dz
+  T* map;                     // one channel
   Statistics<T>* statistics;  // [out]
   Vec<T>* dw;                 // [out, in], lane by lane
 };
@@ -74,6 +74,11 @@ PCDARTS_INLINE Scratch<T> scratch_of(const ReluConvBn& p, bool backward) {
   });
 }
 
+template <class T>
+PCDARTS_INLINE Vec<T> activation(const ReluConvBn& p, Vec<T> v) {
+  return p.linear ? v : relu<T>(v);
+}
+
 // t = relu(x) of the bands: maps [in], and at stride 2 a second set from the other phase.
 template <int stride, class S>
 PCDARTS_NOINLINE void load_bands(const ReluConvBn& p, const Bands& bands, const S* x,
@@ -86,8 +91,8 @@ PCDARTS_NOINLINE void load_bands(const ReluConvBn& p, const Bands& bands, const 
       T* t = scratch.t + k * scratch.t_band + c * g.map;
       const S* from = x + stride * bands.first_row[k] * stride * p.width;
       read_channel<stride>(g, from, [&](int phase, int s, int row, Vec<T> v) {
-        if (phase == 0) store8(in_map(g, t, s, row), relu<T>(v));
-        if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), relu<T>(v));
+        if (phase == 0) store8(in_map(g, t, s, row), activation<T>(p, v));
+        if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), activation<T>(p, v));
       });
     }
   }
@@ -99,6 +104,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
   const int64_t size = p.height * p.width;
   T *const mean = static_cast<T*>(args.mean), *const variance = static_cast<T*>(args.variance);
   S* const out = static_cast<S*>(args.out);
+  const bool measured = p.training && !p.plain;
   const int64_t chunks = chunk_count(p.batch);
   Moments* const moments = in_workspace(Workspace::arena, [&](Pieces& pieces) {
     return take<Moments>(pieces, chunks * p.out_channels);
@@ -132,7 +138,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
           }
         }
       });
-      for (int64_t o = 0; p.training && o < p.out_channels; ++o) {
+      for (int64_t o = 0; measured && o < p.out_channels; ++o) {
         add_map(whole, as_map(whole, to + o * size, scratch.map), scratch.statistics[o]);
       }
     }
@@ -141,7 +147,8 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
     }
   });
 
-  for (int64_t o = 0; p.training && o < p.out_channels; ++o) {
+  if (p.plain) return;
+  for (int64_t o = 0; measured && o < p.out_channels; ++o) {
     Moments all = {0, 0, 0};
     for (int64_t c = 0; c < chunks; ++c) all = merge(all, moments[c * p.out_channels + o]);
     mean[o] = static_cast<T>(all.mean), variance[o] = static_cast<T>(all.square / all.count);
@@ -195,7 +202,8 @@ PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Bands& bands, const Nor
   using T = Accumulate<S>;
   const int64_t size = p.height * p.width;
   for (int64_t o = 0; o < p.out_channels; ++o, grad += size, out += size) {
-    const Vec<T> a = splat(static_cast<T>(norm[o].upstream)), b = splat(static_cast<T>(norm[o].own)),
+    const Vec<T> a = splat(static_cast<T>(norm[o].upstream)),
+                 b = splat(static_cast<T>(norm[o].own)),
                  d = splat(static_cast<T>(norm[o].constant));
     for (int k = 0; k < bands.count; ++k) {
       const Grid& g = bands.grid[k];
@@ -228,7 +236,8 @@ PCDARTS_NOINLINE void store_bands(const ReluConvBn& p, const Bands& bands,
         if (phase == 1 || phase == 2) return Vec<T>{};
         const int64_t half = at + (phase == 3 ? p.in_channels * g.map : 0);
         const Vec<T> r = load8(in_map(g, scratch.t + half, s, row));
-        return keep<T>(~(r <= Vec<T>{}), load8(in_map(g, scratch.dt + half, s, row)));
+        const Vec<T> v = load8(in_map(g, scratch.dt + half, s, row));
+        return p.linear ? v : keep<T>(~(r <= Vec<T>{}), v);
       });
     }
   }
@@ -253,9 +262,11 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
     return a;
   });
 
-  gradient_sums<S>(p, args, arena.sums, parallel);
+  if (!p.plain) gradient_sums<S>(p, args, arena.sums, parallel);
   const double count = static_cast<double>(p.batch) * size;
   for (int64_t o = 0; o < p.out_channels; ++o) {
+    arena.norm[o] = {1, 0, 0};
+    if (p.plain) continue;
     double s0 = 0, s1 = 0;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       s0 += arena.sums[(chunk * p.out_channels + o) * 2];

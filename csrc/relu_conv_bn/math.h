@@ -4,7 +4,9 @@
 //   out[b, o] = (z[b, o] - mean[o]) * rstd[o],    z[b, o] = sum_c w[o, c] relu(x[b, c])
 //
 // Stride 2 is a factorized reduction: its first weight tensor reads the pixels (2y, 2x), its second
-// the pixels (2y + 1, 2x + 1); their outputs lie one behind the other.
+// the pixels (2y + 1, 2x + 1); their outputs lie one behind the other. A `linear` problem leaves
+// the ReLU out (the stem, whose 3x3 patches are columns), a `plain` one the batch-norm (the
+// classifier).
 #pragma once
 #include <cstdint>
 
@@ -21,6 +23,7 @@ struct ReluConvBn {
   int64_t first;          // outputs of the first weight tensor
   bool training;          // batch statistics, else running statistics
   double eps;
+  bool linear, plain;
 };
 
 }  // namespace pcdarts

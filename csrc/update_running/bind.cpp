@@ -23,7 +23,8 @@ void update(const vector<Tensor>& running, const Tensor& batch, double scale, do
     with_element_type(dtype_of(to), [&]<class T>() {
       with_element_type(dtype_of(batch), [&]<class A>() {
         if constexpr (sizeof(A) >= sizeof(Accumulate<T>)) {
-          lerp<T>(to, static_cast<const A*>(batch.const_data_ptr()) + i * channels, scale, momentum);
+          lerp<T>(to, static_cast<const A*>(batch.const_data_ptr()) + i * channels, scale,
+                  momentum);
         }
       });
     });
@@ -33,8 +34,8 @@ void update(const vector<Tensor>& running, const Tensor& batch, double scale, do
 void update_running(const vector<Tensor>& running_mean, const vector<Tensor>& running_variance,
                     const vector<Tensor>& batches, const Tensor& mean, const Tensor& variance,
                     double unbiased, double momentum) {
-  STD_TORCH_CHECK(mean.scalar_type() == ScalarType::Double ||
-                      running_mean.empty() || dtype_of(running_mean[0]) != DType::float64,
+  STD_TORCH_CHECK(mean.scalar_type() == ScalarType::Double || running_mean.empty() ||
+                      dtype_of(running_mean[0]) != DType::float64,
                   "update_running: running statistics are wider than the batch's");
   update(running_mean, mean, 1, momentum);
   update(running_variance, variance, unbiased, momentum);

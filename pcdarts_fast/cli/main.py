@@ -45,6 +45,9 @@ def main(args: Sequence[str] | None = None) -> int:
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise UserError(f"no command {name!r}{hint}; wanted one of {', '.join(COMMANDS)}")
         return int(import_module(f".{name}", __package__).main(rest))
+    except BrokenPipeError:  # `pcdarts ... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (UserError, OSError) as error:
         print(f"pcdarts: {error}", file=sys.stderr)
         return 2

@@ -59,7 +59,7 @@ class SearchCell(nn.Module):
             for edge in cell_edges(nodes)
         )
         self._fused: FusedGraph | None = None
-        if is_fused(primitives):
+        if is_fused(primitives, CELL_INPUTS + nodes):
             graph = CellGraph(
                 tuple(primitives), nodes, k, 2 if reduction else 1, EPS, memory == "store"
             )
@@ -79,20 +79,25 @@ class SearchCell(nn.Module):
         check_input(states[0], self.C, 2 if self.reduction else 1)
         permutation = self._edges()[0].permutation()  # one serves the whole cell
         if self._fused is None or backend == "reference":
-            return self.eager(states, alpha, beta, permutation)
+            return self.by_edges(states, alpha, beta, permutation, backend)
         return self._fused(
             states, alpha, beta, backend=backend, permutation=permutation, training=self.training
         )
 
-    def eager(
-        self, states: list[Tensor], alpha: Tensor, beta: Tensor, permutation: list[int] | None
+    def by_edges(
+        self,
+        states: list[Tensor],
+        alpha: Tensor,
+        beta: Tensor,
+        permutation: list[int] | None,
+        backend: str,
     ) -> Tensor:
-        """The graph edge by edge, by plain modules."""
+        """The graph edge by edge: for candidate operations that are not fused, and the oracle."""
         edges = self._edges()
         for target in range(CELL_INPUTS, CELL_INPUTS + self.nodes):
             rows = edges_into(target)
             terms = [
-                b * edge.eager(state, a, permutation)
+                b * edge.by_modules(state, a, permutation, backend)
                 for edge, state, a, b in zip(
                     edges[rows], states, alpha[rows], beta[rows], strict=True
                 )

@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 from ..ops import resolve
 from ..ops.channels import Sampling, channel_tables
-from ..ops.mixed_cell import DTYPES, KINDS, CellGraph, mixed_cell
-from ..ops.relu_conv_bn import relu_conv_bn
+from ..ops.conv_bn import conv_bn
+from ..ops.mixed_cell import DTYPES, KINDS, MOST, CellGraph, mixed_cell
+from ..ops.relu_conv_bn import linear_map, relu_conv_bn
 from ..ops.update_running import update_running
 from .operations import FactorizedReduce, ReLUConvBN
 
 
-def is_fused(primitives: Sequence[str]) -> bool:
-    """Whether the engines have all these candidate operations."""
-    return set(primitives) <= set(KINDS)
+def is_fused(primitives: Sequence[str], states: int) -> bool:
+    """Whether the engines have all these candidate operations, and room for the graph."""
+    return set(primitives) <= set(KINDS) and len(primitives) <= MOST and states <= MOST
 
 
 def engine(backend: str, x: Tensor) -> str:
@@ -49,6 +50,36 @@ def preprocess(module: ReLUConvBN | FactorizedReduce, x: Tensor, backend: str) -
         count = out.numel() // out.shape[1]
         advance([norm], mean[None], variance[None], count, backend)
     return out
+
+
+def run_stem(stem: nn.Sequential, x: Tensor, backend: str) -> Tensor:
+    """The CIFAR stem, images [B, C_in, H, W] -> [B, C, H, W], of which only the images are kept."""
+    if backend == "reference":
+        return stem(x)  # type: ignore[no-any-return]
+    convolution, norm = stem
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    running = buffer(norm, "running_mean").to(wide), buffer(norm, "running_var").to(wide)
+    out, mean, variance = conv_bn(
+        x,
+        convolution.weight,
+        norm.weight,
+        norm.bias,
+        eps=norm.eps,
+        running=None if stem.training else running,
+        backend=backend,
+    )
+    if stem.training:
+        count = out.numel() // out.shape[1]
+        advance([norm], mean[None], variance[None], count, backend)
+    return out
+
+
+def classify(classifier: nn.Linear, features: Tensor, backend: str) -> Tensor:
+    """Features [B, C] -> logits [B, num_classes]."""
+    if backend == "reference":
+        return classifier(features)  # type: ignore[no-any-return]
+    return linear_map(features, classifier.weight, backend=backend) + classifier.bias
 
 
 class FusedGraph:

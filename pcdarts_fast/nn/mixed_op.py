@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..ops.channels import Sampling
+from ..ops import partial_mix
+from ..ops.channels import Sampling, channel_tables
 from ..ops.mixed_cell import CellGraph
 from ..space import PRIMITIVES
 from .fused import FusedGraph, engine, is_fused
@@ -67,7 +68,7 @@ class FusedPartialMixedOp(nn.Module):
             search_operation(primitive, C // k, stride) for primitive in primitives
         )
         self._fused: FusedGraph | None = None
-        if is_fused(primitives):
+        if is_fused(primitives, 2):
             graph = CellGraph(self.primitives, 1, k, stride, EPS, memory == "store")
             self._fused = FusedGraph([self._ops], graph, C, sampling)
 
@@ -82,7 +83,7 @@ class FusedPartialMixedOp(nn.Module):
         permutation = self.permutation()
         backend = engine(self.backend, x)
         if self._fused is None or backend == "reference":
-            return self.eager(x, weights, permutation)
+            return self.by_modules(x, weights, permutation, backend)
         return self._fused(
             [x],
             weights[None],
@@ -92,8 +93,24 @@ class FusedPartialMixedOp(nn.Module):
             training=self.training,
         )
 
-    def eager(self, x: Tensor, alpha: Tensor, permutation: list[int] | None) -> Tensor:
-        """The operation by plain modules: the oracle, on any device and in any dtype."""
+    def by_modules(
+        self, x: Tensor, alpha: Tensor, permutation: list[int] | None, backend: str
+    ) -> Tensor:
+        """The candidate operations as modules: any module can be one, only mixing is fused.
+
+        On the reference backend mixing is plain torch too: the oracle, on any device and dtype.
+        """
+        if backend != "reference":
+            tables = channel_tables(self.C, self.k, self.sampling, permutation)
+            sampled = x[:, : self.C // self.k]
+            if permutation is not None:
+                sampled = x[:, permutation[: self.C // self.k]]
+            chosen = [i for i, name in enumerate(self.primitives) if name != "none"]
+            outputs = [self._ops[i](sampled) for i in chosen]
+            weights = torch.stack([alpha[i] for i in chosen]) if chosen else alpha[:0]
+            return partial_mix(
+                outputs, weights, x, k=self.k, stride=self.stride, tables=tables, backend=backend
+            )
         return mixed_operation(
             self._ops,
             x,

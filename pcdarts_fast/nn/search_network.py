@@ -14,6 +14,7 @@ from ..ops._registry import resolve
 from ..ops.channels import Sampling
 from ..space import CELL_INPUTS, PRIMITIVES, Genotype, cell_edges, derive_cell, edges_into
 from .cell import SearchCell
+from .fused import classify, engine, run_stem
 from .mixed_op import check_channels, check_choice
 from .stem import cifar_stem, imagenet_stems
 
@@ -112,15 +113,16 @@ class SearchNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, in_channels, H, W] -> logits [B, num_classes]."""
+        backend = engine(self._wanted_backend, x)
         if hasattr(self, "stem"):
-            s0 = s1 = self.stem(x)
+            s0 = s1 = run_stem(self.stem, x, backend)
         else:
             s0 = self.stem0(x)
             s1 = self.stem1(s0)
         normal, reduce = self.mixing_weights("normal"), self.mixing_weights("reduce")
         for cell in self.cells:
             s0, s1 = s1, cell(s0, s1, *(reduce if cell.reduction else normal))
-        return self.classifier(self.global_pooling(s1).flatten(1))  # type: ignore[no-any-return]
+        return classify(self.classifier, self.global_pooling(s1).flatten(1), backend)
 
     def mixing_weights(self, cell: Literal["normal", "reduce"]) -> tuple[Tensor, Tensor]:
         """softmax(alpha) over primitives [edges, P], softmax(beta) over a node's edges [edges]."""

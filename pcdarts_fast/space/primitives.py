@@ -30,9 +30,7 @@ class Edge(NamedTuple):
 def cell_edges(nodes: int = 4, inputs: int = CELL_INPUTS) -> tuple[Edge, ...]:
     """Every edge of a cell in the order of alpha's rows: by target, then by source."""
     return tuple(
-        Edge(source, target)
-        for target in range(inputs, inputs + nodes)
-        for source in range(target)
+        Edge(source, target) for target in range(inputs, inputs + nodes) for source in range(target)
     )
 
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.nn.operations import OPERATIONS
+from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
 from pcdarts_fast.space import PRIMITIVES
 
@@ -22,8 +24,8 @@ Gradients = dict[str, Tensor]
 
 
 def relative(got: Tensor, wanted: Tensor) -> float:
-    scale = wanted.double().norm().clamp_min(1e-12)
-    return float((got.double() - wanted.double()).norm() / scale)
+    scale = wanted.detach().double().norm().clamp_min(1e-12)
+    return float((got.detach().double() - wanted.detach().double()).norm() / scale)
 
 
 def run(module: nn.Module, inputs: list[Tensor], arch: list[Tensor], seed: int = 0) -> Gradients:
@@ -281,3 +283,61 @@ def test_only_what_is_asked_for_is_computed() -> None:
     fused(x, alpha).sum().backward()
     assert alpha.grad is not None
     assert all(parameter.grad is None for parameter in fused.parameters())
+
+
+class Scale(nn.Module):
+    """A candidate operation that no engine knows."""
+
+    def __init__(self, C: int, stride: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(stride)
+        self.factor = nn.Parameter(torch.linspace(0.5, 2, C)[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x) * self.factor
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "shift", "random"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_any_module_can_be_a_candidate(
+    stride: int, sampling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPERATIONS, "scale", lambda C, stride, affine: Scale(C, stride))
+    primitives = ("none", "scale", "sep_conv_3x3", "max_pool_3x3")
+    reference, fused = pair(8, stride, k=2, primitives=primitives, sampling=sampling)
+    x, alpha = images(3, 8, 6, 10), torch.rand(4, dtype=torch.float64)
+    wanted = run(reference.double(), [x], [alpha])
+    got = run(fused.double(), [x], [alpha])
+    assert wanted.keys() == got.keys() >= {"_ops.1.factor"}
+    for name, value in wanted.items():
+        assert relative(got[name], value) < 1e-9, name
+
+
+def test_super_net_has_the_same_bits_for_any_threads() -> None:
+    torch.manual_seed(0)
+    net = SearchNetwork(8, 10, 3, backend="cpu")
+    x, target = images(17, 3, 8, 8, dtype=torch.float32), torch.arange(17) % 10
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 8):
+            torch.set_num_threads(threads)
+            copied = copy.deepcopy(net)
+            nn.functional.cross_entropy(copied(x), target).backward()
+            state = copied.state_dict()
+            results.append(state | {f"grad/{n}": p.grad for n, p in copied.named_parameters()})
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for name, value in results[0].items():
+            assert torch.equal(other[name], value), name
+
+
+def test_stem_and_classifier_in_eval_mode() -> None:
+    torch.manual_seed(0)
+    reference = SearchNetwork(4, 3, 2, backend="reference").double()
+    fused = SearchNetwork(4, 3, 2, backend="cpu").double()
+    x = images(5, 3, 8, 12)
+    reference(x)  # moves the running statistics
+    fused.load_state_dict(reference.state_dict())
+    assert relative(fused.eval()(x), reference.eval()(x)) < 1e-9

@@ -20,6 +20,7 @@ from ..channels import Table
 from ..dense import DTYPES as DTYPES
 from ..dense import dense
 from .schema import KINDS as KINDS
+from .schema import MOST as MOST
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ KINDS = (
 )
 """The candidate operations that the engines have; the kernels know them by position (bind.cpp)."""
 
+MOST = 16
+"""States of a graph and primitives of an edge that the engines have room for (math.h)."""
+
 FORWARD = (
     "mixed_cell_fwd(Tensor[] inputs, Tensor alpha, Tensor beta, Tensor[] weights,"
     " Tensor? running_mean, Tensor? running_variance, int[] primitives, int nodes, int k,"
@@ -40,7 +43,7 @@ BACKWARD = (
 
 @dataclass(frozen=True)
 class PrimitiveShape:
-    """What a fused primitive holds: batch-norms, stored convolution outputs, weight tensors."""
+    """What a fused primitive holds: batch-norms, convolution outputs to mix, weight tensors."""
 
     slots: int
     units: int
@@ -53,7 +56,7 @@ def primitive_shape(primitive: str, stride: int) -> PrimitiveShape:
     if "pool" in primitive:
         return PrimitiveShape(1, 0, 0)
     stages = 2 if primitive.startswith("sep") else 1
-    return PrimitiveShape(stages, stages, 2 * stages)
+    return PrimitiveShape(stages, 1, 2 * stages)
 
 
 def _total(inputs: int, nodes: int, stride: int, primitives: Sequence[int], what: str) -> int:

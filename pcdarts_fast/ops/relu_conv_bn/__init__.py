@@ -23,6 +23,7 @@ class _ReluConvBn(torch.autograd.Function):
         eps: float,
         backend: str,
         running: tuple[Tensor, Tensor] | None,
+        plain: bool,
         x: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,8 +36,10 @@ class _ReluConvBn(torch.autograd.Function):
             running[1] if running else None,
             stride,
             eps,
+            plain,
+            plain,
         )
-        ctx.constants = stride, eps, backend, running is None
+        ctx.constants = stride, eps, backend, running is None, plain
         ctx.save_for_backward(x, out, running[1] if running else variance, *weights)
         ctx.mark_non_differentiable(mean, variance)
         return out, mean, variance
@@ -44,9 +47,9 @@ class _ReluConvBn(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        stride, eps, backend, training = ctx.constants
+        stride, eps, backend, training, plain = ctx.constants
         x, out, variance, *weights = ctx.saved_tensors
-        need_x, *need_each_weight = ctx.needs_input_grad[4:]
+        need_x, *need_each_weight = ctx.needs_input_grad[5:]
         need_weights = any(need_each_weight)
         wide = torch.promote_types(x.dtype, torch.float32)
         wide_weights = dense(weights, wide)
@@ -61,12 +64,14 @@ class _ReluConvBn(torch.autograd.Function):
             training,
             need_x,
             need_weights,
+            plain,
+            plain,
         )
         per_weight: Sequence[Tensor | None] = [None] * len(weights)
         if need_weights:
             views = torch._C._nn.unflatten_dense_tensors(grad_weights, wide_weights)
             per_weight = [g.to(w.dtype) for g, w in zip(views, weights, strict=True)]
-        return (*(None,) * 4, grad_x if need_x else None, *per_weight)
+        return (*(None,) * 5, grad_x if need_x else None, *per_weight)
 
 
 def relu_conv_bn(
@@ -102,6 +107,17 @@ def relu_conv_bn(
     if x.dtype not in DTYPES:
         raise UserError(f"x: got {x.dtype}, wanted float32, float64 or bfloat16")
     out: tuple[Tensor, Tensor, Tensor] = _ReluConvBn.apply(
-        stride, eps, backend, running, x, *weights
+        stride, eps, backend, running, False, x, *weights
     )
     return out
+
+
+def linear_map(x: Tensor, weight: Tensor, *, backend: str) -> Tensor:
+    """x [B, C_in] times weight [C_out, C_in] transposed, by the same kernels: [B, C_out].
+
+    Slower than a matrix product, but its gradient has the same bits for any number of threads.
+    """
+    out, _, _ = _ReluConvBn.apply(
+        1, 0.0, backend, None, True, x[:, :, None, None], weight[:, :, None, None]
+    )
+    return out.flatten(1)  # type: ignore[no-any-return]

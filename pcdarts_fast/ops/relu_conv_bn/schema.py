@@ -12,11 +12,12 @@ from .._registry import define
 
 FORWARD = (
     "relu_conv_bn_fwd(Tensor x, Tensor[] weights, Tensor? running_mean, Tensor? running_variance,"
-    " int stride, float eps) -> (Tensor, Tensor, Tensor)"
+    " int stride, float eps, bool linear=False, bool plain=False) -> (Tensor, Tensor, Tensor)"
 )
 BACKWARD = (
     "relu_conv_bn_bwd(Tensor grad_out, Tensor x, Tensor[] weights, Tensor out, Tensor variance,"
-    " int stride, float eps, bool training, bool need_x, bool need_weights) -> (Tensor, Tensor)"
+    " int stride, float eps, bool training, bool need_x, bool need_weights, bool linear=False,"
+    " bool plain=False) -> (Tensor, Tensor)"
 )
 
 
@@ -27,11 +28,13 @@ def _forward_fake(
     running_variance: Tensor | None,
     stride: int,
     eps: float,
+    linear: bool = False,
+    plain: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, _, H, W = x.shape
     C_out = sum(weight.shape[0] for weight in weights)
     wide = torch.promote_types(x.dtype, torch.float32)
-    norms = C_out if running_mean is None else 0
+    norms = C_out if running_mean is None and not plain else 0
     out = x.new_empty(B, C_out, H // stride, W // stride)
     return out, x.new_empty(norms, dtype=wide), x.new_empty(norms, dtype=wide)
 
@@ -47,6 +50,8 @@ def _backward_fake(
     training: bool,
     need_x: bool,
     need_weights: bool,
+    linear: bool = False,
+    plain: bool = False,
 ) -> tuple[Tensor, Tensor]:
     wide = torch.promote_types(x.dtype, torch.float32)
     elements = sum(weight.numel() for weight in weights) if need_weights else 0

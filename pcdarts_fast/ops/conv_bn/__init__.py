@@ -1,0 +1,130 @@
+"""conv_bn: the stem's 3x3 convolution and batch-norm, of which only the input is kept.
+
+It runs on the kernels of relu_conv_bn, to which the 3x3 patches of the images are columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .._registry import kernel
+from ..dense import dense
+
+
+class _ConvBn(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        eps: float,
+        backend: str,
+        running: tuple[Tensor, Tensor] | None,
+        x: Tensor,
+        weight: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        out, mean, variance = _normalised(x, weight, running, eps, backend)
+        ctx.constants = eps, backend, running is None
+        saved_mean, saved_variance = running or (mean, variance)
+        ctx.save_for_backward(x, weight, gamma, saved_mean, saved_variance)
+        ctx.mark_non_differentiable(mean, variance)
+        return out.mul_(_channels(gamma)).add_(_channels(beta)), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        eps, backend, training = ctx.constants
+        x, weight, gamma, mean, variance = ctx.saved_tensors
+        need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[3:]
+        columns, matrix = _columns(x, weight), _matrix(weight, x.dtype)
+        normalised = _normalised(x, weight, (mean, variance), eps, backend)[0]
+        grad_columns, grad_weight = kernel("relu_conv_bn_bwd", backend)(
+            (grad * _channels(gamma)).to(x.dtype),
+            columns,
+            [matrix],
+            normalised,
+            variance,
+            1,
+            eps,
+            training,
+            need_x,
+            need_weight,
+            True,
+            False,
+        )
+        grad_x = None
+        if need_x:
+            kernel_size = weight.shape[-2:]
+            padding = kernel_size[0] // 2, kernel_size[1] // 2
+            grad_x = F.fold(grad_columns.flatten(2), x.shape[2:], kernel_size, padding=padding)
+        return (
+            *(None,) * 3,
+            grad_x,
+            grad_weight.view(weight.shape).to(weight.dtype) if need_weight else None,
+            (grad * normalised).sum((0, 2, 3)).to(gamma.dtype) if need_gamma else None,
+            grad.sum((0, 2, 3)).to(gamma.dtype) if need_beta else None,
+        )
+
+
+def conv_bn(
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    *,
+    eps: float,
+    running: tuple[Tensor, Tensor] | None,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """batch_norm(conv(x)) of stride 1 and the padding that keeps the size, with scale and shift.
+
+    Args:
+        x: [B, C_in, H, W], float32, float64 or bfloat16 (sums in float32).
+        weight: [C_out, C_in, K, K], K odd. gamma, beta: [C_out].
+        running: mean and variance [C_out] to normalise with; None: the batch's own.
+        backend: a resolved name, see `_registry.resolve`.
+
+    Returns:
+        [B, C_out, H, W]; the batch's mean and biased variance [C_out] (empty with `running`).
+    """
+    out: tuple[Tensor, Tensor, Tensor] = _ConvBn.apply(
+        eps, backend, running, x.contiguous(), weight, gamma, beta
+    )
+    return out
+
+
+def _normalised(
+    x: Tensor, weight: Tensor, running: tuple[Tensor, Tensor] | None, eps: float, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    result: tuple[Tensor, Tensor, Tensor] = kernel("relu_conv_bn_fwd", backend)(
+        _columns(x, weight),
+        [_matrix(weight, x.dtype)],
+        running[0] if running else None,
+        running[1] if running else None,
+        1,
+        eps,
+        True,
+        False,
+    )
+    return result
+
+
+def _columns(x: Tensor, weight: Tensor) -> Tensor:
+    """The patches of x [B, C_in, H, W] as channels: [B, C_in * K * K, H, W]."""
+    kernel_size = weight.shape[-2:]
+    padding = kernel_size[0] // 2, kernel_size[1] // 2
+    return F.unfold(x, kernel_size, padding=padding).view(x.shape[0], -1, *x.shape[2:])
+
+
+def _matrix(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    wide = torch.promote_types(dtype, torch.float32)
+    return dense([weight.flatten(1)[:, :, None, None]], wide)[0]
+
+
+def _channels(parameter: Tensor) -> Tensor:
+    return parameter[:, None, None]
