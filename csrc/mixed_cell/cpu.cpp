@@ -1,5 +1,9 @@
 // The schedule of a cell: every state once as a source, every node once as a sum.
-#include "mixed_cell/backward_weights.h"
+#include "mixed_cell/backward_first.h"
+#include "mixed_cell/backward_second.h"
+#include "mixed_cell/backward_sums.h"
+#include "mixed_cell/forward_node.h"
+#include "mixed_cell/forward_source.h"
 
 #include "common/isa.h"
 
@@ -121,6 +125,19 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel
     }
     source_forward(p, states[j], parallel, arena.moments);
   }
+}
+
+template <int stride, class S>
+PCDARTS_INLINE void source_gradient(const MixedCell& p, const State<S>& state,
+                                    const SourceGradient<S>& grad, const MixedCellBackward& args,
+                                    const Parallel& parallel) {
+  using T = Accumulate<S>;
+  pass_c_gradient<stride>(p, state, grad, parallel);
+  finish_sums(p, state, grad, static_cast<T*>(args.grad_alpha), static_cast<T*>(args.grad_beta));
+  if (grad.grad_x == nullptr && grad.dw == nullptr) return;
+  pass_b_gradient<stride>(p, state, grad, parallel);
+  pass_a_gradient<stride>(p, state, grad, parallel);
+  if (grad.dw != nullptr) finish_weights(p, state, grad, args.grad_weights);
 }
 
 template <class S>

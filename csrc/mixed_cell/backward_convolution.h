@@ -1,0 +1,131 @@
+// Backward through one convolution of an edge: to its weights, lane by lane, and to its input; and
+// how the weights' gradients of a state's edges are laid out and summed up.
+#pragma once
+#include "mixed_cell/backward.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+// Backward of z = pointwise(t), t = depthwise(planes), given dz and, for the weights, t: the
+// weights' gradients lane by lane in dw (null: not needed), the input's written or added to dr.
+template <class T>
+PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const Grid& g, const Taps& taps,
+                                      int phases, const BackwardScratch<T>& scratch,
+                                      const T* planes, const T* const* weights, Vec<T>* dw, T* dr,
+                                      bool accumulate) {
+  const int channels = static_cast<int>(p.sampled);
+  if (dw != nullptr) {
+    pointwise_weight_gradient(g, scratch.dz, channels, scratch.t, channels,
+                              dw + int64_t{channels} * taps.weights);
+  }
+  pointwise_to_planes(g, scratch.dz, channels, Matrix<T>{weights[1], 1, channels}, channels,
+                      scratch.dt);
+  for (int c = 0; c < channels; ++c) {
+    const T* dt = scratch.dt + int64_t{c} * g.plane;
+    const int64_t at = int64_t{c} * phases;
+    if (dw != nullptr) {
+      depthwise_weight_gradient(g, taps, planes + at * g.plane, dt, dw + c * taps.weights);
+    }
+    depthwise_input_gradient(g, taps, dt, weights[0] + c * taps.weights, dr + at * g.map,
+                             accumulate);
+  }
+}
+
+// The same of a stride-2 skip.
+template <class T>
+PCDARTS_INLINE void reduce_skip_gradient(const MixedCell& p, const Grid& g,
+                                         const BackwardScratch<T>& scratch, const T* const* weights,
+                                         Vec<T>* dw, T* dr) {
+  const int channels = static_cast<int>(p.sampled);
+  for (int half = 0; half < 2; ++half) {
+    const SkipHalf h = skip_half(p, half);
+    if (h.outputs == 0) continue;
+    const T* dz = scratch.dz + int64_t{h.first} * g.map;
+    if (dw != nullptr) {
+      phase_to_maps(p, g, scratch.planes, h.phase, scratch.t);
+      pointwise_weight_gradient(g, dz, h.outputs, scratch.t, channels,
+                                dw + int64_t{h.first} * channels);
+    }
+    pointwise_add_to_maps(g, dz, h.outputs, Matrix<T>{weights[half], 1, channels}, channels,
+                          dr + int64_t{h.phase} * g.map, int64_t{4} * g.map);
+  }
+}
+
+PCDARTS_INLINE WeightLayout weight_layout(const MixedCell& p, int stride, int edges) {
+  const EdgePlan plan = edge_plan(p, stride);
+  WeightLayout layout = {};
+  for (int second = 1; second >= 0; --second) {
+    for (int e = 0; e < edges; ++e) {
+      for (int i = 0; i < plan.branches; ++i) {
+        const Branch& branch = plan.branch[i];
+        const int tensors = weights_of(branch.primitive.kind, stride);
+        for (int w = 0; w < tensors; ++w) {
+          if ((w >= 2) != second) continue;
+          layout.at[e][branch.weight + w] = layout.size;
+          layout.size += weight_size(branch.primitive, w, p.sampled);
+        }
+      }
+    }
+    if (second) layout.second_size = layout.size;
+  }
+  return layout;
+}
+
+// The lanes of dw summed into this chunk's part of the result.
+template <class T>
+PCDARTS_NOINLINE void reduce_lanes(const Vec<T>* lanes, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = sum_lanes<T>(lanes[i]);
+}
+
+// Sums the chunks, in order, into the weights' own tensors; depthwise taps leave their blocks.
+template <class S>
+PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S>& state,
+                                   const SourceGradient<S>& grad, void* const* grad_weights) {
+  using T = Accumulate<S>;
+  const int64_t chunks = chunk_count(p.batch);
+  const auto merged = [&](int64_t at) {
+    T sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += grad.dw[chunk * grad.layout.size + at];
+    return sum;
+  };
+  for (int e = 0; e < state.edges; ++e) {
+    const int offset = edge_offsets(p, state.edge[e].row).weights;
+    for (int i = 0; i < state.plan.branches; ++i) {
+      const Branch& branch = state.plan.branch[i];
+      const int tensors = weights_of(branch.primitive.kind, state.stride);
+      for (int w = 0; w < tensors; ++w) {
+        const int64_t from = grad.layout.at[e][branch.weight + w];
+        T* to = static_cast<T*>(grad_weights[offset + branch.weight + w]);
+        if (branch.primitive.kind == Kind::skip || w % 2 == 1) {
+          const int64_t size = weight_size(branch.primitive, w, p.sampled);
+          for (int64_t j = 0; j < size; ++j) to[j] = merged(from + j);
+          continue;
+        }
+        const Taps& taps = w == 0 ? state.first[i] : state.second[i];
+        for (int64_t c = 0; c < p.sampled; ++c) {
+          int64_t at = from + c * taps.weights;
+          for (int block = 0; block < taps.blocks; ++block) {
+            const TapBlock& b = taps.block[block];
+            for (int ky = 0; ky < b.rows; ++ky) {
+              for (int kx = 0; kx < b.columns; ++kx) {
+                to[c * taps.weights + weight_index(b, ky, kx)] = merged(at++);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// z from the depthwise output in scratch.t, by the very function that made it in forward.
+template <class T>
+PCDARTS_INLINE const T* pointwise_again(const MixedCell& p, const Grid& g,
+                                        const BackwardScratch<T>& scratch, const T* w) {
+  const int channels = static_cast<int>(p.sampled);
+  pointwise_to_maps(g, scratch.t, channels, Matrix<T>{w, channels, 1}, channels, scratch.z, g.map);
+  return scratch.z;
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

@@ -1,0 +1,98 @@
+// Pass B': from the node's gradient through the second stage of the separable convolutions.
+#pragma once
+#include "mixed_cell/backward_convolution.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+// B': from the node's gradient through the second stage (whose input is computed again where C' has
+// not done so), to the first batch-norm of every separable
+// convolution: grad.middle, and its sums [chunk, edge, branch, S0 and S1, sampled].
+template <int stride, class S>
+PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
+                                    const SourceGradient<S>& grad, const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  const EdgePlan& plan = state.plan;
+  const int separable = plan.separable;
+  const int64_t chunk_sums = int64_t{state.edges} * plan.branches * 2 * p.sampled;
+  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+    const int64_t dw_size = grad.dw != nullptr ? grad.layout.second_size : 0;
+    const BackwardScratch<T> scratch = backward_scratch(p, state, dw_size);
+    fill(scratch.planes, p.sampled * g.plane, T{0});
+    fill(scratch.dt, p.sampled * g.plane, T{0});
+    for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
+    for (int64_t i = 0; i < chunk_sums; ++i) scratch.sums[i] = LaneSum<T>{};
+    if (!grad.recompute) fill(scratch.state, p.sampled * state.phases * g.plane, T{0});
+    for (int64_t b = begin; b < end; ++b) {
+      if (!grad.recompute) load_state<stride>(p, state, b, scratch.state);
+      for (int e = 0; e < state.edges; ++e) {
+        const OutEdge<T>& edge = state.edge[e];
+        gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
+        T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
+        for (int i = 0, j = 0; i < plan.branches; ++i) {
+          const Branch& branch = plan.branch[i];
+          if (branch.primitive.kind != Kind::sep_conv) continue;
+          T* z = first_of(p, g, plan, edge.first, b, j++);
+          if (!grad.recompute) {
+            first_stage(p, g, branch, state.first[i], state.phases, scratch.state,
+                        edge.weights + branch.weight, scratch.t, z);
+          }
+          const int64_t first = branch.slot * p.sampled;
+          const NormGradient* norm = grad.norm + int64_t{e} * plan.slots * p.sampled + first;
+          load_middle(p, g, z, edge.mean + first, edge.rstd + first, scratch.planes);
+          const Taps& taps = state.second[i];
+          const T* const* weights = edge.weights + branch.weight + 2;
+          const T* z_last = unit_of(p, g, plan, edge.z, b, branch.unit);
+          if (dw_size > 0) depthwise_maps(p, g, taps, 1, scratch.planes, weights[0], scratch.t);
+          if (grad.frugal) z_last = pointwise_again(p, g, scratch, weights[1]);
+          const auto upstream = [&](int64_t c) { return scratch.gradient[c]; };
+          through_norm(p, g, norm + p.sampled, upstream, z_last, scratch.dz);
+          Vec<T>* dw = dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight + 2] : nullptr;
+          convolve_gradient(p, g, taps, 1, scratch, scratch.planes, weights, dw, middle, false);
+          LaneSum<T>* const to = scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+          for (int64_t c = 0; c < p.sampled; ++c) {
+            T* channel = middle + c * g.map;
+            for (int y = 0; y < g.height; ++y) {
+              for (int s = 0; s < g.strips; ++s) {
+                const Vec<T> r = load8(in_plane(g, scratch.planes + c * g.plane, s, y));
+                T* at = in_map(g, channel, s, y);
+                store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
+              }
+            }
+            add_sum(g, channel, to[c]);
+            add_dot(g, channel, z + c * g.map, edge.mean[first + c], to[p.sampled + c]);
+          }
+          middle += unit_size(p, g);
+        }
+      }
+    }
+    if (dw_size > 0) reduce_lanes(scratch.dw, dw_size, grad.dw + chunk * grad.layout.size);
+    double* const to = grad.sums + chunk * chunk_sums;
+    for (int64_t i = 0; i < chunk_sums; ++i) to[i] = flush(scratch.sums[i]);
+  });
+
+  const int64_t chunks = chunk_count(p.batch);
+  const double count = static_cast<double>(p.batch) * p.height * p.width;
+  for (int e = 0; e < state.edges; ++e) {
+    for (int i = 0; i < plan.branches; ++i) {
+      const Branch& branch = plan.branch[i];
+      if (branch.primitive.kind != Kind::sep_conv) continue;
+      for (int64_t c = 0; c < p.sampled; ++c) {
+        double s0 = 0, s1 = 0;
+        for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+          const double* from =
+              grad.sums + chunk * chunk_sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+          s0 += from[c], s1 += from[p.sampled + c];
+        }
+        const int64_t at = branch.slot * p.sampled + c;
+        const double rstd = static_cast<double>(state.edge[e].rstd[at]);
+        grad.norm[int64_t{e} * plan.slots * p.sampled + at] = norm_gradient(
+            1, static_cast<double>(state.edge[e].mean[at]), rstd, s0, s1 * rstd, count, p.training);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

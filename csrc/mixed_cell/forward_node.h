@@ -1,0 +1,169 @@
+// The forward pass by node, C: every incoming edge normalised, weighed, pooled on the fly and
+// written once, already shuffled.
+#pragma once
+#include "mixed_cell/forward_source.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+template <class S, class T>
+PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S>& state, const OutEdge<T>& edge,
+                                  int64_t c, MixTerms<T>& terms) {
+  terms = MixTerms<T>{};
+  for (int i = 0; i < state.plan.branches; ++i) {
+    const Branch& branch = state.plan.branch[i];
+    const Kind kind = branch.primitive.kind;
+    const T scale = *edge.beta * edge.alpha[branch.column];
+    if (kind == Kind::skip && state.stride == 1) {
+      terms.skip += scale, terms.skips = true;
+      continue;
+    }
+    const int last = kind == Kind::sep_conv;  // the second batch-norm of a separable one
+    const int64_t norm = (branch.slot + last) * p.sampled + c;
+    const T weight = scale * edge.rstd[norm];
+    terms.constant -= weight * edge.mean[norm];
+    if (kind == Kind::max_pool) {
+      terms.largest += weight;
+    } else if (kind == Kind::avg_pool) {
+      terms.average += weight;
+    } else {
+      terms.map[terms.maps] = branch.unit * unit_size(p, state.grid) + c * state.grid.map;
+      terms.weight[terms.maps++] = weight;
+    }
+  }
+}
+
+template <class T>
+PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, const T* z,
+                                       T* sum) {
+  int i = 0;
+  for (; i + 4 <= terms.maps; i += 4) {
+    const T *m0 = z + terms.map[i], *m1 = z + terms.map[i + 1], *m2 = z + terms.map[i + 2],
+            *m3 = z + terms.map[i + 3];
+    const Vec<T> w0 = splat(terms.weight[i]), w1 = splat(terms.weight[i + 1]),
+                 w2 = splat(terms.weight[i + 2]), w3 = splat(terms.weight[i + 3]);
+    for (int v = 0; v < g.map; v += kLanes) {
+      store8(sum + v, load8(sum + v) + w0 * load8(m0 + v) + w1 * load8(m1 + v) +
+                          w2 * load8(m2 + v) + w3 * load8(m3 + v));
+    }
+  }
+  for (; i < terms.maps; ++i) {
+    const Vec<T> w = splat(terms.weight[i]);
+    for (int v = 0; v < g.map; v += kLanes) {
+      store8(sum + v, load8(sum + v) + w * load8(z + terms.map[i] + v));
+    }
+  }
+}
+
+// sum += pools and skip of one channel.
+template <int stride, class S, class T>
+PCDARTS_NOINLINE void add_state_terms(const State<S>& state, const S* x, const MixTerms<T>& terms,
+                                      const PoolScratch<T>& scratch, T* sum) {
+  const Grid& g = state.grid;
+  const Vec<T> skip = splat(terms.skip);
+  if (state.plan.pools) {
+    const Vec<T> wm = splat(terms.largest), wa = splat(terms.average);
+    load_raw<stride>(g, x, scratch.raw);
+    pool<stride>(g, scratch, [&](int s, int y, Vec<T> largest, Vec<T> average) {
+      T* to = in_map(g, sum, s, y);
+      store8(to, load8(to) + wm * largest + wa * average);
+    });
+  }
+  if (terms.skips) {
+    read_channel<1>(g, x, [&](int, int s, int y, Vec<T> v) {
+      T* to = in_map(g, sum, s, y);
+      store8(to, load8(to) + skip * v);
+    });
+  }
+}
+
+// Row y, strip s of the 2x2 maximum of a dense channel [2H, 2W].
+template <class S>
+PCDARTS_INLINE Vec<Accumulate<S>> pooled_2x2(const Grid& g, const S* x, int s, int y) {
+  using T = Accumulate<S>;
+  const int count = 2 * (is_short(g, s) ? g.tail : kLanes);
+  const int low = count < kLanes ? count : kLanes, high = count - low;
+  const S* row = x + 4 * int64_t{y} * g.width + 2 * s * kLanes;
+  const Vec<T> a0 = load_part(row, low), b0 = load_part(row + low, high);
+  row += 2 * g.width;
+  const Vec<T> a1 = load_part(row, low), b1 = load_part(row + low, high);
+  return maximum<T>(maximum<T>(even_lanes(a0, b0), odd_lanes(a0, b0)),
+                    maximum<T>(even_lanes(a1, b1), odd_lanes(a1, b1)));
+}
+
+// One bypass channel of a node: out = sum over its incoming edges of beta * pool(x).
+template <class S>
+PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S>* states, int target, int64_t b,
+                                 int64_t q, S* out) {
+  using T = Accumulate<S>;
+  const S* x[kMaxStates];
+  Vec<T> beta[kMaxStates];
+  for (int j = 0; j < target; ++j) {
+    x[j] = channel_of(states[j], b, p.source[q]);
+    beta[j] = splat(*edge_into(states[j], target).beta);
+  }
+  const int pooled = p.stride == 2 ? p.inputs : 0;  // states [0, pooled) are pooled 2x2
+  const auto sum_of = [&](int64_t at, int lanes, Vec<T> sum) __attribute__((always_inline)) {
+    for (int j = pooled; j < target; ++j) sum += beta[j] * load_part(x[j] + at, lanes);
+    return sum;
+  };
+  const Grid& g = states[0].grid;
+  if (pooled == 0) {
+    for_vectors(p.height * p.width, [&](int64_t at, int lanes, int) __attribute__((always_inline)) {
+      store_part(out + at, sum_of(at, lanes, Vec<T>{}), lanes);
+    });
+    return;
+  }
+  write_channel<1>(g, out, [&](int, int s, int y) {
+    Vec<T> sum = {};
+    for (int j = 0; j < pooled; ++j) sum += beta[j] * pooled_2x2(g, x[j], s, y);
+    return sum_of(int64_t{y} * g.width + s * kLanes, is_short(g, s) ? g.tail : kLanes, sum);
+  });
+}
+
+// Pass C of one node; out is its first channel in the first sample.
+template <class S>
+PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S>* states, int target, S* out,
+                                 const Parallel& parallel) {
+  using T = Accumulate<S>;
+  const int64_t size = p.height * p.width, sample = p.nodes * p.channels * size;
+  for_chunks(parallel, p.batch, [&](int64_t, int64_t begin, int64_t end) {
+    const ForwardScratch<T> scratch = forward_scratch(p, states[0]);
+    const Grid& g = states[0].grid;
+    clear_pool(scratch.pool, g, states[0].stride);
+    for (int64_t c = 0; c < p.sampled; ++c) {
+      for (int j = 0; j < target; ++j) {
+        set_mix_terms(p, states[j], edge_into(states[j], target), c, scratch.terms[c * target + j]);
+      }
+    }
+    for (int64_t b = begin; b < end; ++b) {
+      for (int64_t q = 0; q < p.channels; ++q) {
+        S* to = out + b * sample + p.destination[q] * size;
+        if (q >= p.sampled) {
+          mix_bypass(p, states, target, b, q, to);
+          continue;
+        }
+        const MixTerms<T>* terms = scratch.terms + q * target;
+        T constant = 0;
+        for (int j = 0; j < target; ++j) constant += terms[j].constant;
+        T* const sum = as_map_to_write(g, to, scratch.sum);
+        fill(sum, g.map, constant);
+        for (int j = 0; j < target; ++j) {
+          const S* x = channel_of(states[j], b, p.source[q]);
+          const T* z = unit_of(p, g, states[j].plan, edge_into(states[j], target).z, b, 0);
+          add_stored_terms(g, terms[j], z, sum);
+          if (states[j].stride == 1) {
+            add_state_terms<1>(states[j], x, terms[j], scratch.pool, sum);
+          } else {
+            add_state_terms<2>(states[j], x, terms[j], scratch.pool, sum);
+          }
+        }
+        if (sum != scratch.sum) continue;
+        write_channel<1>(g, to, [&](int, int s, int y) { return load8(in_map(g, sum, s, y)); });
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA

@@ -1,0 +1,148 @@
+// Bands of rows, small enough for the input's channels to stay in the first-level cache, but moved
+// to and from memory many at a time, so that a channel is read in long runs.
+#pragma once
+#include "common/chunks.h"
+#include "common/pointwise.h"
+#include "common/statistics.h"
+#include "relu_conv_bn/cpu.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+constexpr int kBandVectors = 8;  // 64 pixels: 64 input channels of float take 16 KiB
+constexpr int kBands = 16;
+
+PCDARTS_INLINE int64_t band_rows(const ReluConvBn& p) {
+  const Grid row = make_grid(1, p.width);
+  return row.vectors >= kBandVectors ? 1 : kBandVectors / row.vectors;
+}
+
+// A few bands that are moved together; all but the last have the same number of rows.
+struct Bands {
+  int count;
+  int64_t first_row[kBands];
+  Grid grid[kBands];
+};
+
+// f(bands) for all of an output channel.
+template <class F>
+PCDARTS_INLINE void for_bands(const ReluConvBn& p, F f) {
+  const int64_t rows = band_rows(p);
+  for (int64_t y = 0; y < p.height;) {
+    Bands bands;
+    for (bands.count = 0; bands.count < kBands && y < p.height; ++bands.count, y += rows) {
+      bands.first_row[bands.count] = y;
+      bands.grid[bands.count] = make_grid(p.height - y < rows ? p.height - y : rows, p.width);
+    }
+    f(bands);
+  }
+}
+
+// The two weight tensors; stride 1 has only the first.
+struct Half {
+  int64_t first, outputs;
+  int phase;
+};
+PCDARTS_INLINE Half half_of(const ReluConvBn& p, int half) {
+  return half == 0 ? Half{0, p.first, 0} : Half{p.first, p.out_channels - p.first, 3};
+}
+
+template <class T>
+struct Scratch {
+  T *t, *dz, *dt;             // maps of every band: [in] of each half, [out], [in] of each half
+  int64_t t_band, dz_band;    // elements of one band in t and dt, and in dz
+  T* map;                     // one channel
+  Statistics<T>* statistics;  // [out]
+  Vec<T>* dw;                 // [out, in], lane by lane
+};
+
+template <class T>
+PCDARTS_INLINE Scratch<T> scratch_of(const ReluConvBn& p, bool backward) {
+  return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
+    const Grid band = make_grid(band_rows(p), p.width);
+    Scratch<T> s = {};
+    s.t_band = p.stride * p.in_channels * band.map, s.dz_band = p.out_channels * band.map;
+    s.t = take<T>(pieces, kBands * s.t_band);
+    s.dz = take<T>(pieces, kBands * s.dz_band);
+    s.dt = take<T>(pieces, backward ? kBands * s.t_band : 0);
+    s.map = take<T>(pieces, make_grid(p.height, p.width).map);
+    s.statistics = take<Statistics<T>>(pieces, backward ? 0 : p.out_channels);
+    s.dw = take<Vec<T>>(pieces, backward ? p.out_channels * p.in_channels : 0);
+    return s;
+  });
+}
+
+template <class T>
+PCDARTS_INLINE Vec<T> activation(const ReluConvBn& p, Vec<T> v) {
+  return p.linear ? v : relu<T>(v);
+}
+
+// t = relu(x) of the bands: maps [in], and at stride 2 a second set from the other phase.
+template <int stride, class S>
+PCDARTS_NOINLINE void load_bands(const ReluConvBn& p, const Bands& bands, const S* x,
+                                 const Scratch<Accumulate<S>>& scratch) {
+  using T = Accumulate<S>;
+  const int64_t channel = p.height * p.width * stride * stride;
+  for (int64_t c = 0; c < p.in_channels; ++c, x += channel) {
+    for (int k = 0; k < bands.count; ++k) {
+      const Grid& g = bands.grid[k];
+      T* t = scratch.t + k * scratch.t_band + c * g.map;
+      const S* from = x + stride * bands.first_row[k] * stride * p.width;
+      read_channel<stride>(g, from, [&](int phase, int s, int row, Vec<T> v) {
+        if (phase == 0) store8(in_map(g, t, s, row), activation<T>(p, v));
+        if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), activation<T>(p, v));
+      });
+    }
+  }
+}
+
+// dz of the bands, as maps [out]: out stands for the normalised z, whose mean is 0 and rstd 1.
+template <class S>
+PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Bands& bands, const NormGradient* norm,
+                              const S* grad, const S* out, const Scratch<Accumulate<S>>& scratch) {
+  using T = Accumulate<S>;
+  const int64_t size = p.height * p.width;
+  for (int64_t o = 0; o < p.out_channels; ++o, grad += size, out += size) {
+    const Vec<T> a = splat(static_cast<T>(norm[o].upstream)),
+                 b = splat(static_cast<T>(norm[o].own)),
+                 d = splat(static_cast<T>(norm[o].constant));
+    for (int k = 0; k < bands.count; ++k) {
+      const Grid& g = bands.grid[k];
+      T* dz = scratch.dz + k * scratch.dz_band + o * g.map;
+      for (int y = 0; y < g.height; ++y) {
+        for (int s = 0; s < g.strips; ++s) {
+          const int lanes = is_short(g, s) ? g.tail : kLanes;
+          const int64_t at = (bands.first_row[k] + y) * g.width + s * kLanes;
+          store8(in_map(g, dz, s, y),
+                 a * load_part(grad + at, lanes) + b * load_part(out + at, lanes) + d);
+        }
+      }
+      clear_tail(g, dz);
+    }
+  }
+}
+
+// Writes the gradient of the bands of x: dt where relu let x through.
+template <int stride, class S>
+PCDARTS_NOINLINE void store_bands(const ReluConvBn& p, const Bands& bands,
+                                  const Scratch<Accumulate<S>>& scratch, S* x) {
+  using T = Accumulate<S>;
+  const int64_t channel = p.height * p.width * stride * stride;
+  for (int64_t c = 0; c < p.in_channels; ++c, x += channel) {
+    for (int k = 0; k < bands.count; ++k) {
+      const Grid& g = bands.grid[k];
+      const int64_t at = k * scratch.t_band + c * g.map;
+      S* to = x + stride * bands.first_row[k] * stride * p.width;
+      write_channel<stride>(g, to, [&](int phase, int s, int row) {
+        if (phase == 1 || phase == 2) return Vec<T>{};
+        const int64_t half = at + (phase == 3 ? p.in_channels * g.map : 0);
+        const Vec<T> r = load8(in_map(g, scratch.t + half, s, row));
+        const Vec<T> v = load8(in_map(g, scratch.dt + half, s, row));
+        return p.linear ? v : keep<T>(~(r <= Vec<T>{}), v);
+      });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA
