@@ -3,9 +3,10 @@
     pytest benchmarks/ --benchmark-only                         the table
     pytest benchmarks/ --benchmark-only --benchmark-json=F      and every measurement, as JSON
 
-A row is one call of the fixture `compare` (test_operators.py shows how). A ratio is the median of
-the naive time over the median of the fused time; the two are run in turns, so that a machine that
-slows down slows both. Saved bytes are what autograd keeps between forward and backward.
+A row is one call of the fixture `compare` (test_operators.py shows how) or `compare_modules`. A
+ratio is the median of the naive time over the median of the fused time; the two are run in turns,
+so that a machine that slows down slows both. Saved bytes are what autograd keeps between forward
+and backward. What is no comparison of two calls goes into a table of its own by `tabulate`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any, Protocol
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pcdarts_fast.testing import relative_error, saved_bytes, tolerance
+from pcdarts_fast.testing import leaves, relative_error, saved_bytes, tolerance
 
 ROUNDS = 15
 
@@ -33,6 +34,7 @@ class Row:
 
 
 ROWS = pytest.StashKey[dict[str, Row]]()
+TABLES = pytest.StashKey[dict[str, list[list[str]]]]()  # by title; the first row is the head
 
 
 class Compare(Protocol):
@@ -123,12 +125,69 @@ def compare(benchmark: Any, direction: str, request: pytest.FixtureRequest) -> C
     return run
 
 
+@pytest.fixture
+def compare_modules(compare: Compare) -> Callable[..., None]:
+    """Adds a row of two modules with the same parameters, fused and naive.
+
+    Args:
+        name, limit, rounds: as in `compare`.
+        make: gives the module on a backend.
+        arguments: of a call, by name; gradients are taken of the ones that require them and of the
+            parameters that `learnt(module)` gives.
+    """
+
+    def run(
+        name: str,
+        make: Callable[[str], nn.Module],
+        arguments: dict[str, Any],
+        *,
+        limit: float,
+        rounds: int = ROUNDS,
+        learnt: Callable[[Any], Sequence[Tensor]] = lambda module: list(module.parameters()),
+    ) -> None:
+        torch.manual_seed(0)
+        naive, fused = make("reference"), make("cpu")
+        fused.load_state_dict(naive.state_dict())
+        shared = leaves(arguments)
+        given = [value for value in arguments.values() if isinstance(value, Tensor)]
+        compare(
+            name,
+            fused=lambda: fused(**arguments),
+            naive=lambda: naive(**arguments),
+            inputs=[*shared, *learnt(fused)],
+            naive_inputs=[*shared, *learnt(naive)],
+            limit=limit,
+            rounds=rounds,
+            kept=[t for m in (fused, naive) for t in (*m.parameters(), *m.buffers())] + given,
+        )
+
+    return run
+
+
+@pytest.fixture
+def tabulate(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """tabulate(title, name, head=value, ...) adds a row to the table `title`."""
+
+    def add(title: str, name: str, **cells: str) -> None:
+        head = ["", *(key.replace("_", " ") for key in cells)]
+        request.config.stash[TABLES].setdefault(title, [head]).append([name, *cells.values()])
+
+    return add
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = {}
+    config.stash[TABLES] = {}
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for title, table in config.stash[TABLES].items():
+        terminalreporter.section(title)
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for name, *cells in table:
+            aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+            terminalreporter.line("  ".join([name.ljust(widths[0]), *aligned]))
     rows = config.stash[ROWS]
     if not rows:
         return

@@ -1,5 +1,6 @@
-// pcdarts_fast._native: what this build is, and the index maths of csrc/*/math.h, so that property
-// tests in Python hold the very header that the kernels use. Knows no torch.
+// pcdarts_fast._native: what this build is, what this machine reaches, and the index maths of
+// csrc/*/math.h, so that property tests in Python hold the very header that the kernels use. Knows
+// no torch.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -9,6 +10,7 @@
 
 #include "common/isa.h"
 #include "partial_mix/math.h"
+#include "yardsticks.h"
 
 namespace py = pybind11;
 using pcdarts::Isa;
@@ -39,6 +41,14 @@ PYBIND11_MODULE(_native, m) {
   m.def(
       "active_isa", [] { return std::string(pcdarts::isa_name(pcdarts::active_isa())); },
       "the one in use; ValueError where PCDARTS_ISA names one that is not available");
+
+  // without Python's lock, so that a thread a core can measure at the same time
+  m.def("peak_flops", &pcdarts::peak_flops, py::arg("seconds"),
+        py::call_guard<py::gil_scoped_release>(),
+        "float operations a second of one thread's multiply-adds in registers, two each");
+  m.def("copy_bandwidth", &pcdarts::copy_bandwidth, py::arg("seconds"),
+        py::call_guard<py::gil_scoped_release>(),
+        "bytes read and written a second by one thread's copy between buffers beyond any cache");
 
   py::module_ partial_mix = m.def_submodule("partial_mix", "csrc/partial_mix/math.h");
   partial_mix.def(

@@ -133,7 +133,35 @@ def _partial_mix(
     return Case(name, make, bench)
 
 
+def _mixed_op(B: int, C: int, H: int, W: int, *, stride: int = 1, bench: bool = False) -> Case:
+    """An edge of the super-net: `FusedPartialMixedOp(C, stride)(x, weights)`."""
+
+    def make(
+        dtype: torch.dtype = torch.float32, device: str = "cpu", requires_grad: bool = False
+    ) -> Arguments:
+        generator = torch.Generator(device).manual_seed(0)
+        x = torch.randn(B, C, H, W, generator=generator, device=device, dtype=dtype)
+        weights = torch.linspace(-1, 1, 8, device=device, dtype=dtype).softmax(0)
+        return {
+            "C": C,
+            "stride": stride,
+            "x": x.requires_grad_(requires_grad),
+            "weights": weights.requires_grad_(requires_grad),
+        }
+
+    return Case(f"{B}x{C}x{H}x{W}-s{stride}", make, bench)
+
+
 CASES: dict[str, list[Case]] = {
+    "mixed_op": [
+        _mixed_op(3, 8, 6, 10),
+        _mixed_op(2, 12, 8, 4, stride=2),
+        _mixed_op(64, 16, 32, 32, bench=True),
+        _mixed_op(64, 32, 16, 16, bench=True),
+        _mixed_op(64, 64, 8, 8, bench=True),
+        _mixed_op(64, 32, 32, 32, stride=2, bench=True),
+        _mixed_op(64, 16, 28, 28, bench=True),
+    ],
     "partial_mix": [
         _partial_mix(1, 1, 1, 1, 1, P=1),
         _partial_mix(1, 4, 1, 3, 5, P=2),

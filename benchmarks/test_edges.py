@@ -1,0 +1,39 @@
+"""One edge of the super-net, against the eager modules and against the compiler."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.testing import CASES, Case
+
+EDGES = [case for case in CASES["mixed_op"] if case.bench]
+LIMIT = 2e-5  # of float32 against float32; against float64 the tests hold each side to 1e-5
+
+
+@pytest.mark.parametrize("memory", ["recompute", "store"])
+@pytest.mark.parametrize("case", EDGES, ids=lambda case: case.id)
+def test_edge(case: Case, memory: str, compare_modules) -> None:
+    arguments = case.make(requires_grad=True)
+    C, stride = arguments.pop("C"), arguments.pop("stride")
+    compare_modules(
+        f"edge {case.id} {memory}",
+        lambda backend: FusedPartialMixedOp(C, stride, backend=backend, memory=memory),
+        arguments,
+        limit=LIMIT,
+    )
+
+
+@pytest.mark.parametrize("direction", ["forward+backward"])
+def test_edge_against_the_compiler(direction: str, compare_modules) -> None:
+    arguments = EDGES[0].make(requires_grad=True)
+    C, stride = arguments.pop("C"), arguments.pop("stride")
+
+    def make(backend: str) -> nn.Module:
+        edge = FusedPartialMixedOp(C, stride, backend=backend)
+        if backend == "reference":
+            edge.compile(fullgraph=True)
+        return edge
+
+    compare_modules(f"edge {EDGES[0].id}, naive compiled", make, arguments, limit=LIMIT)

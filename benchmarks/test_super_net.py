@@ -1,0 +1,96 @@
+"""A cell, and a step of the whole super-net as a search on CIFAR-10 takes it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pcdarts_fast.nn.cell import SearchCell
+from pcdarts_fast.nn.search_network import SearchNetwork
+from pcdarts_fast.space import PRIMITIVES, cell_edges
+
+B, C, SIZE, LAYERS = 64, 16, 32, 8
+ROUNDS = 3  # a naive step takes seconds
+CELL_LIMIT = 1e-3
+# Over 8 cells a ReLU somewhere falls to the other side of zero by rounding: eager float32 itself is
+# 4e-3 from float64 in its worst weight.
+LIMIT = 1e-2
+
+
+def network(backend: str, memory: str = "recompute") -> SearchNetwork:
+    return SearchNetwork(C, 10, LAYERS, backend=backend, memory=memory)
+
+
+def images() -> dict[str, Tensor]:
+    return {"x": torch.randn(B, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))}
+
+
+@pytest.mark.parametrize("reduction", [False, True], ids=["normal", "reduction"])
+def test_cell(reduction: bool, compare_modules) -> None:
+    width = 2 * C if reduction else C
+
+    def make(backend: str) -> nn.Module:
+        return SearchCell(
+            4 * C,
+            4 * C,
+            width,
+            reduction=reduction,
+            reduction_prev=False,
+            nodes=4,
+            k=4,
+            primitives=PRIMITIVES,
+            sampling="shuffle",
+            backend=backend,
+            memory="recompute",
+        )
+
+    generator = torch.Generator().manual_seed(0)
+    states = {
+        name: torch.randn(B, 4 * C, SIZE, SIZE, generator=generator).requires_grad_()
+        for name in ("s0", "s1")
+    }
+    edges = len(cell_edges())
+    alpha = torch.randn(edges, len(PRIMITIVES), generator=generator).softmax(1).requires_grad_()
+    beta = torch.rand(edges, generator=generator).requires_grad_()
+    compare_modules(
+        f"{'reduction' if reduction else 'normal'} cell {B}x{width}x{SIZE}x{SIZE}",
+        make,
+        {**states, "alpha": alpha, "beta": beta},
+        limit=CELL_LIMIT,
+        rounds=ROUNDS,
+    )
+
+
+def test_super_net(compare_modules) -> None:
+    name = f"super-net {B}x3x{SIZE}x{SIZE}, C={C}, {LAYERS} layers"
+    compare_modules(name, network, images(), limit=LIMIT, rounds=ROUNDS)
+
+
+@pytest.mark.parametrize("direction", ["forward+backward"])
+def test_super_net_that_stores(direction: str, compare_modules) -> None:
+    compare_modules(
+        "the same, store",
+        lambda backend: network(backend, "store"),
+        images(),
+        limit=LIMIT,
+        rounds=ROUNDS,
+    )
+
+
+@pytest.mark.parametrize("direction", ["forward+backward"])
+def test_architecture_step(direction: str, compare_modules) -> None:
+    def make(backend: str) -> nn.Module:
+        net = network(backend)
+        for weight in net.weight_parameters():  # what `with net.learning("architecture")` does
+            weight.requires_grad_(False)
+        return net
+
+    compare_modules(
+        "the same, architecture step",
+        make,
+        images(),
+        limit=LIMIT,
+        rounds=ROUNDS,
+        learnt=lambda net: net.arch_parameters(),
+    )

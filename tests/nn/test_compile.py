@@ -1,0 +1,79 @@
+"""torch.compile takes the fused modules as one graph, and they compute the same in it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pcdarts_fast.nn.cell import SearchCell
+from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.ops import why_not
+from pcdarts_fast.space import PRIMITIVES, cell_edges
+from pcdarts_fast.testing import CASES, Case, relative_error
+
+pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
+
+SMALL = [case for case in CASES["mixed_op"] if not case.bench]
+
+
+def step(module: nn.Module, arguments: list[Tensor], *, compiler: str | None) -> dict[str, Tensor]:
+    """Output, gradients and running statistics after a training step."""
+    module = copy.deepcopy(module)
+    arguments = [a.detach().clone().requires_grad_() for a in arguments]
+    if compiler:
+        torch.compiler.reset()
+        module.compile(fullgraph=True, backend=compiler)
+    out = module(*arguments)
+    out.backward(torch.linspace(-1, 1, out.numel()).view(out.shape))
+    grads = {f"argument {i}": a.grad for i, a in enumerate(arguments)}
+    grads |= {name: parameter.grad for name, parameter in module.named_parameters()}
+    return {"out": out.detach(), **grads, **dict(module.named_buffers())}  # type: ignore[dict-item]
+
+
+def assert_same(module: nn.Module, arguments: list[Tensor], compiler: str) -> None:
+    wanted = step(module, arguments, compiler=None)
+    got = step(module, arguments, compiler=compiler)
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert relative_error(got[name], value) < 1e-6, name
+
+
+@pytest.mark.parametrize("memory", ["recompute", "store"])
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.id)
+def test_edge(case: Case, memory: str) -> None:
+    arguments = case.make()
+    torch.manual_seed(0)
+    edge = FusedPartialMixedOp(arguments["C"], arguments["stride"], backend="cpu", memory=memory)
+    assert_same(edge, [arguments["x"], arguments["weights"]], "aot_eager")
+
+
+@pytest.mark.parametrize("reduction", [False, True])
+@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+def test_cell(compiler: str, reduction: bool) -> None:
+    torch.manual_seed(0)
+    cell = SearchCell(
+        12,
+        16,
+        8,
+        reduction=reduction,
+        reduction_prev=False,
+        nodes=2,
+        k=4,
+        primitives=PRIMITIVES,
+        sampling="shuffle",
+        backend="cpu",
+        memory="recompute",
+    )
+    edges = len(cell_edges(2))
+    states = [torch.randn(2, C, 6, 4) for C in (12, 16)]
+    assert_same(cell, [*states, torch.rand(edges, 8), torch.rand(edges)], compiler)
+
+
+def test_eval_mode() -> None:
+    arguments = SMALL[0].make()
+    torch.manual_seed(0)
+    edge = FusedPartialMixedOp(arguments["C"], arguments["stride"], backend="cpu").eval()
+    assert_same(edge, [arguments["x"], arguments["weights"]], "aot_eager")

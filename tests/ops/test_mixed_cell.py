@@ -1,0 +1,60 @@
+"""mixed_cell and what serves it keep torch.library's contract: schema, fake kernel, autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.library import opcheck
+
+from pcdarts_fast.ops import channel_tables, why_not
+from pcdarts_fast.ops._registry import kernel
+from pcdarts_fast.ops.mixed_cell.schema import KINDS, primitive_shape
+
+pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
+
+B, C, K, H, W = 2, 8, 4, 2, 3
+INPUTS, NODES, EPS = 2, 2, 1e-5
+
+
+def weights_of(primitives: list[int], stride: int, dtype: torch.dtype) -> list[Tensor]:
+    """Of all edges, in the order of mixed_cell."""
+    n, weights = C // K, []
+    for target in range(INPUTS, INPUTS + NODES):
+        for source in range(target):
+            for code in primitives:
+                name, s = KINDS[code], stride if source < INPUTS else 1
+                if not primitive_shape(name, s).weights:
+                    continue
+                if name == "skip_connect":
+                    weights += [torch.randn(n // 2, n, 1, 1, dtype=dtype) for _ in range(2)]
+                    continue
+                size = int(name[-1])
+                for _ in range(primitive_shape(name, s).units):
+                    weights.append(torch.randn(n, 1, size, size, dtype=dtype))
+                    weights.append(torch.randn(n, n, 1, 1, dtype=dtype))
+    return weights
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("store", "training"), [(False, True), (True, True), (False, False)])
+def test_opcheck(store: bool, training: bool, stride: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    primitives = list(range(len(KINDS)))
+    edges = sum(range(INPUTS, INPUTS + NODES))
+    inputs = [torch.randn(B, C, H * stride, W * stride).to(dtype) for _ in range(INPUTS)]
+    alpha, beta = torch.rand(edges, len(KINDS)), torch.rand(edges)
+    weights = weights_of(primitives, stride, torch.float32)
+    source, destination = map(list, channel_tables(C, K))
+    graph = (primitives, NODES, K, stride, source, destination, EPS)
+    forward, backward = (kernel(f"mixed_cell_{way}", "cpu") for way in ("fwd", "bwd"))
+
+    _, mean, variance, _ = forward(inputs, alpha, beta, weights, None, None, *graph, store)
+    running = (None, None) if training else (mean, variance)
+    opcheck(forward, (inputs, alpha, beta, weights, *running, *graph, store))
+
+    out, _, _, z = forward(inputs, alpha, beta, weights, *running, *graph, store)
+    saved = (inputs, alpha, beta, weights, mean, variance, out, z)
+    for needs in [([1, 1], True, True, True), ([0, 1], False, True, False)]:
+        opcheck(backward, (torch.ones_like(out), *saved, *graph, training, *needs))

@@ -1,0 +1,31 @@
+"""relu_conv_bn keeps torch.library's contract: schema, fake kernel, autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.library import opcheck
+
+from pcdarts_fast.ops import why_not
+from pcdarts_fast.ops._registry import kernel
+
+pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_opcheck(stride: int, training: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    wide = torch.promote_types(dtype, torch.float32)
+    x = torch.randn(3, 4, 2 * stride, 5 * stride).to(dtype)
+    outputs = [3, 2] if stride == 2 else [5]
+    weights = [torch.randn(count, 4, 1, 1, dtype=wide) for count in outputs]
+    running = (None, None) if training else (torch.rand(5, dtype=wide), torch.rand(5, dtype=wide))
+    forward, backward = (kernel(f"relu_conv_bn_{way}", "cpu") for way in ("fwd", "bwd"))
+    opcheck(forward, (x, weights, *running, stride, 1e-5))
+    out, _, variance = forward(x, weights, *running, stride, 1e-5)
+    variance = variance if training else running[1]
+    for needs in [(True, True), (True, False), (False, True)]:
+        tail = (stride, 1e-5, training, *needs)
+        opcheck(backward, (torch.ones_like(out), x, weights, out, variance, *tail))

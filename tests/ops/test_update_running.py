@@ -1,0 +1,66 @@
+"""update_running: every backend as nn.BatchNorm2d, in place, and torch.library's contract."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.library import opcheck
+
+from pcdarts_fast.ops import why_not
+from pcdarts_fast.ops._registry import kernel
+from pcdarts_fast.ops.update_running import update_running
+from pcdarts_fast.testing import tolerance
+
+BACKENDS = [
+    pytest.param(
+        "cpu", marks=pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
+    ),
+    "reference",
+]
+N, C, COUNT = 3, 4, 2 * 5 * 6
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def running_of(norms: list[nn.BatchNorm2d]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    names = ("running_mean", "running_var", "num_batches_tracked")
+    means, variances, batches = ([norm.get_buffer(name) for norm in norms] for name in names)
+    return means, variances, batches
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_as_batch_norm(backend: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    wanted = [nn.BatchNorm2d(C, affine=False, dtype=dtype) for _ in range(N)]
+    got = [nn.BatchNorm2d(C, affine=False, dtype=dtype) for _ in range(N)]
+    for _ in range(2):
+        batch = 3 * torch.randn(N, 2, C, 5, 6, dtype=dtype) + 1
+        mean, variance = batch.mean((1, 3, 4)), batch.var((1, 3, 4), correction=0)
+        for norm, x in zip(wanted, batch, strict=True):
+            norm(x)
+        update_running(*running_of(got), mean, variance, count=COUNT, momentum=0.1, backend=backend)
+    for mine, theirs in zip(running_of(got), running_of(wanted), strict=True):
+        for g, w in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(g, w, **tolerance(dtype))
+    assert all(norm.num_batches_tracked == 2 for norm in got)
+
+
+@each_backend
+def test_one_value_a_channel(backend: str) -> None:
+    """Biased and unbiased variance are both 0: there is nothing to divide by."""
+    norm = [nn.BatchNorm2d(C)]
+    mean, variance = torch.ones(1, C), torch.zeros(1, C)
+    update_running(*running_of(norm), mean, variance, count=1, momentum=0.1, backend=backend)
+    assert norm[0].running_var is not None
+    torch.testing.assert_close(norm[0].running_var, torch.full((C,), 0.9))
+
+
+@each_backend
+def test_opcheck(backend: str) -> None:
+    norms = [nn.BatchNorm2d(C) for _ in range(N)]
+    mean, variance = torch.rand(N, C), torch.rand(N, C)
+    opcheck(
+        kernel("update_running_", backend),
+        (*running_of(norms), mean, variance, COUNT / (COUNT - 1), 0.1),
+    )
