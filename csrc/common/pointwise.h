@@ -93,19 +93,30 @@ PCDARTS_NOINLINE void pointwise_to_planes(const Grid& g, const T* in, int channe
   });
 }
 
+// Several stretches of maps, one behind the other: sums stay in registers over all of them.
+struct Stretches {
+  int count, vectors;            // how many, and of how many vectors each
+  int64_t map;                   // elements between two channels of a stretch
+  int64_t grad_apart, in_apart;  // elements between two stretches
+};
+
 template <int outs, int ins, class T>
-PCDARTS_INLINE void weight_block(int vectors, const T* grad, const T* in, int64_t map, Vec<T>* dw,
+PCDARTS_INLINE void weight_block(const Stretches& over, const T* grad, const T* in, Vec<T>* dw,
                                  int64_t row) {
   Vec<T> sum[outs][ins];
   PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
     PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] = dw[k * row + c];
   }
-  for (int v = 0; v < vectors; ++v) {
-    Vec<T> value[ins];
-    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) value[c] = load8(in + c * map + v * kLanes);
-    PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-      const Vec<T> g = load8(grad + k * map + v * kLanes);
-      PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] += g * value[c];
+  for (int i = 0; i < over.count; ++i, grad += over.grad_apart, in += over.in_apart) {
+    for (int v = 0; v < over.vectors; ++v) {
+      Vec<T> value[ins];
+      PCDARTS_UNROLL for (int c = 0; c < ins; ++c) {
+        value[c] = load8(in + c * over.map + v * kLanes);
+      }
+      PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
+        const Vec<T> g = load8(grad + k * over.map + v * kLanes);
+        PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] += g * value[c];
+      }
     }
   }
   PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
@@ -114,28 +125,32 @@ PCDARTS_INLINE void weight_block(int vectors, const T* grad, const T* in, int64_
 }
 
 template <int outs, class T>
-PCDARTS_INLINE void weight_rows(const Grid& g, const T* grad, const T* in, int channels,
+PCDARTS_INLINE void weight_rows(const Stretches& over, const T* grad, const T* in, int channels,
                                 Vec<T>* dw) {
   int c = 0;
   for (; c + 2 <= channels; c += 2) {
-    weight_block<outs, 2>(g.vectors, grad, in + int64_t{c} * g.map, g.map, dw + c, channels);
+    weight_block<outs, 2>(over, grad, in + c * over.map, dw + c, channels);
   }
-  if (c < channels) {
-    weight_block<outs, 1>(g.vectors, grad, in + int64_t{c} * g.map, g.map, dw + c, channels);
-  }
+  if (c < channels) weight_block<outs, 1>(over, grad, in + c * over.map, dw + c, channels);
 }
 
 // dw[output][channel] += grad[output] . in[channel], lane by lane.
 template <class T>
-PCDARTS_NOINLINE void pointwise_weight_gradient(const Grid& g, const T* grad, int outputs,
+PCDARTS_NOINLINE void pointwise_weight_gradient(const Stretches& over, const T* grad, int outputs,
                                                 const T* in, int channels, Vec<T>* dw) {
   int o = 0;
   for (; o + 4 <= outputs; o += 4) {
-    weight_rows<4>(g, grad + int64_t{o} * g.map, in, channels, dw + int64_t{o} * channels);
+    weight_rows<4>(over, grad + o * over.map, in, channels, dw + int64_t{o} * channels);
   }
   for (; o < outputs; ++o) {
-    weight_rows<1>(g, grad + int64_t{o} * g.map, in, channels, dw + int64_t{o} * channels);
+    weight_rows<1>(over, grad + o * over.map, in, channels, dw + int64_t{o} * channels);
   }
+}
+
+template <class T>
+PCDARTS_INLINE void pointwise_weight_gradient(const Grid& g, const T* grad, int outputs,
+                                              const T* in, int channels, Vec<T>* dw) {
+  pointwise_weight_gradient(Stretches{1, g.vectors, g.map, 0, 0}, grad, outputs, in, channels, dw);
 }
 
 }  // namespace

@@ -29,13 +29,22 @@ template <class F>
 PCDARTS_INLINE void for_bands(const ReluConvBn& p, F f) {
   const int64_t rows = band_rows(p);
   for (int64_t y = 0; y < p.height;) {
-    Bands bands;
+    Bands bands = {};
     for (bands.count = 0; bands.count < kBands && y < p.height; ++bands.count, y += rows) {
       bands.first_row[bands.count] = y;
       bands.grid[bands.count] = make_grid(p.height - y < rows ? p.height - y : rows, p.width);
     }
     f(bands);
   }
+}
+
+// f(first, count) for the bands of equal size, then for the last where it is smaller.
+template <class F>
+PCDARTS_INLINE void for_equal_bands(const Bands& bands, F f) {
+  const int last = bands.count - 1;
+  const bool equal = bands.grid[last].height == bands.grid[0].height;
+  f(0, equal ? bands.count : last);
+  if (!equal) f(last, 1);
 }
 
 // The two weight tensors; stride 1 has only the first.

@@ -159,14 +159,21 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
           const int outputs = static_cast<int>(h.outputs);
           const T* dz = scratch.dz + k * scratch.dz_band + h.first * g.map;
           const int64_t maps = k * scratch.t_band + half * p.in_channels * g.map;
-          if (need_weights) {
-            pointwise_weight_gradient(g, dz, outputs, scratch.t + maps, in,
-                                      scratch.dw + h.first * in);
-          }
           const Matrix<T> w = {static_cast<const T*>(args.forward.weights[half]), 1, in};
           if (args.grad_x != nullptr) {
             pointwise_to_maps(g, dz, outputs, w, in, scratch.dt + maps, g.map);
           }
+        }
+        for (int half = 0; need_weights && half < stride; ++half) {
+          const Half h = half_of(p, half);
+          for_equal_bands(bands, [&](int k, int count) {
+            const Grid& g = bands.grid[k];
+            const T* dz = scratch.dz + k * scratch.dz_band + h.first * g.map;
+            const T* t = scratch.t + k * scratch.t_band + half * p.in_channels * g.map;
+            pointwise_weight_gradient(
+                Stretches{count, g.vectors, g.map, scratch.dz_band, scratch.t_band}, dz,
+                static_cast<int>(h.outputs), t, in, scratch.dw + h.first * in);
+          });
         }
         if (args.grad_x != nullptr) {
           store_bands<stride>(p, bands, scratch, static_cast<S*>(args.grad_x) + x_first);

@@ -28,7 +28,8 @@ class _ConvBn(torch.autograd.Function):
         gamma: Tensor,
         beta: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        out, mean, variance = _normalised(x, weight, running, eps, backend)
+        columns = _columns(x, weight)
+        out, mean, variance = _normalised(columns, weight, running, eps, backend)
         ctx.constants = eps, backend, running is None
         saved_mean, saved_variance = running or (mean, variance)
         ctx.save_for_backward(x, weight, gamma, saved_mean, saved_variance)
@@ -42,7 +43,7 @@ class _ConvBn(torch.autograd.Function):
         x, weight, gamma, mean, variance = ctx.saved_tensors
         need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[3:]
         columns, matrix = _columns(x, weight), _matrix(weight, x.dtype)
-        normalised = _normalised(x, weight, (mean, variance), eps, backend)[0]
+        normalised = _normalised(columns, weight, (mean, variance), eps, backend)[0]
         grad_columns, grad_weight = kernel("relu_conv_bn_bwd", backend)(
             (grad * _channels(gamma)).to(x.dtype),
             columns,
@@ -99,11 +100,15 @@ def conv_bn(
 
 
 def _normalised(
-    x: Tensor, weight: Tensor, running: tuple[Tensor, Tensor] | None, eps: float, backend: str
+    columns: Tensor,
+    weight: Tensor,
+    running: tuple[Tensor, Tensor] | None,
+    eps: float,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     result: tuple[Tensor, Tensor, Tensor] = kernel("relu_conv_bn_fwd", backend)(
-        _columns(x, weight),
-        [_matrix(weight, x.dtype)],
+        columns,
+        [_matrix(weight, columns.dtype)],
         running[0] if running else None,
         running[1] if running else None,
         1,
