@@ -1,0 +1,101 @@
+"""Genotypes: JSON and back, files, derivation from strengths, every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.space import PRIMITIVES, PUBLISHED, Genotype, cell_edges, derive_cell, edges_into
+
+CELL = [["sep_conv_3x3", 0], ["skip_connect", 1], ["max_pool_3x3", 2], ["dil_conv_5x5", 0]]
+FIELDS = {"normal": CELL, "normal_concat": [2, 3], "reduce": CELL, "reduce_concat": [2, 3]}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_json_round_trip_of_published_genotypes(name: str, tmp_path: Path) -> None:
+    genotype = Genotype.load(name)
+    assert Genotype.from_json(genotype.to_json()) == genotype
+    genotype.save(tmp_path / "genotype.json")
+    assert Genotype.load(tmp_path / "genotype.json") == genotype
+    assert [path.name for path in tmp_path.iterdir()] == ["genotype.json"]
+    for cell in (genotype.normal, genotype.reduce):
+        assert len(cell) == 8 and {primitive for primitive, _ in cell} <= set(PRIMITIVES)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"normal": CELL[:3]}, "normal"),
+        ({"normal": []}, "normal"),
+        ({"reduce": [["sep_conv_3x3", 2], ["skip_connect", 1]]}, r"reduce\[0\]"),
+        ({"reduce": [["sep_conv_3x3", -1], ["skip_connect", 1]]}, r"reduce\[0\]"),
+        ({"reduce": [["sep_conv_3x3", 0.5], ["skip_connect", 1]]}, r"reduce\[0\]"),
+        ({"normal": [["", 0], ["skip_connect", 1]]}, r"normal\[0\]"),
+        ({"normal": "sep_conv_3x3"}, "normal"),
+        ({"normal_concat": [9]}, "normal_concat"),
+        ({"normal_concat": []}, "normal_concat"),
+        ({"reduce_concat": [True]}, "reduce_concat"),
+    ],
+)
+def test_bad_fields_are_named(change: dict[str, object], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        Genotype.from_json(json.dumps({**FIELDS, **change}))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"normal": 1}', "[" * 100_000])
+def test_text_that_is_no_genotype(text: str) -> None:
+    with pytest.raises(UserError, match="genotype"):
+        Genotype.from_json(text)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=9))
+def test_hostile_fields_end_in_one_error(value: object) -> None:
+    for field in FIELDS:
+        try:
+            Genotype.from_json(json.dumps({**FIELDS, field: value}))
+        except UserError as error:
+            assert field in str(error)
+
+
+def test_unknown_name_suggests_a_published_one() -> None:
+    with pytest.raises(UserError, match="did you mean PC_DARTS_cifar"):
+        Genotype.load("PC_DARTS_cifr")
+
+
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "g.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"g\.json"):
+        Genotype.load(tmp_path / "g.json")
+    with pytest.raises(UserError, match=tmp_path.name):
+        Genotype.load(tmp_path)
+
+
+def test_edges_of_a_cell() -> None:
+    edges = cell_edges(4)
+    assert len(edges) == 14
+    for target in range(2, 6):
+        assert [e.source for e in edges[edges_into(target)]] == list(range(target))
+        assert {e.target for e in edges[edges_into(target)]} == {target}
+    assert cell_edges(1, inputs=1) == ((0, 1),)
+
+
+def test_derived_cell_keeps_the_two_strongest_edges_and_never_none() -> None:
+    primitives = ("none", "a", "b")
+    strength = [
+        [0.9, 0.1, 0.2],  # into state 2
+        [0.9, 0.4, 0.3],
+        [0.9, 0.0, 0.5],  # into state 3
+        [0.9, 0.6, 0.0],
+        [0.9, 0.1, 0.1],
+    ]
+    assert derive_cell(strength, primitives, nodes=2) == (("a", 1), ("b", 0), ("a", 1), ("b", 0))
+
+
+def test_ties_keep_the_lower_number() -> None:
+    strength = [[0.5, 0.5, 0.5]] * 5
+    assert derive_cell(strength, ("none", "a", "b"), 2) == (("a", 0), ("a", 1), ("a", 0), ("a", 1))
