@@ -54,14 +54,15 @@ Results kernel(ReluConvBn p, const Arguments& a, Wants wants, const Parallel& pa
   vector<T> g0 = not_a_number<T>(w0.size()), g1 = not_a_number<T>(w1.size());
   void* const grad_weights[] = {g0.data(), g1.data()};
   const auto& kernels = pcdarts::relu_conv_bn_kernels();
-  const pcdarts::ReluConvBnForward forward = {x.data(), weights, mean.data(), variance.data(),
-                                              out.data()};
+  const pcdarts::ReluConvBnForward forward = {x.data(), weights, p.plain ? nullptr : mean.data(),
+                                              p.plain ? nullptr : variance.data(), out.data()};
   kernels.forward(p, forward, parallel);
   kernels.backward(p,
                    {forward, grad_out.data(), wants.x ? grad_x.data() : nullptr,
                     wants.weights ? grad_weights : nullptr},
                    parallel);
-  Results results = {{"out", loaded(out)}, {"mean", loaded(mean)}, {"variance", loaded(variance)}};
+  Results results = {{"out", loaded(out)}};
+  if (!p.plain) results["mean"] = loaded(mean), results["variance"] = loaded(variance);
   if (wants.x) results["grad_x"] = loaded(grad_x);
   if (wants.weights) {
     results["grad_weights[0]"] = loaded(g0), results["grad_weights[1]"] = loaded(g1);
@@ -69,12 +70,13 @@ Results kernel(ReluConvBn p, const Arguments& a, Wants wants, const Parallel& pa
   return results;
 }
 
-Results plain(const ReluConvBn& p, Arguments a) {
+Results expected(const ReluConvBn& p, Arguments a) {
   const naive::Maps x = {p.batch, p.in_channels, p.height * p.stride, p.width * p.stride, a.x};
-  const naive::Maps r = naive::relu(x);
+  const naive::Maps r = p.linear ? x : naive::relu(x);
   const naive::Maps z = p.stride == 1
                             ? naive::pointwise(r, a.weights[0], p.out_channels)
                             : naive::factorized(r, a.weights[0], a.weights[1], p.out_channels);
+  if (p.plain) return {{"out", z.data}};
   const naive::Maps out = naive::batch_norm(z, a.mean.data(), a.variance.data(), p.training, p.eps);
   return {{"out", out.data}, {"mean", a.mean}, {"variance", a.variance}};
 }
@@ -89,7 +91,7 @@ void check_gradients(const ReluConvBn& p, const Arguments& a, const Results& got
     const Numbers start = *value, direction = numbers(start.size(), 7), &grad = got.at(name);
     const auto moved_by = [&, value = value](double step) {
       *value = moved(start, step, direction);
-      return dot(plain(p, changed).at("out"), a.grad_out);
+      return dot(expected(p, changed).at("out"), a.grad_out);
     };
     expect_slope(moved_by, dot(grad, direction), std::sqrt(dot(grad, grad)), where + " " + name);
     *value = start;
@@ -113,20 +115,22 @@ void check_dtype(const ReluConvBn& p, const Arguments& exact, double limit, cons
 }
 
 void check(int64_t batch, int64_t in, int64_t out, int64_t height, int64_t width, int stride,
-           bool training) {
+           bool training, bool linear = false, bool plain = false) {
   ReluConvBn p = {};
   p.batch = batch, p.in_channels = in, p.out_channels = out;
   p.height = height, p.width = width, p.stride = stride;
   p.first = stride == 1 ? out : out - out / 2;
-  p.training = training, p.eps = 1e-3;
+  p.training = training, p.eps = 1e-3, p.linear = linear, p.plain = plain;
   string where;
   for (int64_t size : {batch, in, out, height, width, int64_t{stride}}) {
     where += std::to_string(size) + "x";
   }
   where += training ? "training" : "eval";
+  where += linear ? " linear" : "";
+  where += plain ? " plain" : "";
   const Arguments a = arguments_of(p);
   const Results got = kernel<double>(p, a, {true, true}, kSplits[0]);
-  for (const auto& [name, values] : plain(p, a)) {
+  for (const auto& [name, values] : expected(p, a)) {
     expect_near(got.at(name), values, 1e-10, where + " " + name);
   }
   check_gradients(p, a, got, where);
@@ -143,7 +147,8 @@ void tests() {
     for (int64_t width : sizes) {
       for (int stride : {1, 2}) {
         const int64_t in = channels[turn % 8], out = channels[(turn / 3 + 2) % 8];
-        check(2 + turn % 9, in, out, height, width, stride, turn % 4 != 3);
+        check(2 + turn % 9, in, out, height, width, stride, turn % 4 != 3, turn % 3 == 1,
+              turn % 5 == 2);
         ++turn;
       }
     }
@@ -151,7 +156,9 @@ void tests() {
   check(1, 48, 16, 9, 3, 1, true);
   check(17, 12, 64, 2, 8, 2, true);
   check(1, 3, 2, 40, 33, 2, false);
-  check(3, 4, 4, 65, 40, 1, true);  // more than one band
+  check(3, 4, 4, 65, 40, 1, true);              // more than one band
+  check(9, 64, 10, 1, 1, 1, true, true, true);  // a classifier
+  check(2, 27, 12, 6, 7, 1, true, true);        // the columns of a stem
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
 from pcdarts_fast.space import PRIMITIVES, cell_edges
 from pcdarts_fast.testing import CASES, Case, relative_error
@@ -77,3 +78,9 @@ def test_eval_mode() -> None:
     torch.manual_seed(0)
     edge = FusedPartialMixedOp(arguments["C"], arguments["stride"], backend="cpu").eval()
     assert_same(edge, [arguments["x"], arguments["weights"]], "aot_eager")
+
+
+def test_super_net() -> None:
+    torch.manual_seed(0)
+    net = SearchNetwork(4, 3, 3, nodes=2, backend="cpu")
+    assert_same(net, [torch.randn(2, 3, 8, 8)], "aot_eager")
