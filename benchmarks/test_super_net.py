@@ -70,7 +70,7 @@ def test_super_net(compare_modules) -> None:
 @pytest.mark.parametrize("direction", ["forward+backward"])
 def test_super_net_that_stores(direction: str, compare_modules) -> None:
     compare_modules(
-        "the same, store",
+        "super-net, store",
         lambda backend: network(backend, "store"),
         images(),
         limit=LIMIT,
@@ -87,7 +87,7 @@ def test_architecture_step(direction: str, compare_modules) -> None:
         return net
 
     compare_modules(
-        "the same, architecture step",
+        "super-net, architecture step",
         make,
         images(),
         limit=LIMIT,
