@@ -12,10 +12,10 @@ from pcdarts_fast.space import PRIMITIVES, cell_edges
 
 B, C, SIZE, LAYERS = 64, 16, 32, 8
 ROUNDS = 3  # a naive step takes seconds
-CELL_LIMIT = 1e-3
-# Over 8 cells a ReLU somewhere falls to the other side of zero by rounding: eager float32 itself is
-# 4e-3 from float64 in its worst weight.
-LIMIT = 1e-2
+# Of one weight's gradient, float32 against float32. Among millions of values some fall to the other
+# side of a ReLU by rounding: here eager float32 is itself 1.2e-2 from float64 in its worst weight,
+# and the engine 1.7e-2. On sizes without such a flip the tests hold it to 1e-4.
+CELL_LIMIT, LIMIT = 5e-3, 4e-2
 
 
 def network(backend: str, memory: str = "recompute") -> SearchNetwork:
