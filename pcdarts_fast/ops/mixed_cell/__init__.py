@@ -5,7 +5,6 @@ With one input and one node it is a single edge; with two and four, the cell of 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +41,7 @@ class CellGraph:
     eps: float
     store: bool
 
-    @functools.cached_property
+    @property
     def codes(self) -> tuple[int, ...]:
         return tuple(KINDS.index(primitive) for primitive in self.primitives)
 
