@@ -63,7 +63,12 @@ def build(package_dir: Path) -> None:
     except BuildFailure:
         _run([*configure, "--fresh"])  # a cache from another place or compiler
     _run(["cmake", "--build", str(folder)])
-    _run(["cmake", "--install", str(folder), "--prefix", str(package_dir)])
+    staged = folder / "installed"
+    _run(["cmake", "--install", str(folder), "--prefix", str(staged)])
+    for library in staged.glob("*.so"):  # a running process keeps the file that it has mapped
+        beside = package_dir / f".{library.name}"
+        shutil.copy2(library, beside)
+        os.replace(beside, package_dir / library.name)
 
 
 def _run(command: list[str]) -> None:
