@@ -12,9 +12,10 @@ constexpr Primitive kPrimitives[] = {{Kind::none, 0},     {Kind::max_pool, 3}, {
                                      {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
 
 // The public function (pcdarts_fast/ops/mixed_cell) has checked the shapes.
-MixedCell problem(const vector<Tensor>& inputs, const vector<int64_t>& primitives, int64_t nodes,
-                  int64_t k, int64_t stride, const vector<int64_t>& source,
-                  const vector<int64_t>& destination, double eps, bool training) {
+MixedCell problem(const vector<Tensor>& inputs, const vector<Tensor>& weights,
+                  const vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
+                  const vector<int64_t>& source, const vector<int64_t>& destination, double eps,
+                  bool training) {
   const Tensor& x = inputs[0];
   MixedCell p = {};
   p.dtype = dtype_of(x);
@@ -27,6 +28,9 @@ MixedCell problem(const vector<Tensor>& inputs, const vector<int64_t>& primitive
   for (const int64_t code : primitives) p.primitive[p.primitives++] = kPrimitives[code];
   p.source = source.data(), p.destination = destination.data();
   p.training = training, p.eps = eps;
+  const int64_t count = static_cast<int64_t>(weights.size());
+  const int64_t wanted = edge_offsets(p, edge_count(p)).weights;
+  STD_TORCH_CHECK(count == wanted, "mixed_cell: got ", count, " weights, wanted ", wanted);
   return p;
 }
 
@@ -38,7 +42,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
     double eps, bool store) {
   const bool training = !running_mean.has_value();
   const MixedCell p =
-      problem(inputs, primitives, nodes, k, stride, source, destination, eps, training);
+      problem(inputs, weights, primitives, nodes, k, stride, source, destination, eps, training);
   const MixedCellKernels& kernels = mixed_cell_kernels();
   const ScalarType type = accumulate_type(p.dtype);
   const int64_t slots = training ? edge_offsets(p, edge_count(p)).slots : 0;
@@ -68,7 +72,7 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
     const vector<int64_t>& source, const vector<int64_t>& destination, double eps, bool training,
     const vector<int64_t>& need_inputs, bool need_weights, bool need_alpha, bool need_beta) {
   const MixedCell p =
-      problem(inputs, primitives, nodes, k, stride, source, destination, eps, training);
+      problem(inputs, weights, primitives, nodes, k, stride, source, destination, eps, training);
   vector<Tensor> grad_inputs;
   vector<void*> grad_input_data;
   for (size_t i = 0; i < inputs.size(); ++i) {

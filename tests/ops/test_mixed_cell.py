@@ -30,7 +30,7 @@ def weights_of(primitives: list[int], stride: int, dtype: torch.dtype) -> list[T
                     weights += [torch.randn(n // 2, n, 1, 1, dtype=dtype) for _ in range(2)]
                     continue
                 size = int(name[-1])
-                for _ in range(primitive_shape(name, s).units):
+                for _ in range(primitive_shape(name, s).weights // 2):
                     weights.append(torch.randn(n, 1, size, size, dtype=dtype))
                     weights.append(torch.randn(n, n, 1, 1, dtype=dtype))
     return weights
