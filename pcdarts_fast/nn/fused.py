@@ -36,19 +36,16 @@ def preprocess(module: ReLUConvBN | FactorizedReduce, x: Tensor, backend: str) -
     odd = stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2)
     if backend == "reference" or odd:
         return module(x)  # type: ignore[no-any-return]
-    wide = torch.promote_types(x.dtype, torch.float32)
-    running = buffer(norm, "running_mean").to(wide), buffer(norm, "running_var").to(wide)
     out, mean, variance = relu_conv_bn(
         x,
         [convolution.weight for convolution in halves],
         stride=stride,
         eps=norm.eps,
-        running=None if module.training else running,
+        running=None if module.training else running_of(norm, x.dtype),
         backend=backend,
     )
     if module.training:
-        count = out.numel() // out.shape[1]
-        advance([norm], mean[None], variance[None], count, backend)
+        advance([norm], mean[None], variance[None], out.numel() // out.shape[1], backend)
     return out
 
 
@@ -58,20 +55,17 @@ def run_stem(stem: nn.Sequential, x: Tensor, backend: str) -> Tensor:
         return stem(x)  # type: ignore[no-any-return]
     convolution, norm = stem
     assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    running = buffer(norm, "running_mean").to(wide), buffer(norm, "running_var").to(wide)
     out, mean, variance = conv_bn(
         x,
         convolution.weight,
         norm.weight,
         norm.bias,
         eps=norm.eps,
-        running=None if stem.training else running,
+        running=None if stem.training else running_of(norm, x.dtype),
         backend=backend,
     )
     if stem.training:
-        count = out.numel() // out.shape[1]
-        advance([norm], mean[None], variance[None], count, backend)
+        advance([norm], mean[None], variance[None], out.numel() // out.shape[1], backend)
     return out
 
 
@@ -131,13 +125,18 @@ class FusedGraph:
 
     def _running(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Every batch-norm's running mean and variance, [norms, C/k]."""
-        wide = torch.promote_types(x.dtype, torch.float32)
-        if not self.norms:
-            empty = x.new_empty(0, dtype=wide)
+        pairs = [running_of(norm, x.dtype) for norm in self.norms]
+        if not pairs:
+            empty = x.new_empty(0, dtype=torch.promote_types(x.dtype, torch.float32))
             return empty, empty
-        mean = torch.stack([buffer(norm, "running_mean") for norm in self.norms])
-        variance = torch.stack([buffer(norm, "running_var") for norm in self.norms])
-        return mean.to(wide), variance.to(wide)
+        means, variances = zip(*pairs, strict=True)
+        return torch.stack(means), torch.stack(variances)
+
+
+def running_of(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Running mean and variance [C], in the type that states of `dtype` accumulate in."""
+    wide = torch.promote_types(dtype, torch.float32)
+    return buffer(norm, "running_mean").to(wide), buffer(norm, "running_var").to(wide)
 
 
 def advance(
