@@ -175,12 +175,15 @@ PCDARTS_INLINE void through_norm(const MixedCell& p, const Grid& g, const NormGr
   }
 }
 
-// The depthwise output of all channels.
+// map = map where relu let the value in the plane through; a NaN went through.
 template <class T>
-PCDARTS_INLINE void depthwise_maps(const MixedCell& p, const Grid& g, const Taps& taps, int phases,
-                                   const T* planes, const T* w, T* t) {
-  for (int64_t c = 0; c < p.sampled; ++c) {
-    depthwise(g, taps, planes + c * phases * g.plane, w + c * taps.weights, t + c * g.map);
+PCDARTS_INLINE void through_relu(const Grid& g, const T* plane, T* map) {
+  for (int y = 0; y < g.height; ++y) {
+    for (int s = 0; s < g.strips; ++s) {
+      T* at = in_map(g, map, s, y);
+      const Vec<T> r = load8(in_plane(g, plane, s, y));
+      store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
+    }
   }
 }
 

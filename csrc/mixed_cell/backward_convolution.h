@@ -118,14 +118,5 @@ PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S>& state,
   }
 }
 
-// z from the depthwise output in scratch.t, by the very function that made it in forward.
-template <class T>
-PCDARTS_INLINE const T* pointwise_again(const MixedCell& p, const Grid& g,
-                                        const BackwardScratch<T>& scratch, const T* w) {
-  const int channels = static_cast<int>(p.sampled);
-  pointwise_to_maps(g, scratch.t, channels, Matrix<T>{w, channels, 1}, channels, scratch.z, g.map);
-  return scratch.z;
-}
-
 }  // namespace
 }  // namespace pcdarts::PCDARTS_ISA

@@ -45,13 +45,7 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
   T* dr = scratch.dr + c * state.phases * g.map;
   for (int phase = 0; phase < state.phases; ++phase) {
     const T* plane = scratch.planes + (c * state.phases + phase) * g.plane;
-    for (int y = 0; y < g.height; ++y) {
-      for (int s = 0; s < g.strips; ++s) {
-        T* at = in_map(g, dr + phase * g.map, s, y);
-        const Vec<T> r = load8(in_plane(g, plane, s, y));
-        store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
-      }
-    }
+    through_relu(g, plane, dr + phase * g.map);
   }
   const StateTerms<T>& terms = scratch.terms[c];
   const T** gradient = scratch.gradient;
@@ -194,7 +188,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
           } else if (skip) {
             reduce_skip(p, g, scratch.planes, weights, scratch.t, scratch.z);
           } else {
-            z = pointwise_again(p, g, scratch, weights[1]);
+            pointwise_maps(p, g, scratch.t, weights[1], scratch.z);
           }
           j += separable_first;
           const auto upstream = [&](int64_t c) {

@@ -43,9 +43,9 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
           load_middle(p, g, z, edge.mean + first, edge.rstd + first, scratch.planes);
           const Taps& taps = state.second[i];
           const T* const* weights = edge.weights + branch.weight + 2;
-          const T* z_last = unit_of(p, g, plan, edge.z, b, branch.unit);
+          T* z_last = grad.frugal ? scratch.z : unit_of(p, g, plan, edge.z, b, branch.unit);
           if (dw_size > 0) depthwise_maps(p, g, taps, 1, scratch.planes, weights[0], scratch.t);
-          if (grad.frugal) z_last = pointwise_again(p, g, scratch, weights[1]);
+          if (grad.frugal) pointwise_maps(p, g, scratch.t, weights[1], z_last);
           const auto upstream = [&](int64_t c) { return scratch.gradient[c]; };
           through_norm(p, g, norm + p.sampled, upstream, z_last, scratch.dz);
           Vec<T>* dw = dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight + 2] : nullptr;
@@ -53,13 +53,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
           LaneSum<T>* const to = scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
           for (int64_t c = 0; c < p.sampled; ++c) {
             T* channel = middle + c * g.map;
-            for (int y = 0; y < g.height; ++y) {
-              for (int s = 0; s < g.strips; ++s) {
-                const Vec<T> r = load8(in_plane(g, scratch.planes + c * g.plane, s, y));
-                T* at = in_map(g, channel, s, y);
-                store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
-              }
-            }
+            through_relu(g, scratch.planes + c * g.plane, channel);
             add_sum(g, channel, to[c]);
             add_dot(g, channel, z + c * g.map, edge.mean[first + c], to[p.sampled + c]);
           }

@@ -118,16 +118,29 @@ PCDARTS_NOINLINE void load_middle(const MixedCell& p, const Grid& g, const T* z,
   }
 }
 
+// The depthwise output of all channels.
+template <class T>
+PCDARTS_INLINE void depthwise_maps(const MixedCell& p, const Grid& g, const Taps& taps, int phases,
+                                   const T* planes, const T* w, T* t) {
+  for (int64_t c = 0; c < p.sampled; ++c) {
+    depthwise(g, taps, planes + c * phases * g.plane, w + c * taps.weights, t + c * g.map);
+  }
+}
+
+// z from the depthwise output t: forward and backward call the same function, for the same bits.
+template <class T>
+PCDARTS_INLINE void pointwise_maps(const MixedCell& p, const Grid& g, const T* t, const T* w,
+                                   T* z) {
+  const int channels = static_cast<int>(p.sampled);
+  pointwise_to_maps(g, t, channels, Matrix<T>{w, channels, 1}, channels, z, g.map);
+}
+
 // z = pointwise(depthwise(planes)); t [sampled] maps is left holding the depthwise output.
 template <class T>
 PCDARTS_INLINE void convolve(const MixedCell& p, const Grid& g, const Taps& taps, int phases,
                              const T* planes, const T* const* weights, T* t, T* z) {
-  const int channels = static_cast<int>(p.sampled);
-  for (int c = 0; c < channels; ++c) {
-    depthwise(g, taps, planes + int64_t{c} * phases * g.plane, weights[0] + c * taps.weights,
-              t + int64_t{c} * g.map);
-  }
-  pointwise_to_maps(g, t, channels, Matrix<T>{weights[1], channels, 1}, channels, z, g.map);
+  depthwise_maps(p, g, taps, phases, planes, weights[0], t);
+  pointwise_maps(p, g, t, weights[1], z);
 }
 
 // t = one phase of every channel, as maps.
