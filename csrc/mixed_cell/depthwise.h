@@ -29,10 +29,13 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __r
       const int at = ky * KX + kx;
       tap[ky] = splat(w[flip ? KY * KX - 1 - at : at]);
     }
-    PCDARTS_UNROLL for (int y = 0; y < rows + D * (KY - 1); ++y) {
-      const Vec<T> v = load8(in + y * kRow + kx * D);
-      PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
-        if (y - ky * D >= 0 && y - ky * D < rows) sum[y - ky * D] += tap[ky] * v;
+    constexpr int reach = D * (KY - 1) + 1, most = rows + D * (KY - 1);
+    PCDARTS_UNROLL for (int first = 0; first < reach; ++first) {
+      PCDARTS_UNROLL for (int y = first; y < most; y += reach) {
+        const Vec<T> v = load8(in + y * kRow + kx * D);
+        PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
+          if (y - ky * D >= 0 && y - ky * D < rows) sum[y - ky * D] += tap[ky] * v;
+        }
       }
     }
   }
