@@ -68,16 +68,35 @@ PCDARTS_INLINE void store_high4(T* p, Vec<T> v) {
   *reinterpret_cast<typename Vectors<T>::half*>(p) = __builtin_shufflevector(v, v, 4, 5, 6, 7);
 }
 
-// The first `count` lanes; the others are zero on a load and left alone in a store.
+// The first `count` lanes; the others are zero on a load and left alone in a store. Four at a time
+// where they are, and lanes by constant numbers: a lane chosen at run time goes through memory.
 template <class S>
 PCDARTS_INLINE Vec<Accumulate<S>> load_some(const S* p, int count) {
   Vec<Accumulate<S>> v = {};
-  for (int i = 0; i < count; ++i) v[i] = load(p + i);
+  if (count >= 4) {
+    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) v[i] = load(p + i);
+    PCDARTS_UNROLL for (int i = 4; i < kLanes; ++i) {
+      if (i < count) v[i] = load(p + i);
+    }
+  } else {
+    PCDARTS_UNROLL for (int i = 0; i < 3; ++i) {
+      if (i < count) v[i] = load(p + i);
+    }
+  }
   return v;
 }
 template <class S>
 PCDARTS_INLINE void store_some(S* p, Vec<Accumulate<S>> v, int count) {
-  for (int i = 0; i < count; ++i) store(p + i, v[i]);
+  if (count >= 4) {
+    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) store(p + i, v[i]);
+    PCDARTS_UNROLL for (int i = 4; i < kLanes; ++i) {
+      if (i < count) store(p + i, v[i]);
+    }
+  } else {
+    PCDARTS_UNROLL for (int i = 0; i < 3; ++i) {
+      if (i < count) store(p + i, v[i]);
+    }
+  }
 }
 
 template <class T>
