@@ -16,7 +16,7 @@ def tally(logits: Tensor, labels: Tensor) -> Tensor:
 
     `logits` [B, num_classes], `labels` [B] int64.
     """
-    loss = F.cross_entropy(logits.float(), labels, reduction="sum").double()
+    loss = F.cross_entropy(logits.double(), labels, reduction="sum")
     right = (logits.argmax(1) == labels).sum()
     return torch.stack([loss, right.double(), torch.full_like(loss, len(labels))])
 
