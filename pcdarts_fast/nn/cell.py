@@ -14,6 +14,7 @@ from ..space import CELL_INPUTS, cell_edges, edges_into
 from .fused import FusedGraph, engine, is_fused, preprocess
 from .mixed_op import EPS, FusedPartialMixedOp, check_input
 from .operations import FactorizedReduce, ReLUConvBN
+from .sampling import mix_sampled
 
 
 class SearchCell(nn.Module):
@@ -39,7 +40,8 @@ class SearchCell(nn.Module):
         memory: str,
     ) -> None:
         super().__init__()
-        self.C, self.reduction, self.nodes, self.backend = C, reduction, nodes, backend
+        self.C, self.reduction, self.nodes = C, reduction, nodes
+        self.sampling, self.backend = sampling, backend
         self.preprocess0: ReLUConvBN | FactorizedReduce
         if reduction_prev:
             self.preprocess0 = FactorizedReduce(C_prev_prev, C, affine=False)
@@ -77,12 +79,20 @@ class SearchCell(nn.Module):
             preprocess(self.preprocess1, s1, backend),
         ]
         check_input(states[0], self.C, 2 if self.reduction else 1)
-        permutation = self._edges()[0].permutation()  # one serves the whole cell
-        if self._fused is None or backend == "reference":
-            return self.by_edges(states, alpha, beta, permutation, backend)
-        return self._fused(
-            states, alpha, beta, backend=backend, permutation=permutation, training=self.training
-        )
+
+        def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
+            if self._fused is None or backend == "reference":
+                return self.by_edges(states, alpha, beta, permutation, backend)
+            return self._fused(
+                states,
+                alpha,
+                beta,
+                backend=backend,
+                permutation=permutation,
+                training=self.training,
+            )
+
+        return mix_sampled(mix, states, self.sampling, self.training)
 
     def by_edges(
         self,

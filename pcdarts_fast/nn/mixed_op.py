@@ -15,6 +15,7 @@ from ..space import PRIMITIVES
 from .fused import FusedGraph, engine, is_fused
 from .naive import mixed_operation
 from .operations import make_operation
+from .sampling import mix_sampled
 
 SAMPLINGS: tuple[Sampling, ...] = ("shuffle", "shift", "random")
 MEMORY = ("recompute", "store")
@@ -80,18 +81,21 @@ class FusedPartialMixedOp(nn.Module):
                 f"weights: got shape {tuple(weights.shape)}, wanted [{len(self.primitives)}], "
                 "one for each primitive"
             )
-        permutation = self.permutation()
         backend = engine(self.backend, x)
-        if self._fused is None or backend == "reference":
-            return self.by_modules(x, weights, permutation, backend)
-        return self._fused(
-            [x],
-            weights[None],
-            weights.new_ones(1),
-            backend=backend,
-            permutation=permutation,
-            training=self.training,
-        )
+
+        def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
+            if self._fused is None or backend == "reference":
+                return self.by_modules(states[0], weights, permutation, backend)
+            return self._fused(
+                states,
+                weights[None],
+                weights.new_ones(1),
+                backend=backend,
+                permutation=permutation,
+                training=self.training,
+            )
+
+        return mix_sampled(mix, [x], self.sampling, self.training)
 
     def by_modules(
         self, x: Tensor, alpha: Tensor, permutation: list[int] | None, backend: str
@@ -120,14 +124,6 @@ class FusedPartialMixedOp(nn.Module):
             sampling=self.sampling,
             permutation=permutation,
         )
-
-    def permutation(self) -> list[int] | None:
-        """The channels in the order they are sampled by "random"; None for the other samplings."""
-        if self.sampling != "random":
-            return None
-        if not self.training:
-            return list(range(self.C))
-        return torch.randperm(self.C).tolist()
 
 
 def search_operation(primitive: str, C: int, stride: int) -> nn.Module:

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.nn.operations import OPERATIONS
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
+from pcdarts_fast.ops.channels import Sampling
 from pcdarts_fast.space import PRIMITIVES, cell_edges
 from pcdarts_fast.testing import CASES, Case, relative_error
 
@@ -23,6 +25,7 @@ SMALL = [case for case in CASES["mixed_op"] if not case.bench]
 def step(module: nn.Module, arguments: list[Tensor], *, compiler: str | None) -> dict[str, Tensor]:
     """Output, gradients and running statistics after a training step."""
     module = copy.deepcopy(module)
+    torch.manual_seed(1)  # of random sampling
     arguments = [a.detach().clone().requires_grad_() for a in arguments]
     if compiler:
         torch.compiler.reset()
@@ -52,8 +55,11 @@ def test_edge(case: Case, memory: str) -> None:
 
 
 @pytest.mark.parametrize("reduction", [False, True])
-@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
-def test_cell(compiler: str, reduction: bool) -> None:
+@pytest.mark.parametrize(
+    ("compiler", "sampling"),
+    [("aot_eager", "shuffle"), ("inductor", "shuffle"), ("inductor", "random")],
+)
+def test_cell(compiler: str, sampling: Sampling, reduction: bool) -> None:
     torch.manual_seed(0)
     cell = SearchCell(
         12,
@@ -64,7 +70,7 @@ def test_cell(compiler: str, reduction: bool) -> None:
         nodes=2,
         k=4,
         primitives=PRIMITIVES,
-        sampling="shuffle",
+        sampling=sampling,
         backend="cpu",
         memory="recompute",
     )
@@ -84,3 +90,26 @@ def test_super_net() -> None:
     torch.manual_seed(0)
     net = SearchNetwork(4, 3, 3, nodes=2, backend="cpu")
     assert_same(net, [torch.randn(2, 3, 8, 8)], "aot_eager")
+
+
+@pytest.mark.parametrize("primitives", [PRIMITIVES, ("none", "conv_3x3")], ids=["fused", "modules"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_random_sampling_is_drawn_at_every_call(
+    stride: int, primitives: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conv = lambda C, stride, affine: nn.Conv2d(C, C, 3, stride, 1)  # noqa: E731
+    monkeypatch.setitem(OPERATIONS, "conv_3x3", conv)
+    torch.manual_seed(0)
+    edge = FusedPartialMixedOp(
+        8, stride, primitives=primitives, sampling="random", backend="cpu"
+    ).requires_grad_(False)
+    x, alpha = torch.randn(2, 8, 4, 6), torch.rand(len(primitives))
+    torch.manual_seed(1)
+    wanted = [edge(x, alpha) for _ in range(3)]
+    torch.compiler.reset()
+    edge.compile(fullgraph=True, backend="aot_eager")
+    torch.manual_seed(1)
+    got = [edge(x, alpha) for _ in range(3)]
+    assert relative_error(wanted[0], wanted[1]) > 0.1
+    for one, other in zip(got, wanted, strict=True):
+        assert relative_error(one, other) < 1e-6
