@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..ops.channels import Sampling
 from ..ops.mixed_cell import CellGraph
 from ..space import CELL_INPUTS, cell_edges, edges_into
-from .fused import FusedGraph, engine, is_fused, preprocess
+from .fused import FusedGraph, FusedPreprocess, engine, is_fused
 from .mixed_op import EPS, FusedPartialMixedOp, check_input
 from .operations import FactorizedReduce, ReLUConvBN
 from .sampling import mix_sampled
@@ -48,6 +48,7 @@ class SearchCell(nn.Module):
         else:
             self.preprocess0 = ReLUConvBN(C_prev_prev, C, affine=False)
         self.preprocess1 = ReLUConvBN(C_prev, C, affine=False)
+        self._preprocess = FusedPreprocess(self.preprocess0), FusedPreprocess(self.preprocess1)
         self._ops = nn.ModuleList(
             FusedPartialMixedOp(
                 C,
@@ -75,8 +76,7 @@ class SearchCell(nn.Module):
         """s0, s1 [B, C_prev, H, W], alpha [edges, P], beta [edges] -> [B, nodes * C, H', W']."""
         backend = engine(self.backend, s0)
         states = [
-            preprocess(self.preprocess0, s0, backend),
-            preprocess(self.preprocess1, s1, backend),
+            run(state, backend) for run, state in zip(self._preprocess, (s0, s1), strict=True)
         ]
         check_input(states[0], self.C, 2 if self.reduction else 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,25 +29,32 @@ def engine(backend: str, x: Tensor) -> str:
     return resolve(backend, "mixed_cell", x.device.type)
 
 
-def preprocess(module: ReLUConvBN | FactorizedReduce, x: Tensor, backend: str) -> Tensor:
-    """A cell's preprocessing [B, C_in, H, W] -> [B, C, H', W'] as one operator."""
-    halves = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
-    norm = next(m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
-    stride = len(halves)
-    odd = stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2)
-    if backend == "reference" or odd:
-        return module(x)  # type: ignore[no-any-return]
-    out, mean, variance = relu_conv_bn(
-        x,
-        [convolution.weight for convolution in halves],
-        stride=stride,
-        eps=norm.eps,
-        running=None if module.training else running_of(norm, x.dtype),
-        backend=backend,
-    )
-    if module.training:
-        advance([norm], mean[None], variance[None], out.numel() // out.shape[1], backend)
-    return out
+class FusedPreprocess:
+    """Runs a cell's preprocessing, which stays an ordinary module, as one operator."""
+
+    def __init__(self, module: ReLUConvBN | FactorizedReduce) -> None:
+        self.module = module
+        self.halves = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+        (self.norm,) = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+
+    def __call__(self, x: Tensor, backend: str) -> Tensor:
+        """[B, C_in, H, W] -> [B, C, H/stride, W/stride], rounded up."""
+        stride = len(self.halves)
+        odd = stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2)
+        if backend == "reference" or odd:
+            return self.module(x)  # type: ignore[no-any-return]
+        training = self.module.training
+        out, mean, variance = relu_conv_bn(
+            x,
+            weights_of(self.halves),
+            stride=stride,
+            eps=self.norm.eps,
+            running=None if training else running_of(self.norm, x.dtype),
+            backend=backend,
+        )
+        if training:
+            advance([self.norm], mean[None], variance[None], out.numel() // out.shape[1], backend)
+        return out
 
 
 def run_stem(stem: nn.Sequential, x: Tensor, backend: str) -> Tensor:
@@ -112,7 +120,7 @@ class FusedGraph:
             inputs,
             alpha,
             beta,
-            [convolution.weight for convolution in self.convolutions],
+            weights_of(self.convolutions),
             graph=self.graph,
             tables=tables,
             running=None if training else self._running(x),
@@ -136,7 +144,9 @@ class FusedGraph:
 def running_of(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Running mean and variance [C], in the type that states of `dtype` accumulate in."""
     wide = torch.promote_types(dtype, torch.float32)
-    return buffer(norm, "running_mean").to(wide), buffer(norm, "running_var").to(wide)
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    return mean.to(wide), variance.to(wide)
 
 
 def advance(
@@ -146,9 +156,9 @@ def advance(
     momentum = norms[0].momentum
     assert momentum is not None
     update_running(
-        [buffer(norm, "running_mean") for norm in norms],
-        [buffer(norm, "running_var") for norm in norms],
-        [buffer(norm, "num_batches_tracked") for norm in norms],
+        buffers_of(norms, "running_mean"),
+        buffers_of(norms, "running_var"),
+        buffers_of(norms, "num_batches_tracked"),
         mean,
         variance,
         count=count,
@@ -157,7 +167,11 @@ def advance(
     )
 
 
-def buffer(norm: nn.BatchNorm2d, name: str) -> Tensor:
-    tensor = norm._buffers[name]  # a hundred of them a cell: attribute look-up is the slow way
-    assert tensor is not None
-    return tensor
+def weights_of(convolutions: Sequence[nn.Conv2d]) -> list[Tensor]:
+    """Over a hundred a cell and call: attribute look-up is many times slower."""
+    return [cast(Tensor, m._parameters["weight"]) for m in convolutions]
+
+
+def buffers_of(norms: Sequence[nn.BatchNorm2d], name: str) -> list[Tensor]:
+    """See `weights_of`."""
+    return [cast(Tensor, m._buffers[name]) for m in norms]

@@ -1,4 +1,4 @@
-"""Tensors as the kernels of the fused cell read them."""
+"""Tensors as the kernels of the fused cell read them, and the gradients that they write."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ def dense(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return [
         t if t.dtype is dtype and t.is_contiguous() else t.to(dtype).contiguous() for t in tensors
     ]
+
+
+def parts(flat: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    """`flat`, which holds a gradient for every weight, cut into their shapes, in their dtypes."""
+    views = torch._C._nn.unflatten_dense_tensors(flat, weights)
+    return [g if g.dtype is w.dtype else g.to(w.dtype) for g, w in zip(views, weights, strict=True)]

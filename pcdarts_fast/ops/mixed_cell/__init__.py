@@ -17,7 +17,7 @@ from ...errors import UserError
 from .._registry import kernel
 from ..channels import Table
 from ..dense import DTYPES as DTYPES
-from ..dense import dense
+from ..dense import dense, parts
 from .schema import KINDS as KINDS
 from .schema import MOST as MOST
 
@@ -91,12 +91,11 @@ class _MixedCell(torch.autograd.Function):
         need_alpha, need_beta, *needs = ctx.needs_input_grad[5:]
         need_inputs, need_weights = needs[:inputs_count], any(needs[inputs_count:])
         wide = torch.promote_types(grad.dtype, torch.float32)
-        wide_weights = dense(weights, wide)
         grad_inputs, grad_weights, grad_alpha, grad_beta = kernel("mixed_cell_bwd", backend)(
             grad.contiguous(),
             inputs,
             *dense([alpha, beta], wide),
-            wide_weights,
+            dense(weights, wide),
             mean,
             variance,
             out,
@@ -113,16 +112,12 @@ class _MixedCell(torch.autograd.Function):
             need_alpha,
             need_beta,
         )
-        per_weight: Sequence[Tensor | None] = [None] * len(weights)
-        if need_weights:
-            views = torch._C._nn.unflatten_dense_tensors(grad_weights, wide_weights)
-            per_weight = [g.to(w.dtype) for g, w in zip(views, weights, strict=True)]
         return (
             *(None,) * 5,
             grad_alpha.to(alpha.dtype) if need_alpha else None,
             grad_beta.to(beta.dtype) if need_beta else None,
             *(g if need else None for g, need in zip(grad_inputs, need_inputs, strict=True)),
-            *per_weight,
+            *(parts(grad_weights, weights) if need_weights else [None] * len(weights)),
         )
 
 

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
 from .._registry import kernel
-from ..dense import DTYPES, dense
+from ..dense import DTYPES, dense, parts
 from . import schema as schema  # registers the schemas
 
 
@@ -52,11 +52,10 @@ class _ReluConvBn(torch.autograd.Function):
         need_x, *need_each_weight = ctx.needs_input_grad[5:]
         need_weights = any(need_each_weight)
         wide = torch.promote_types(x.dtype, torch.float32)
-        wide_weights = dense(weights, wide)
         grad_x, grad_weights = kernel("relu_conv_bn_bwd", backend)(
             grad.contiguous(),
             x,
-            wide_weights,
+            dense(weights, wide),
             out,
             variance,
             stride,
@@ -67,11 +66,11 @@ class _ReluConvBn(torch.autograd.Function):
             plain,
             plain,
         )
-        per_weight: Sequence[Tensor | None] = [None] * len(weights)
-        if need_weights:
-            views = torch._C._nn.unflatten_dense_tensors(grad_weights, wide_weights)
-            per_weight = [g.to(w.dtype) for g, w in zip(views, weights, strict=True)]
-        return (*(None,) * 5, grad_x if need_x else None, *per_weight)
+        return (
+            *(None,) * 5,
+            grad_x if need_x else None,
+            *(parts(grad_weights, weights) if need_weights else [None] * len(weights)),
+        )
 
 
 def relu_conv_bn(
