@@ -133,12 +133,13 @@ class FusedGraph:
 
     def _running(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Every batch-norm's running mean and variance, [norms, C/k]."""
-        pairs = [running_of(norm, x.dtype) for norm in self.norms]
-        if not pairs:
-            empty = x.new_empty(0, dtype=torch.promote_types(x.dtype, torch.float32))
+        wide = torch.promote_types(x.dtype, torch.float32)
+        if not self.norms:
+            empty = x.new_empty(0, dtype=wide)
             return empty, empty
-        means, variances = zip(*pairs, strict=True)
-        return torch.stack(means), torch.stack(variances)
+        mean = torch.stack(buffers_of(self.norms, "running_mean"))
+        variance = torch.stack(buffers_of(self.norms, "running_var"))
+        return mean.to(wide), variance.to(wide)
 
 
 def running_of(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,6 @@ def _reference(
     torch._foreach_add_(batches, 1)
 
 
-@torch.no_grad()
 def update_running(
     running_mean: Sequence[Tensor],
     running_variance: Sequence[Tensor],
@@ -47,7 +46,8 @@ def update_running(
 
     Args:
         running_mean, running_variance: N tensors [C], any floating dtype; batches: N counters.
-        mean, variance: of the batch, [N, C], the variance biased, over `count` values a channel.
+        mean, variance: of the batch, [N, C], the variance biased, over `count` values a channel;
+            without gradient.
         momentum: the share of the batch in the new running value.
         backend: a resolved name; only the cpu has a kernel of its own.
     """
