@@ -71,7 +71,8 @@ PCDARTS_INLINE Scratch<T> scratch_of(const ReluConvBn& p, bool backward) {
     const Grid band = make_grid(band_rows(p), p.width);
     Scratch<T> s = {};
     // one map more than there are: bands a power of two apart would share cache sets
-    s.t_band = (p.stride * p.in_channels + 1) * band.map, s.dz_band = (p.out_channels + 1) * band.map;
+    s.t_band = (p.stride * p.in_channels + 1) * band.map,
+    s.dz_band = (p.out_channels + 1) * band.map;
     s.t = take<T>(pieces, kBands * s.t_band);
     s.dz = take<T>(pieces, kBands * s.dz_band);
     s.dt = take<T>(pieces, backward ? kBands * s.t_band : 0);
