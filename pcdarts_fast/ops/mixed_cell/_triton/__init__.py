@@ -1,0 +1,5 @@
+"""mixed_cell as Triton kernels: `forward` and `backward` have the signatures of its schemas."""
+
+from __future__ import annotations
+
+from .forward import forward as forward
