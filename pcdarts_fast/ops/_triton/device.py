@@ -68,19 +68,18 @@ def kernel_weights(weights, KERNEL: tl.constexpr):
 
 @triton.jit
 def maximum_of(v, valid):
-    """[P] from [taps, P], as max_pool2d has it: a NaN wins."""
-    number = valid & (v == v)
-    largest = tl.max(tl.where(number, v, float("-inf")), 0)
-    bad = tl.max((valid & (v != v)).to(tl.int32), 0)
-    return tl.where(bad > 0, float("nan"), largest)
+    """[P] from [taps, P], as max_pool2d has it: a NaN wins; 0 where nothing is valid."""
+    largest = tl.max(tl.where(valid & (v == v), v, float("-inf")), 0)
+    kind = tl.max(tl.where(valid, tl.where(v != v, 2, 1), 0), 0)
+    return tl.where(kind == 2, float("nan"), tl.where(kind == 1, largest, 0.0))
 
 
 @triton.jit
-def winner_of(v, valid, largest):
-    """Which tap of [taps, P] max_pool2d takes: the last NaN, else the first maximum."""
-    tap = tl.arange(0, v.shape[0])[:, None]
+def winner_of(v, valid, largest, TAPS: tl.constexpr):
+    """Which tap of [TAPS, P] max_pool2d takes: the last NaN, else the first maximum."""
+    tap = tl.arange(0, TAPS)[:, None]
     last_bad = tl.max(tl.where(valid & (v != v), tap, -1), 0)
-    first = tl.min(tl.where(valid & (v == largest[None, :]), tap, v.shape[0]), 0)
+    first = tl.min(tl.where(valid & (v == largest[None, :]), tap, TAPS), 0)
     return tl.where(last_bad >= 0, last_bad, first)
 
 

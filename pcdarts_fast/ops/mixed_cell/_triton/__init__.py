@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 from .forward import forward as forward
+from .backward import backward as backward

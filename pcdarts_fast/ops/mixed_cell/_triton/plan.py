@@ -77,6 +77,10 @@ class Graph:
     def states(self) -> int:
         return self.inputs + self.nodes
 
+    @property
+    def all_weights(self) -> int:
+        return self.total("weights")
+
     def total(self, what: str) -> int:
         """Slots, units or weights of all edges."""
         inputs = self.inputs * self.nodes * getattr(self.from_input, what)

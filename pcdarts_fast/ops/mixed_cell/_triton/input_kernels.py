@@ -1,0 +1,145 @@
+"""Backward, the end of A': a state's gradient, each channel once; and the weights' gradients."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..._triton.device import kernel_weights, pixels_of, readers, relu, winner_of
+from .device import edge_into, map_at, one_of, weights_before
+from .sums_kernels import node_gradient
+
+
+@triton.jit
+def through_depthwise(
+    total, dt, weights, grad_weights, c, r, y, x, ok, size, H, W,
+    CONV: tl.constexpr, STRIDE: tl.constexpr, SAMPLED: tl.constexpr, WEIGHTS: tl.constexpr,
+):  # fmt: skip
+    """total [P] plus what a branch's first depthwise convolution sends back to a state's pixels.
+
+    dt: [P] pointers to the branch's map; a skip of stride 2 has a second map, `size` further.
+    """
+    if CONV.kernel == 0:
+        at = c * (H * W) + (y // 2) * W + x // 2
+        total += tl.load(dt + at, ok & (y % 2 == 0) & (x % 2 == 0), other=0.0)
+        total += tl.load(dt + size + at, ok & (y % 2 == 1) & (x % 2 == 1), other=0.0)
+    else:
+        taps: tl.constexpr = CONV.kernel * CONV.kernel
+        first = CONV.weight + c * taps
+        offset, exists = readers(y, x, ok, H, W, CONV.kernel, CONV.dilation, STRIDE)
+        v = tl.load(dt[None, :] + (c * (H * W) + offset), exists, other=0.0)
+        total += tl.sum(kernel_weights(weights + first, CONV.kernel) * v, 0)
+        if WEIGHTS:
+            tap = tl.arange(0, triton.next_power_of_2(taps))
+            dw = tl.sum(v * r[None, :], 1)
+            tl.store(grad_weights + first + tap, dw, tap < taps)
+    return total
+
+
+@triton.jit
+def through_pools(total, max_grad, avg_grad, winners, y, x, ok, H, W, PLAN: tl.constexpr):
+    """total [P] plus what the pools send back; [P] pointers to the channel's maps."""
+    tap = tl.arange(0, 16)[:, None]
+    offset, exists = readers(y, x, ok, H, W, 3, 1, PLAN.stride)
+    if len(PLAN.max_pools) > 0:
+        mine = tl.load(winners[None, :] + offset, exists, other=-1).to(tl.int32) == tap
+        total += tl.sum(tl.load(max_grad[None, :] + offset, exists & mine, other=0.0), 0)
+    if len(PLAN.avg_pools) > 0:
+        total += tl.sum(tl.load(avg_grad[None, :] + offset, exists, other=0.0), 0)
+    return total
+
+
+@triton.jit(do_not_specialize=["source", "edges", "count"])
+def input_gradient_kernel(
+    states, grads, sample_stride, tables, alpha, beta, weights, dt, grad_weights, pool_grads,
+    winners, grad_out, grad_nodes, source, edges, count, H, W,
+    GRAPH: tl.constexpr, PLAN: tl.constexpr, WEIGHTS: tl.constexpr, P: tl.constexpr,
+):  # fmt: skip
+    """The gradient of a source, one channel of one tile of its pixels: program (tile, source, q).
+
+    count: pixels of the nodes; a source of stride 2 has four times as many.
+    """
+    I: tl.constexpr = GRAPH.inputs
+    C: tl.constexpr = GRAPH.channels
+    S: tl.constexpr = PLAN.stride
+    SAMPLED: tl.constexpr = GRAPH.sampled
+    tile, q, number = tl.program_id(0), tl.program_id(1) % C, tl.program_id(1) // C
+    first_target = tl.maximum(source + 1, I)
+    ok, sample, y, x = pixels_of(tile, count * S * S, H * S, W * S, P)
+    here = tl.load(tables + q) * (H * W * S * S) + y * (W * S) + x
+    state = one_of(states, number) + sample * sample_stride
+    node_channel = tl.load(tables + C + q)
+    total = tl.zeros((P,), tl.float32)
+    if q < SAMPLED:
+        r = relu(tl.load(state + here, ok, other=0.0).to(tl.float32))
+        size = tl.cast(count, tl.int64) * SAMPLED
+        for e in range(edges):
+            row, from_inputs, from_nodes = edge_into(first_target + e, source + number, GRAPH)
+            before = weights_before(from_inputs, from_nodes, GRAPH)
+            first = (number * edges + e) * PLAN.grads
+            for i in tl.static_range(len(PLAN.convolutions)):
+                total = through_depthwise(
+                    total,
+                    map_at(
+                        dt, first + PLAN.convolutions[i].grad, sample, count, H * W, SAMPLED
+                    ),
+                    weights + before,
+                    grad_weights + tl.cast(tile, tl.int64) * GRAPH.all_weights + before,
+                    q, r, y, x, ok, size, H, W,
+                    PLAN.convolutions[i], S, SAMPLED, WEIGHTS,
+                )  # fmt: skip
+        total = tl.where(r <= 0, 0.0, total)
+        if PLAN.kinds_of_pools > 0:
+            own = q * (H * W)
+            total = through_pools(
+                total,
+                map_at(pool_grads, number * 2, sample, count, H * W, SAMPLED) + own,
+                map_at(pool_grads, number * 2 + 1, sample, count, H * W, SAMPLED) + own,
+                map_at(winners, number, sample, count, H * W, SAMPLED) + own,
+                y, x, ok, H, W, PLAN,
+            )  # fmt: skip
+    if q >= SAMPLED or len(PLAN.skips) > 0:
+        passed = tl.zeros((P,), tl.float32)
+        output = (y // S) * W + x // S
+        for e in range(edges):
+            target = first_target + e
+            row, _, _ = edge_into(target, source + number, GRAPH)
+            w = tl.load(beta + row)
+            if q < SAMPLED:
+                share = w * 0.0
+                for i in tl.static_range(len(PLAN.skips)):
+                    share += tl.load(alpha + row * GRAPH.columns + PLAN.skips[i])
+                w *= share
+            G = node_gradient(grad_out, grad_nodes, target, GRAPH)
+            channel = node_channel + (target - I) * C
+            at = sample * (GRAPH.nodes * C * H * W) + channel * (H * W) + output
+            passed += w * tl.load(G + at, ok, other=0.0).to(tl.float32)
+        if S == 2 and q >= SAMPLED:
+            tap = tl.arange(0, 4)[:, None]
+            corner = tl.load(tables + q) * (H * W * 4) + (y // 2) * (4 * W) + x // 2 * 2
+            valid = (tap >= 0) & ok[None, :]
+            offset = corner[None, :] + (tap // 2) * (2 * W) + tap % 2
+            v = tl.load(state[None, :] + offset, valid, other=0.0).to(tl.float32)
+            largest = tl.max(v, 0)
+            wins = winner_of(v, valid, largest, 4) == y % 2 * 2 + x % 2
+            passed = tl.where(wins, passed, 0.0)
+        total += passed
+    if source >= I:
+        at = sample * (GRAPH.nodes * C * H * W) + (source - I) * C * (H * W) + here
+        total += tl.load(grad_out + at, ok, other=0.0).to(tl.float32)
+    to = one_of(grads, number) + sample * sample_stride + here
+    tl.store(to, total.to(grad_out.dtype.element_ty), ok)
+
+
+@triton.jit(do_not_specialize=["rows", "elements"])
+def column_sums_kernel(
+    partial, total, rows, elements, BLOCK: tl.constexpr, P: tl.constexpr
+):
+    """total [elements] = sum over rows of partial [rows, elements], in one fixed order."""
+    column = tl.program_id(0) * P + tl.arange(0, P)
+    acc = tl.zeros((BLOCK, P), tl.float32)
+    for first in range(0, rows, BLOCK):
+        row = first + tl.arange(0, BLOCK)
+        at = row[:, None].to(tl.int64) * elements + column[None, :]
+        acc += tl.load(partial + at, (row[:, None] < rows) & (column[None, :] < elements), other=0.0)
+    tl.store(total + column, tl.sum(acc, 0), column < elements)
