@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..._triton.launch import launch, power_of_2
+from ..._triton.sums import column_sums
 from .forward import Cell, Group, make_cell
-from .input_kernels import column_sums_kernel, input_gradient_kernel
+from .input_kernels import input_gradient_kernel
 from .plan import make_graph
 from .source_kernels import first_stage_kernel
 from .stage_kernels import (
@@ -88,14 +89,7 @@ def backward(
     else:
         for number, need in enumerate(needs):
             run_group(cell, cell.group(number), grads, need_state=need)
-    grad_weights = alpha.new_empty(elements)
-    launch(
-        column_sums_kernel,
-        (-(-elements // 64),),
-        *(grads.weights, grad_weights, rows, elements),
-        BLOCK=min(32, power_of_2(rows)),
-        P=64,
-    )
+    grad_weights = column_sums(grads.weights)
     return list(grads.inputs), grad_weights, grads.alpha, grads.beta
 
 

@@ -1,4 +1,4 @@
-"""Backward, the end of A': a state's gradient, each channel once; and the weights' gradients."""
+"""Backward, the end of A': a state's gradient, each channel once."""
 
 from __future__ import annotations
 
@@ -129,17 +129,3 @@ def input_gradient_kernel(
         total += tl.load(grad_out + at, ok, other=0.0).to(tl.float32)
     to = one_of(grads, number) + sample * sample_stride + here
     tl.store(to, total.to(grad_out.dtype.element_ty), ok)
-
-
-@triton.jit(do_not_specialize=["rows", "elements"])
-def column_sums_kernel(
-    partial, total, rows, elements, BLOCK: tl.constexpr, P: tl.constexpr
-):
-    """total [elements] = sum over rows of partial [rows, elements], in one fixed order."""
-    column = tl.program_id(0) * P + tl.arange(0, P)
-    acc = tl.zeros((BLOCK, P), tl.float32)
-    for first in range(0, rows, BLOCK):
-        row = first + tl.arange(0, BLOCK)
-        at = row[:, None].to(tl.int64) * elements + column[None, :]
-        acc += tl.load(partial + at, (row[:, None] < rows) & (column[None, :] < elements), other=0.0)
-    tl.store(total + column, tl.sum(acc, 0), column < elements)
