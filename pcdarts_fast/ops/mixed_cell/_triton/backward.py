@@ -188,8 +188,8 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
     dt = cell.empty_maps(jobs * plan.grads)
     pools = plan.kinds_of_pools > 0
     pool_grads = cell.empty_maps(group.sources * 2 if pools else 0)
-    winners = cell.empty_maps(0).to(torch.int8).new_empty(
-        group.sources * cell.count * graph.sampled if plan.max_pools else 0
+    winners = empty.new_empty(
+        group.sources * cell.count * graph.sampled if plan.max_pools else 0, dtype=torch.int8
     )
     launch(
         first_pointwise_kernel,

@@ -233,17 +233,18 @@ def first_pointwise_kernel(
             to = map_at(dt, number, sample, count, H * W, SAMPLED)
             if PLAN.convolutions[i].first >= 0:
                 job = local * len(PLAN.separable) + PLAN.convolutions[i].first
-                v = tl.load(
-                    map_at(z_first, job, sample, count, H * W, SAMPLED)[None, :] + within,
-                    keep,
-                    other=0.0,
-                )
-                t = v
                 if WEIGHTS:
-                    _, t = first_stage(
+                    v, t = first_stage(
                         x, tables, weights + PLAN.convolutions[i].weight, y, column, ok, H, W,
                         PLAN.convolutions[i], PLAN.stride, SAMPLED, True, P,
                     )  # fmt: skip
+                else:
+                    v = tl.load(
+                        map_at(z_first, job, sample, count, H * W, SAMPLED)[None, :] + within,
+                        keep,
+                        other=0.0,
+                    )
+                    t = v
                 u = tl.load(
                     map_at(g_first, job, sample, count, H * W, SAMPLED)[None, :] + within,
                     keep,

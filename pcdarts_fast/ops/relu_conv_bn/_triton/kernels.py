@@ -159,60 +159,46 @@ def gradient_block(grad_out, out, coefficients, rows, end, sample, y, column, ok
 @triton.jit(do_not_specialize=["count", "first"])
 def gradient_kernel(
     x, weights, grad_out, out, coefficients, grad_x, partial, count, C_in, C_out, first, H, W,
-    tiles, tiles_of_program, input_programs, output_blocks,
-    STRIDE: tl.constexpr, LINEAR: tl.constexpr, PLAIN: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, P: tl.constexpr,
+    STRIDE: tl.constexpr, LINEAR: tl.constexpr, PLAIN: tl.constexpr, NEED_X: tl.constexpr,
+    WEIGHTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    """Both gradients. The first `input_programs` programs: (tile, block of inputs) of grad_x.
+    """grad_x, and the tile's gradient of the weights: program (tile, block of inputs).
 
-    The others: (chunk of tiles, block of inputs, block of outputs) of the weights' gradient, to
-    partial [chunks, C_out, C_in].
+    partial [tiles, C_out, C_in].
     """
-    program = tl.program_id(0)
-    if program < input_programs:
-        tile = program % tiles
-        columns = program // tiles * COLUMNS + tl.arange(0, COLUMNS)
-        ok, sample, y, column = pixels_of(tile, count, H, W, P)
-        plane = H * W * STRIDE * STRIDE
-        base = (sample * C_in * plane)[None, :] + columns[:, None] * plane
-        keep = (columns[:, None] < C_in) & ok[None, :]
-        for half in tl.static_range(STRIDE):
-            begin = 0
-            end = C_out
-            if STRIDE == 2:
-                begin = first if half == 1 else 0
-                end = C_out if half == 1 else first
-            dx = tl.zeros((COLUMNS, P), tl.float32)
-            for start in range(begin, end, ROWS):
-                rows = start + tl.arange(0, ROWS)
-                dz = gradient_block(
-                    grad_out, out, coefficients, rows, end, sample, y, column, ok, C_out, H, W,
-                    PLAIN,
-                )  # fmt: skip
+    tile = tl.program_id(0)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    ok, sample, y, column = pixels_of(tile, count, H, W, P)
+    plane = H * W * STRIDE * STRIDE
+    base = (sample * C_in * plane)[None, :] + columns[:, None] * plane
+    keep = (columns[:, None] < C_in) & ok[None, :]
+    partial += tl.cast(tile, tl.int64) * C_out * C_in
+    for half in tl.static_range(STRIDE):
+        begin = 0
+        end = C_out
+        if STRIDE == 2:
+            begin = first if half == 1 else 0
+            end = C_out if half == 1 else first
+        v = input_block(x, columns, sample, y, column, ok, C_in, H, W, half, STRIDE, LINEAR)
+        dx = tl.zeros((COLUMNS, P), tl.float32)
+        for start in range(begin, end, ROWS):
+            rows = start + tl.arange(0, ROWS)
+            dz = gradient_block(
+                grad_out, out, coefficients, rows, end, sample, y, column, ok, C_out, H, W, PLAIN
+            )
+            if NEED_X:
                 w = weight_block(weights, rows, end, columns, C_in)
                 dx = tl.dot(tl.trans(w), dz, dx, input_precision="ieee")
-            v = input_block(x, columns, sample, y, column, ok, C_in, H, W, half, STRIDE, LINEAR)
+            if WEIGHTS:
+                dw = tl.dot(dz, tl.trans(v), input_precision="ieee")
+                valid = (rows[:, None] < end) & (columns[None, :] < C_in)
+                tl.store(partial + rows[:, None] * C_in + columns[None, :], dw, valid)
+        if NEED_X:
             if not LINEAR:
                 dx = tl.where(v <= 0, 0.0, dx)
             here = (y * STRIDE + half) * (W * STRIDE) + column * STRIDE + half
             tl.store(grad_x + base + here[None, :], dx.to(grad_x.dtype.element_ty), keep)
-            if STRIDE == 2:
+            if STRIDE == 2:  # the pixels that no half reads
                 unread = (y * 2 + half) * (W * 2) + column * 2 + 1 - half
                 nothing = tl.zeros((COLUMNS, P), grad_x.dtype.element_ty)
                 tl.store(grad_x + base + unread[None, :], nothing, keep)
-    else:
-        inputs = tl.cdiv(C_in, COLUMNS)
-        job = program - input_programs
-        columns = job % inputs * COLUMNS + tl.arange(0, COLUMNS)
-        half, rows, end = half_of(job // inputs % output_blocks, C_out, first, STRIDE, ROWS)
-        chunk = job // inputs // output_blocks
-        dw = tl.zeros((ROWS, COLUMNS), tl.float32)
-        for i in range(tiles_of_program):
-            ok, sample, y, column = pixels_of(chunk * tiles_of_program + i, count, H, W, P)
-            dz = gradient_block(
-                grad_out, out, coefficients, rows, end, sample, y, column, ok, C_out, H, W, PLAIN
-            )
-            v = input_block(x, columns, sample, y, column, ok, C_in, H, W, half, STRIDE, LINEAR)
-            dw = tl.dot(dz, tl.trans(v), dw, input_precision="ieee")
-        at = (tl.cast(chunk, tl.int64) * C_out + rows[:, None]) * C_in + columns[None, :]
-        tl.store(partial + at, dw, (rows[:, None] < end) & (columns[None, :] < C_in))

@@ -20,7 +20,6 @@ from .kernels import (
 
 TILE = 128  # pixels
 BLOCK = 16  # outputs, and inputs taken in at a time: what a dot takes at least
-MOST_CHUNKS = 64  # partial results of a weight's gradient
 
 
 def forward(
@@ -104,20 +103,18 @@ def backward(
             BLOCK=min(1024, power_of_2(tiles)),
             P=TILE,
         )
-    inputs, outputs = -(-C_in // BLOCK), _blocks(C_out, first, stride)
-    tiles_of_program = -(-tiles // MOST_CHUNKS)
-    chunks = -(-tiles // tiles_of_program) if need_weights else 0
     grad_x = torch.empty_like(x) if need_x else x.new_empty(0)
-    partial = matrix.new_empty(chunks, matrix.numel())
-    input_programs = tiles * inputs if need_x else 0
+    partial = matrix.new_empty(tiles if need_weights else 0, matrix.numel())
     launch(
         gradient_kernel,
-        (input_programs + chunks * inputs * outputs,),
+        (tiles, -(-C_in // BLOCK)),
         *(x, matrix, grad_out, out, coefficients, grad_x, partial, count, C_in, C_out, first),
-        *(H, W, tiles, tiles_of_program, input_programs, outputs),
+        *(H, W),
         STRIDE=stride,
         LINEAR=linear,
         PLAIN=plain,
+        NEED_X=need_x,
+        WEIGHTS=need_weights,
         ROWS=BLOCK,
         COLUMNS=BLOCK,
         P=TILE,
