@@ -10,17 +10,14 @@ from torch import Tensor
 
 from ..._triton.launch import launch, power_of_2
 from ..._triton.sums import column_sums
+from .edge_kernels import edge_gradient_kernel
+from .first_kernels import first_pointwise_kernel
 from .forward import Cell, Group, make_cell
 from .input_kernels import input_gradient_kernel
 from .plan import make_graph
+from .second_kernels import first_norm_kernel, second_depthwise_kernel, second_pointwise_kernel
 from .source_kernels import first_stage_kernel
-from .stage_kernels import (
-    first_norm_kernel,
-    first_pointwise_kernel,
-    second_depthwise_kernel,
-    second_pointwise_kernel,
-)
-from .sums_kernels import edge_gradient_kernel, sums_kernel
+from .sums_kernels import sums_kernel
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
     launch(
         sums_kernel,
         (cell.tiles, jobs + (group.sources * bypasses if need_beta else 0)),
-        *(*state, cell.weights, cell.beta, *norms, grads.z, z_first, *node_grads),
+        *(*state, cell.weights, *norms, grads.z, z_first, *node_grads),
         *(partial, bypass, *where, H, W, cell.tiles, jobs),
         GRAPH=graph,
         PLAN=plan,
@@ -201,7 +198,6 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
         PLAN=plan,
         STORED=stored,
         WEIGHTS=need_weights,
-        POOLS=pools,
         P=cell.tile,
     )
     if group.first >= graph.inputs:

@@ -33,6 +33,23 @@ def pools(x, channel, plane, offset, inside):
     return maximum_of(v, inside), average
 
 
+@triton.jit
+def pool_rows(
+    x, tables, y, column, ok, H, W,
+    SAMPLED: tl.constexpr, STRIDE: tl.constexpr, P: tl.constexpr,
+):  # fmt: skip
+    """The same of all sampled channels, [R, P] each."""
+    rows = tl.arange(0, triton.next_power_of_2(SAMPLED))
+    largest = tl.zeros((triton.next_power_of_2(SAMPLED), P), tl.float32)
+    average = tl.zeros((triton.next_power_of_2(SAMPLED), P), tl.float32)
+    offset, inside = window(y, column, ok, H * STRIDE, W * STRIDE, 3, 1, STRIDE)
+    for c in range(SAMPLED):
+        m, a = pools(x, tl.load(tables + c), H * W * STRIDE * STRIDE, offset, inside)
+        largest = put_row(largest, rows, c, m)
+        average = put_row(average, rows, c, a)
+    return largest, average
+
+
 @triton.jit(do_not_specialize=["source", "edges", "count"])
 def first_stage_kernel(
     states, sample_stride, tables, weights, z, z_first, partial,
@@ -76,14 +93,9 @@ def first_stage_kernel(
                 own = partial + (local * CONVS + i) * (2 * SAMPLED * tiles)
                 store_moments(own, tile, tiles, v, rows, ok, SAMPLED)
     if STATS and PLAN.kinds_of_pools > 0 and local % edges == 0:
-        largest = tl.zeros((triton.next_power_of_2(SAMPLED), P), tl.float32)
-        average = tl.zeros((triton.next_power_of_2(SAMPLED), P), tl.float32)
-        S: tl.constexpr = PLAN.stride
-        offset, inside = window(y, column, ok, H * S, W * S, 3, 1, S)
-        for c in range(SAMPLED):
-            m, a = pools(x, tl.load(tables + c), H * W * S * S, offset, inside)
-            largest = put_row(largest, rows, c, m)
-            average = put_row(average, rows, c, a)
+        largest, average = pool_rows(
+            x, tables, y, column, ok, H, W, SAMPLED, PLAN.stride, P
+        )
         own = partial + (tl.num_programs(1) * CONVS + number * 2) * (2 * SAMPLED * tiles)
         store_moments(own, tile, tiles, largest, rows, ok, SAMPLED)
         store_moments(own + 2 * SAMPLED * tiles, tile, tiles, average, rows, ok, SAMPLED)
