@@ -133,6 +133,6 @@ def edge_gradient_kernel(
         total = tl.zeros((BLOCK,), tl.float32)
         values = (GRAPH.channels - SAMPLED) * tiles
         for first in range(0, values, BLOCK):
-            i = first + tl.arange(0, BLOCK)
-            total += tl.load(bypass + local * values + i, i < values, other=0.0)
+            number = first + tl.arange(0, BLOCK)
+            total += tl.load(bypass + local * values + number, number < values, other=0.0)
         tl.store(grad_beta + row, d_beta + tl.sum(total, 0))

@@ -11,28 +11,37 @@ from .sums_kernels import node_gradient
 
 
 @triton.jit
-def through_depthwise(
-    total, dt, weights, grad_weights, c, r, y, x, ok, size, H, W,
-    CONV: tl.constexpr, STRIDE: tl.constexpr, SAMPLED: tl.constexpr, WEIGHTS: tl.constexpr,
+def through_branch(
+    total, dt, weights, grad_weights, source, local, first_target, edges, c, r, y, x, ok, sample,
+    count, H, W,
+    CONV: tl.constexpr, GRAPH: tl.constexpr, PLAN: tl.constexpr, WEIGHTS: tl.constexpr,
 ):  # fmt: skip
-    """total [P] plus what a branch's first depthwise convolution sends back to a state's pixels.
+    """total [P] plus what the first depthwise convolutions of a branch, of all edges, send back.
 
-    dt: [P] pointers to the branch's map; a skip of stride 2 has a second map, `size` further.
+    One branch after the other, so that the windows of only one are kept in registers.
     """
+    SAMPLED: tl.constexpr = GRAPH.sampled
     if CONV.kernel == 0:
         at = c * (H * W) + (y // 2) * W + x // 2
-        total += tl.load(dt + at, ok & (y % 2 == 0) & (x % 2 == 0), other=0.0)
-        total += tl.load(dt + size + at, ok & (y % 2 == 1) & (x % 2 == 1), other=0.0)
+        for e in range(edges):
+            number = (local + e) * PLAN.grads + CONV.grad
+            first = map_at(dt, number, sample, count, H * W, SAMPLED) + at
+            total += tl.load(first, ok & (y % 2 == 0) & (x % 2 == 0), other=0.0)
+            second = map_at(dt, number + 1, sample, count, H * W, SAMPLED) + at
+            total += tl.load(second, ok & (y % 2 == 1) & (x % 2 == 1), other=0.0)
     else:
         taps: tl.constexpr = CONV.kernel * CONV.kernel
-        first = CONV.weight + c * taps
-        offset, exists = readers(y, x, ok, H, W, CONV.kernel, CONV.dilation, STRIDE)
-        v = tl.load(dt[None, :] + (c * (H * W) + offset), exists, other=0.0)
-        total += tl.sum(kernel_weights(weights + first, CONV.kernel) * v, 0)
-        if WEIGHTS:
-            tap = tl.arange(0, triton.next_power_of_2(taps))
-            dw = tl.sum(v * r[None, :], 1)
-            tl.store(grad_weights + first + tap, dw, tap < taps)
+        tap = tl.arange(0, triton.next_power_of_2(taps))
+        offset, exists = readers(y, x, ok, H, W, CONV.kernel, CONV.dilation, PLAN.stride)
+        for e in range(edges):
+            row, from_inputs, from_nodes = edge_into(first_target + e, source, GRAPH)
+            at = weights_before(from_inputs, from_nodes, GRAPH) + CONV.weight + c * taps
+            number = (local + e) * PLAN.grads + CONV.grad
+            maps = map_at(dt, number, sample, count, H * W, SAMPLED)
+            v = tl.load(maps[None, :] + (c * (H * W) + offset), exists, other=0.0)
+            total += tl.sum(kernel_weights(weights + at, CONV.kernel) * v, 0)
+            if WEIGHTS:
+                tl.store(grad_weights + at + tap, tl.sum(v * r[None, :], 1), tap < taps)
     return total
 
 
@@ -72,22 +81,13 @@ def input_gradient_kernel(
     total = tl.zeros((P,), tl.float32)
     if q < SAMPLED:
         r = relu(tl.load(state + here, ok, other=0.0).to(tl.float32))
-        size = tl.cast(count, tl.int64) * SAMPLED
-        for e in range(edges):
-            row, from_inputs, from_nodes = edge_into(first_target + e, source + number, GRAPH)
-            before = weights_before(from_inputs, from_nodes, GRAPH)
-            first = (number * edges + e) * PLAN.grads
-            for i in tl.static_range(len(PLAN.convolutions)):
-                total = through_depthwise(
-                    total,
-                    map_at(
-                        dt, first + PLAN.convolutions[i].grad, sample, count, H * W, SAMPLED
-                    ),
-                    weights + before,
-                    grad_weights + tl.cast(tile, tl.int64) * GRAPH.all_weights + before,
-                    q, r, y, x, ok, size, H, W,
-                    PLAN.convolutions[i], S, SAMPLED, WEIGHTS,
-                )  # fmt: skip
+        for i in tl.static_range(len(PLAN.convolutions)):
+            total = through_branch(
+                total, dt, weights, grad_weights + tl.cast(tile, tl.int64) * GRAPH.all_weights,
+                source + number, number * edges, first_target, edges, q, r, y, x, ok, sample,
+                count, H, W,
+                PLAN.convolutions[i], GRAPH, PLAN, WEIGHTS,
+            )  # fmt: skip
         total = tl.where(r <= 0, 0.0, total)
         if PLAN.kinds_of_pools > 0:
             own = q * (H * W)
