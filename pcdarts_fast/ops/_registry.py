@@ -58,7 +58,9 @@ def implements_in_triton(package: str, **kernels: str) -> None:
     """
     devices = ("cuda", "cpu") if INTERPRETED else ("cuda",)
     for name, function in kernels.items():
-        implements(name, "triton", *devices)(_imported_at_first_call(f"{package}._triton", function))
+        implements(name, "triton", *devices)(
+            _imported_at_first_call(f"{package}._triton", function)
+        )
 
 
 def _imported_at_first_call(module: str, function: str) -> Callable[..., Any]:

@@ -231,7 +231,9 @@ def test_super_net(engine: Any) -> None:
 
 def test_a_search_step(engine: Any) -> None:
     states = []
-    for net, dtype in zip(networks(engine, 1, primitives=FEW), (torch.float64, torch.float32), strict=True):
+    for net, dtype in zip(
+        networks(engine, 1, primitives=FEW), (torch.float64, torch.float32), strict=True
+    ):
         device = next(net.parameters()).device
         batch = images(3, 3, 4, 4).to(device, dtype), torch.arange(3, device=device)
         architecture = torch.optim.SGD(net.arch_parameters(), 0.1)

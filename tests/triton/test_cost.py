@@ -117,9 +117,7 @@ def costs(backend: str, C: int, size: int, reduction: bool, patch: Any) -> dict[
     ):
         with Cost() as torch_cost, counted(patch) as kernels:
             call()
-        found[way] = Tally(
-            torch_cost.launches + kernels.launches, torch_cost.bytes + kernels.bytes
-        )
+        found[way] = Tally(torch_cost.launches + kernels.launches, torch_cost.bytes + kernels.bytes)
     return found
 
 

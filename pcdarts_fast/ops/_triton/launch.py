@@ -9,26 +9,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+REGISTERS = {} if torch.version.hip else {"maxnreg": 255}  # ptxas spills a little to use fewer
 
-WARP = 32
 
-
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, P: int, **constants: Any) -> None:
-    """Runs a kernel that works on P pixels, one a thread, on the grid; nothing where it is empty."""
+def launch(
+    kernel: Any, grid: tuple[int, ...], *arguments: Any, P: int, warps: int = 0, **constants: Any
+) -> None:
+    """Runs a kernel that works on P pixels, by default one a thread; nothing on an empty grid."""
     if 0 not in grid:
-        kernel[grid](*arguments, P=P, num_warps=max(P // WARP, 1), **constants)
+        warps = warps or max(P // 32, 1)
+        kernel[grid](*arguments, P=P, num_warps=warps, num_stages=1, **REGISTERS, **constants)
 
 
-def tile_of(channels: int) -> int:
-    """Pixels of a program whose threads keep a few columns [channels] in registers."""
-    return 256 if channels <= 8 else 128 if channels <= 16 else 64
+def tile_of(channels: int) -> tuple[int, int]:
+    """Pixels and warps of a program whose threads keep a few columns [channels] in registers."""
+    return (256, 8) if channels <= 8 else (128, 4) if channels <= 16 else (64, 4)
 
 
 def power_of_2(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def channel_table(source: Sequence[int], destination: Sequence[int], device: torch.device) -> Tensor:
+def channel_table(
+    source: Sequence[int], destination: Sequence[int], device: torch.device
+) -> Tensor:
     """Both tables [2, C], int32, on the device.
 
     Tables of a fixed sampling are copied there once. Those of a random one change with every call;

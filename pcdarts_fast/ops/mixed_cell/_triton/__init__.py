@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-from .forward import forward as forward
 from .backward import backward as backward
+from .forward import forward as forward

@@ -114,6 +114,7 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
             ONLY_SEPARABLE=True,
             STATS=False,
             P=cell.tile,
+            warps=cell.warps,
         )
     bypasses = graph.channels - graph.sampled
     partial = empty.new_empty(jobs * plan.sums * graph.sampled * cell.tiles)
@@ -129,6 +130,7 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
         PLAN=plan,
         STORED=stored,
         P=cell.tile,
+        warps=cell.warps,
     )
     launch(
         edge_gradient_kernel,
@@ -160,6 +162,7 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
             STORED=stored,
             WEIGHTS=need_weights,
             P=cell.tile,
+            warps=cell.warps,
         )
         partial = empty.new_empty(jobs * separable * 2 * graph.sampled * cell.tiles)
         launch(
@@ -171,6 +174,7 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
             PLAN=plan,
             WEIGHTS=need_weights,
             P=cell.tile,
+            warps=cell.warps,
         )
         launch(
             first_norm_kernel,
@@ -199,6 +203,7 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
         STORED=stored,
         WEIGHTS=need_weights,
         P=cell.tile,
+        warps=cell.warps,
     )
     if group.first >= graph.inputs:
         node, C = group.first - graph.inputs, graph.channels
@@ -216,4 +221,5 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
         PLAN=plan,
         WEIGHTS=need_weights,
         P=cell.tile,
+        warps=cell.warps,
     )

@@ -70,6 +70,12 @@ def pointwise_add(z, matrix, rows, c, t, SAMPLED: tl.constexpr):
 
 
 @triton.jit
+def rolled(n: tl.constexpr, H):
+    """n as a bound that the compiler cannot see through: unrolled, the loop's registers spill."""
+    return tl.minimum(n, n * H)
+
+
+@triton.jit
 def skip_taps(x, c, sources, y, column, ok, H, W):
     """The two pixels that the halves of a stride-2 skip read, [P] each."""
     at = x + tl.load(sources + c) * (4 * H * W) + (2 * y) * (2 * W) + 2 * column
@@ -92,7 +98,7 @@ def first_stage(
     t_all = tl.zeros((triton.next_power_of_2(SAMPLED), P), tl.float32)
     if CONV.kernel == 0:
         half = rows >= SAMPLED - SAMPLED // 2
-        for c in range(SAMPLED):
+        for c in tl.range(0, rolled(SAMPLED, H), disable_licm=True):
             even, odd = skip_taps(x, c, sources, y, column, ok, H, W)
             t = tl.where(half[:, None], odd[None, :], even[None, :])
             w = tl.load(weights + rows * SAMPLED + c, rows < SAMPLED, other=0.0)
@@ -103,7 +109,7 @@ def first_stage(
             y, column, ok, H * STRIDE, W * STRIDE, CONV.kernel, CONV.dilation, STRIDE
         )
         taps: tl.constexpr = CONV.kernel * CONV.kernel
-        for c in range(SAMPLED):
+        for c in tl.range(0, rolled(SAMPLED, H), disable_licm=True):
             v = state_taps(x, tl.load(sources + c), plane, offset, inside)
             t = tl.sum(kernel_weights(weights + c * taps, CONV.kernel) * v, 0)
             if KEEP:
@@ -128,7 +134,7 @@ def second_stage(
     offset, inside = window(y, column, ok, H, W, CONV.kernel, 1, 1)
     taps: tl.constexpr = CONV.kernel * CONV.kernel
     weights += SAMPLED * (taps + SAMPLED)
-    for c in range(SAMPLED):
+    for c in tl.range(0, rolled(SAMPLED, H), disable_licm=True):
         rstd = rstd_of(tl.load(variance + c), EPS)
         v = middle_taps(z_first, c, H * W, offset, inside, tl.load(mean + c), rstd)
         t = tl.sum(kernel_weights(weights + c * taps, CONV.kernel) * v, 0)

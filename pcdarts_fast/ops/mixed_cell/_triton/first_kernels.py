@@ -6,7 +6,15 @@ import triton
 import triton.language as tl
 
 from ..._triton.device import pixels_of, window, winner_of
-from .device import edge_into, first_stage, map_at, one_of, slots_before, weights_before, units_before
+from .device import (
+    edge_into,
+    first_stage,
+    map_at,
+    one_of,
+    slots_before,
+    units_before,
+    weights_before,
+)
 from .pointwise import through_norm, through_pointwise, through_skip
 from .source_kernels import pools
 from .sums_kernels import gradient_rows, last_output, node_gradient
@@ -22,7 +30,7 @@ def edge_first_stages(
     """dt of all first stages of an edge's tile; grad_weights: the tile's own."""
     SAMPLED: tl.constexpr = GRAPH.sampled
     CONVS: tl.constexpr = len(PLAN.convolutions)
-    row, from_inputs, from_nodes = edge_into(target, source, GRAPH)
+    _, from_inputs, from_nodes = edge_into(target, source, GRAPH)
     before = weights_before(from_inputs, from_nodes, GRAPH)
     weights += before
     grad_weights += before
@@ -118,7 +126,7 @@ def through_pools(
             tl.store(to + within, d_avg / pixels, ok)
 
 
-@triton.jit(do_not_specialize=["source", "edges", "count"])
+@triton.jit(do_not_specialize=["source", "edges", "count", "H", "W", "jobs", "sample_stride"])
 def first_pointwise_kernel(
     states, sample_stride, tables, weights, mean, variance, z, z_first, grad_out, grad_nodes,
     coefficients, first_coefficients, g_first, dt, grad_weights, pool_grads, winners,

@@ -40,7 +40,8 @@ class Cell:
     count: int  # pixels of a node's channel in the whole batch
     H: int
     W: int
-    tile: int
+    tile: int  # pixels of a program
+    warps: int
 
     @property
     def tiles(self) -> int:
@@ -87,7 +88,7 @@ def make_cell(
         B * H * W,
         H,
         W,
-        tile_of(graph.sampled),
+        *tile_of(graph.sampled),
     )
 
 
@@ -130,6 +131,7 @@ def forward(
             *(target, cell.count, H, W),
             GRAPH=graph,
             P=cell.tile,
+            warps=cell.warps,
         )
         if target + 1 < graph.states:
             run_source(cell, cell.group(target), mean, variance, z, stats=running_mean is None)
@@ -157,6 +159,7 @@ def run_source(
         ONLY_SEPARABLE=False,
         STATS=stats,
         P=cell.tile,
+        warps=cell.warps,
     )
     first = tuple(c.slot - (c.first >= 0) for c in plan.convolutions)
     shared = [(pool.slot, 0) for pool in plan.max_pools]
@@ -175,6 +178,7 @@ def run_source(
         PLAN=plan,
         STATS=stats,
         P=cell.tile,
+        warps=cell.warps,
     )
     if stats:
         run_moments(cell, group, partial, mean, variance, second, ())
@@ -198,5 +202,6 @@ def run_moments(
         OWN=own,
         SHARED=shared,
         P=cell.tile,
+        warps=cell.warps,
         BLOCK=min(1024, power_of_2(cell.tiles)),
     )

@@ -34,7 +34,7 @@ def through_branch(
         tap = tl.arange(0, triton.next_power_of_2(taps))
         offset, exists = readers(y, x, ok, H, W, CONV.kernel, CONV.dilation, PLAN.stride)
         for e in range(edges):
-            row, from_inputs, from_nodes = edge_into(first_target + e, source, GRAPH)
+            _, from_inputs, from_nodes = edge_into(first_target + e, source, GRAPH)
             at = weights_before(from_inputs, from_nodes, GRAPH) + CONV.weight + c * taps
             number = (local + e) * PLAN.grads + CONV.grad
             maps = map_at(dt, number, sample, count, H * W, SAMPLED)
@@ -58,7 +58,7 @@ def through_pools(total, max_grad, avg_grad, winners, y, x, ok, H, W, PLAN: tl.c
     return total
 
 
-@triton.jit(do_not_specialize=["source", "edges", "count"])
+@triton.jit(do_not_specialize=["source", "edges", "count", "H", "W", "sample_stride"])
 def input_gradient_kernel(
     states, grads, sample_stride, tables, alpha, beta, weights, dt, grad_weights, pool_grads,
     winners, grad_out, grad_nodes, source, edges, count, H, W,

@@ -64,7 +64,7 @@ def bypass_sum(
     return total + tl.load(beta + row) * v
 
 
-@triton.jit(do_not_specialize=["target", "count"])
+@triton.jit(do_not_specialize=["target", "count", "H", "W"])
 def node_kernel(
     inputs, out, tables, alpha, beta, mean, variance, z, target, count, H, W,
     GRAPH: tl.constexpr, P: tl.constexpr,

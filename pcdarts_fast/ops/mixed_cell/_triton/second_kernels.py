@@ -12,7 +12,7 @@ from .pointwise import through_norm, through_pointwise
 from .sums_kernels import gradient_rows, last_output, node_gradient
 
 
-@triton.jit(do_not_specialize=["source", "edges", "count"])
+@triton.jit(do_not_specialize=["source", "edges", "count", "H", "W", "sample_stride"])
 def second_pointwise_kernel(
     states, sample_stride, tables, weights, mean, variance, z, z_first, grad_out, grad_nodes,
     coefficients, dt, grad_weights, source, edges, count, H, W,
@@ -27,7 +27,7 @@ def second_pointwise_kernel(
     CONVS: tl.constexpr = len(PLAN.convolutions)
     tile, local = tl.program_id(0), tl.program_id(1)
     target = tl.maximum(source + 1, GRAPH.inputs) + local % edges
-    row, from_inputs, from_nodes = edge_into(target, source + local // edges, GRAPH)
+    _, from_inputs, from_nodes = edge_into(target, source + local // edges, GRAPH)
     before = weights_before(from_inputs, from_nodes, GRAPH)
     weights += before
     grad_weights += tl.cast(tile, tl.int64) * GRAPH.all_weights + before
@@ -57,7 +57,7 @@ def second_pointwise_kernel(
             )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["source", "edges", "count"])
+@triton.jit(do_not_specialize=["source", "edges", "count", "H", "W", "tiles"])
 def second_depthwise_kernel(
     weights, mean, variance, z_first, dt, g, partial, grad_weights, source, edges, count, H, W,
     tiles,
@@ -71,7 +71,7 @@ def second_depthwise_kernel(
     SEPARABLE: tl.constexpr = len(PLAN.separable)
     tile, job, c = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     local = job // SEPARABLE
-    row, from_inputs, from_nodes = edge_into(
+    _, from_inputs, from_nodes = edge_into(
         tl.maximum(source + 1, GRAPH.inputs) + local % edges, source + local // edges, GRAPH
     )
     before = weights_before(from_inputs, from_nodes, GRAPH)
@@ -113,7 +113,7 @@ def first_norm_kernel(
     SAMPLED: tl.constexpr = GRAPH.sampled
     job = tl.program_id(0)
     local = job // len(PLAN.separable)
-    row, from_inputs, from_nodes = edge_into(
+    _, from_inputs, from_nodes = edge_into(
         tl.maximum(source + 1, GRAPH.inputs) + local % edges, source + local // edges, GRAPH
     )
     slot = 0

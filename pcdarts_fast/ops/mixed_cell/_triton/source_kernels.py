@@ -50,7 +50,7 @@ def pool_rows(
     return largest, average
 
 
-@triton.jit(do_not_specialize=["source", "edges", "count"])
+@triton.jit(do_not_specialize=["source", "edges", "count", "H", "W", "tiles", "sample_stride"])
 def first_stage_kernel(
     states, sample_stride, tables, weights, z, z_first, partial,
     source, edges, count, H, W, tiles,
@@ -67,9 +67,7 @@ def first_stage_kernel(
     tile, local = tl.program_id(0), tl.program_id(1)
     number = local // edges
     first_target = tl.maximum(source + 1, GRAPH.inputs)
-    row, from_inputs, from_nodes = edge_into(
-        first_target + local % edges, source + number, GRAPH
-    )
+    _, from_inputs, from_nodes = edge_into(first_target + local % edges, source + number, GRAPH)
     weights += weights_before(from_inputs, from_nodes, GRAPH)
     unit = units_before(from_inputs, from_nodes, GRAPH)
     ok, sample, y, column = pixels_of(tile, count, H, W, P)
@@ -93,15 +91,13 @@ def first_stage_kernel(
                 own = partial + (local * CONVS + i) * (2 * SAMPLED * tiles)
                 store_moments(own, tile, tiles, v, rows, ok, SAMPLED)
     if STATS and PLAN.kinds_of_pools > 0 and local % edges == 0:
-        largest, average = pool_rows(
-            x, tables, y, column, ok, H, W, SAMPLED, PLAN.stride, P
-        )
+        largest, average = pool_rows(x, tables, y, column, ok, H, W, SAMPLED, PLAN.stride, P)
         own = partial + (tl.num_programs(1) * CONVS + number * 2) * (2 * SAMPLED * tiles)
         store_moments(own, tile, tiles, largest, rows, ok, SAMPLED)
         store_moments(own + 2 * SAMPLED * tiles, tile, tiles, average, rows, ok, SAMPLED)
 
 
-@triton.jit(do_not_specialize=["source", "edges", "count"])
+@triton.jit(do_not_specialize=["source", "edges", "count", "H", "W", "tiles"])
 def second_stage_kernel(
     z_first, weights, mean, variance, z, partial, source, edges, count, H, W, tiles,
     GRAPH: tl.constexpr, PLAN: tl.constexpr, STATS: tl.constexpr, P: tl.constexpr,
@@ -111,7 +107,7 @@ def second_stage_kernel(
     SEPARABLE: tl.constexpr = len(PLAN.separable)
     tile, local = tl.program_id(0), tl.program_id(1)
     first_target = tl.maximum(source + 1, GRAPH.inputs)
-    row, from_inputs, from_nodes = edge_into(
+    _, from_inputs, from_nodes = edge_into(
         first_target + local % edges, source + local // edges, GRAPH
     )
     weights += weights_before(from_inputs, from_nodes, GRAPH)
@@ -160,7 +156,7 @@ def moments_kernel(
     own = partial + (at * 2 * SAMPLED + c) * tiles
     value, square = merged_moments(own, own + SAMPLED * tiles, tiles, count, P, BLOCK)
     first_target = tl.maximum(source + 1, GRAPH.inputs)
-    row, from_inputs, from_nodes = edge_into(
+    _, from_inputs, from_nodes = edge_into(
         first_target + local % edges, source + local // edges, GRAPH
     )
     norm = (slots_before(from_inputs, from_nodes, GRAPH) + slot) * SAMPLED + c

@@ -68,9 +68,7 @@ def last_output(
     if STORED:
         own = map_at(z, unit + CONV.unit, sample, count, H * W, SAMPLED)
         within = rows[:, None] * (H * W) + (y * W + column)[None, :]
-        v = tl.load(
-            own[None, :] + within, (rows[:, None] < SAMPLED) & ok[None, :], other=0.0
-        )
+        v = tl.load(own[None, :] + within, (rows[:, None] < SAMPLED) & ok[None, :], other=0.0)
     return v, t
 
 
@@ -101,7 +99,7 @@ def edge_sums(
     SAMPLED: tl.constexpr = GRAPH.sampled
     CONVS: tl.constexpr = len(PLAN.convolutions)
     S: tl.constexpr = PLAN.stride
-    row, from_inputs, from_nodes = edge_into(target, source, GRAPH)
+    _, from_inputs, from_nodes = edge_into(target, source, GRAPH)
     weights += weights_before(from_inputs, from_nodes, GRAPH)
     slot = slots_before(from_inputs, from_nodes, GRAPH)
     unit = units_before(from_inputs, from_nodes, GRAPH)
@@ -162,7 +160,9 @@ def bypass_products(
         tl.store(bypass + (e * BYPASS + q - GRAPH.sampled) * tiles + tile, product)
 
 
-@triton.jit(do_not_specialize=["source", "edges", "count"])
+@triton.jit(
+    do_not_specialize=["source", "edges", "count", "H", "W", "tiles", "jobs", "sample_stride"]
+)
 def sums_kernel(
     states, sample_stride, tables, weights, mean, variance, z, z_first, grad_out, grad_nodes,
     partial, bypass, source, edges, count, H, W, tiles, jobs,

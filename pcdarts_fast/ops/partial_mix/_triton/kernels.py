@@ -8,7 +8,7 @@ import triton.language as tl
 from ..._triton.device import maximum_2x2, pixels_of, winner_of
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit(do_not_specialize=["count", "H", "W"])
 def forward_kernel(
     outputs, weights, x, tables, out, count, H, W,
     OUTPUTS: tl.constexpr, C: tl.constexpr, MIXED: tl.constexpr, STRIDE: tl.constexpr,
@@ -35,7 +35,7 @@ def forward_kernel(
     tl.store(to, total.to(out.dtype.element_ty), ok)
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit(do_not_specialize=["count", "H", "W"])
 def backward_kernel(
     grad, outputs, weights, x, tables, grad_outputs, partial, grad_x, count, H, W,
     OUTPUTS: tl.constexpr, C: tl.constexpr, MIXED: tl.constexpr, STRIDE: tl.constexpr,

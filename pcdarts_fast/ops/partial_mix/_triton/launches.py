@@ -57,9 +57,7 @@ def backward(
     count, mixed, tiles = weights.shape[0], C // k, -(-B * H * W // TILE)
     grad_outputs = [grad.new_empty(B, mixed, H, W) for _ in range(count if need_outputs else 0)]
     grad_x = grad.new_empty((B, C, H * stride, W * stride) if need_x else (0,))
-    partial = grad.new_empty(
-        tiles * mixed if need_weights else 0, count, dtype=torch.float32
-    )
+    partial = grad.new_empty(tiles * mixed if need_weights else 0, count, dtype=torch.float32)
     grad = grad.contiguous()
     launch(
         backward_kernel,

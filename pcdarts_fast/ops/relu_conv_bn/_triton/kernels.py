@@ -54,7 +54,7 @@ def weight_block(weights, rows, end, columns, C_in):
     return tl.load(weights + rows[:, None] * C_in + columns[None, :], valid, other=0.0)
 
 
-@triton.jit(do_not_specialize=["count", "first"])
+@triton.jit(do_not_specialize=["count", "first", "H", "W", "tiles", "C_in", "C_out"])
 def product_kernel(
     x, weights, mean, variance, out, partial, count, C_in, C_out, first, H, W, tiles,
     EPS: tl.constexpr, STRIDE: tl.constexpr, LINEAR: tl.constexpr, STATS: tl.constexpr,
@@ -96,7 +96,7 @@ def moments_kernel(partial, mean, variance, count, tiles, TILE: tl.constexpr, BL
     tl.store(variance + c, square)
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit(do_not_specialize=["count", "H", "W", "C_out"])
 def normalise_kernel(out, mean, variance, count, C_out, H, W, EPS: tl.constexpr, P: tl.constexpr):
     """out = (out - mean) * rstd in place: program (tile, channel)."""
     c = tl.program_id(1)
@@ -107,7 +107,7 @@ def normalise_kernel(out, mean, variance, count, C_out, H, W, EPS: tl.constexpr,
     tl.store(at, v.to(out.dtype.element_ty), ok)
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit(do_not_specialize=["count", "H", "W", "tiles", "C_out"])
 def sums_kernel(grad_out, out, partial, count, C_out, H, W, tiles, P: tl.constexpr):
     """partial [2, C_out, tiles]: sums of the gradient, and of it times out: program (tile, c)."""
     tile, c = tl.program_id(0), tl.program_id(1)
@@ -132,9 +132,7 @@ def norm_kernel(partial, variance, coefficients, count, tiles, EPS: tl.constexpr
             s0 += tl.load(partial + c * tiles + t, t < tiles, other=0.0)
             s1 += tl.load(partial + (C_out + c) * tiles + t, t < tiles, other=0.0)
     rstd = rstd_of(tl.load(variance + c), EPS)
-    a, b, constant = norm_gradient(
-        rstd, 0.0, 1.0, tl.sum(s0, 0), tl.sum(s1, 0), count, TRAINING
-    )
+    a, b, constant = norm_gradient(rstd, 0.0, 1.0, tl.sum(s0, 0), tl.sum(s1, 0), count, TRAINING)
     tl.store(coefficients + c, a)
     tl.store(coefficients + C_out + c, b)
     tl.store(coefficients + 2 * C_out + c, constant)
@@ -156,7 +154,7 @@ def gradient_block(grad_out, out, coefficients, rows, end, sample, y, column, ok
     return tl.where(valid, a[:, None] * g + b[:, None] * v + c[:, None], 0.0)
 
 
-@triton.jit(do_not_specialize=["count", "first"])
+@triton.jit(do_not_specialize=["count", "first", "H", "W", "C_in", "C_out"])
 def gradient_kernel(
     x, weights, grad_out, out, coefficients, grad_x, partial, count, C_in, C_out, first, H, W,
     STRIDE: tl.constexpr, LINEAR: tl.constexpr, PLAIN: tl.constexpr, NEED_X: tl.constexpr,
