@@ -31,7 +31,7 @@ from pcdarts_fast.ops.channels import channel_tables
 from pcdarts_fast.ops.mixed_cell.schema import KINDS
 
 MARKS = "<!-- resources -->", "<!-- /resources -->"
-BATCH = 64
+BATCH, SIZE = 64, 16  # of the nodes; kernels are the same for any
 EPS = 1e-5
 
 
@@ -40,27 +40,26 @@ class Cell:
     C: int
     k: int
     stride: int
-    size: int  # of the nodes
     dtype: torch.dtype = torch.float32
     store: bool = False
     need_weights: bool = True
 
 
 CELLS = {
-    "cifar-normal-16": Cell(16, 4, 1, 32),
-    "cifar-reduction-32": Cell(32, 4, 2, 16),
-    "cifar-normal-32": Cell(32, 4, 1, 16),
-    "cifar-reduction-64": Cell(64, 4, 2, 8),
-    "cifar-normal-64": Cell(64, 4, 1, 8),
-    "imagenet-normal-16": Cell(16, 2, 1, 28),
-    "imagenet-reduction-32": Cell(32, 2, 2, 14),
-    "imagenet-normal-32": Cell(32, 2, 1, 14),
-    "imagenet-reduction-64": Cell(64, 2, 2, 7),
-    "imagenet-normal-64": Cell(64, 2, 1, 7),
-    "cifar-normal-16-bfloat16": Cell(16, 4, 1, 32, dtype=torch.bfloat16),
-    "cifar-normal-16-float16": Cell(16, 4, 1, 32, dtype=torch.float16),
-    "cifar-normal-16-store": Cell(16, 4, 1, 32, store=True),
-    "cifar-normal-16-architecture": Cell(16, 4, 1, 32, need_weights=False),
+    "cifar-normal-16": Cell(16, 4, 1),
+    "cifar-reduction-32": Cell(32, 4, 2),
+    "cifar-normal-32": Cell(32, 4, 1),
+    "cifar-reduction-64": Cell(64, 4, 2),
+    "cifar-normal-64": Cell(64, 4, 1),
+    "imagenet-normal-16": Cell(16, 2, 1),
+    "imagenet-reduction-32": Cell(32, 2, 2),
+    "imagenet-normal-32": Cell(32, 2, 1),
+    "imagenet-reduction-64": Cell(64, 2, 2),
+    "imagenet-normal-64": Cell(64, 2, 1),
+    "cifar-normal-16-bfloat16": Cell(16, 4, 1, dtype=torch.bfloat16),
+    "cifar-normal-16-float16": Cell(16, 4, 1, dtype=torch.float16),
+    "cifar-normal-16-store": Cell(16, 4, 1, store=True),
+    "cifar-normal-16-architecture": Cell(16, 4, 1, need_weights=False),
 }
 
 
@@ -158,8 +157,8 @@ def compiled_kernels(arch: str, name: str) -> Iterator[Row]:
 def run_cell(cell: Cell) -> None:
     mixed, conv = (operator(name) for name in ("mixed_cell", "relu_conv_bn"))
     empty = functools.partial(torch.empty, device="meta")
-    C, size, graph_size = cell.C, cell.size, cell.size * cell.stride
-    inputs = [empty(BATCH, C, graph_size, graph_size, dtype=cell.dtype) for _ in range(2)]
+    C, size = cell.C, SIZE * cell.stride
+    inputs = [empty(BATCH, C, size, size, dtype=cell.dtype) for _ in range(2)]
     plan = importlib.import_module("pcdarts_fast.ops.mixed_cell._triton.plan")
     primitives = range(len(KINDS))
     total = plan.make_graph(2, 4, primitives, C, cell.k, cell.stride, EPS).all_weights
@@ -170,7 +169,7 @@ def run_cell(cell: Cell) -> None:
     needs = [1, 1], cell.need_weights, True, True
     mixed.backward(out, inputs, *arch, weights, mean, variance, out, z, *graph, True, *needs)
     matrices = [empty(C // cell.stride, 4 * C, 1, 1)] * cell.stride
-    x = empty(BATCH, 4 * C, graph_size, graph_size, dtype=cell.dtype)
+    x = empty(BATCH, 4 * C, size, size, dtype=cell.dtype)
     out, _, variance = conv.forward(x, matrices, None, None, cell.stride, EPS)
     conv.backward(out, x, matrices, out, variance, cell.stride, EPS, True, True, cell.need_weights)
 

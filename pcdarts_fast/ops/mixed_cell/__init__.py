@@ -141,8 +141,8 @@ def mixed_cell(
     """All nodes of a cell: s_n = sum over edges e of beta_e * mixed_e(source) (paper eq. 2 and 4).
 
     Args:
-        inputs: tensors [B, C, H, W] of one dtype, of the backend's `DTYPES` (sums of the 16-bit ones
-            in float32).
+        inputs: tensors [B, C, H, W] of one dtype, of the backend's `DTYPES` (sums of the 16-bit
+            ones in float32).
         alpha: [edges, P], soft-maxed. beta: [edges], soft-maxed over every node's edges.
         weights: of every edge's convolutions, edge by edge, primitive by primitive: depthwise
             [C/k, 1, K, K] and pointwise [C/k, C/k, 1, 1] weights in turn (twice in a separable

@@ -11,9 +11,9 @@ from ..._triton.device import kernel_weights, put_row, relu, rstd_of, window
 @triton.jit
 def edge_into(target, source, GRAPH: tl.constexpr):
     """Of the edge: its row, how many edges before it leave an input, and how many a node."""
-    I: tl.constexpr = GRAPH.inputs
-    row = (target * (target - 1) - I * (I - 1)) // 2 + source
-    from_inputs = I * (target - I) + tl.minimum(source, I)
+    INPUTS: tl.constexpr = GRAPH.inputs
+    row = (target * (target - 1) - INPUTS * (INPUTS - 1)) // 2 + source
+    from_inputs = INPUTS * (target - INPUTS) + tl.minimum(source, INPUTS)
     return row, from_inputs, row - from_inputs
 
 
@@ -71,7 +71,7 @@ def pointwise_add(z, matrix, rows, c, t, SAMPLED: tl.constexpr):
 
 @triton.jit
 def rolled(n: tl.constexpr, H):
-    """n as a bound that the compiler cannot see through: unrolled, the loop's registers spill."""
+    """n as a bound that the compiler cannot see through: unrolled, loops over channels spill."""
     return tl.minimum(n, n * H)
 
 

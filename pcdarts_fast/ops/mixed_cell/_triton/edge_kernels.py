@@ -1,4 +1,4 @@
-"""Backward, C' ended: from an edge's sums to d alpha, d beta, and the way through its batch-norms."""
+"""Backward, the end of C': from an edge's sums to d alpha, d beta and its batch-norms' a, b, c."""
 
 from __future__ import annotations
 

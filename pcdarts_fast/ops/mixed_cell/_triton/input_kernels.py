@@ -68,12 +68,12 @@ def input_gradient_kernel(
 
     count: pixels of the nodes; a source of stride 2 has four times as many.
     """
-    I: tl.constexpr = GRAPH.inputs
+    INPUTS: tl.constexpr = GRAPH.inputs
     C: tl.constexpr = GRAPH.channels
     S: tl.constexpr = PLAN.stride
     SAMPLED: tl.constexpr = GRAPH.sampled
     tile, q, number = tl.program_id(0), tl.program_id(1) % C, tl.program_id(1) // C
-    first_target = tl.maximum(source + 1, I)
+    first_target = tl.maximum(source + 1, INPUTS)
     ok, sample, y, x = pixels_of(tile, count * S * S, H * S, W * S, P)
     here = tl.load(tables + q) * (H * W * S * S) + y * (W * S) + x
     state = one_of(states, number) + sample * sample_stride
@@ -111,7 +111,7 @@ def input_gradient_kernel(
                     share += tl.load(alpha + row * GRAPH.columns + PLAN.skips[i])
                 w *= share
             G = node_gradient(grad_out, grad_nodes, target, GRAPH)
-            channel = node_channel + (target - I) * C
+            channel = node_channel + (target - INPUTS) * C
             at = sample * (GRAPH.nodes * C * H * W) + channel * (H * W) + output
             passed += w * tl.load(G + at, ok, other=0.0).to(tl.float32)
         if S == 2 and q >= SAMPLED:
@@ -124,8 +124,8 @@ def input_gradient_kernel(
             wins = winner_of(v, valid, largest, 4) == y % 2 * 2 + x % 2
             passed = tl.where(wins, passed, 0.0)
         total += passed
-    if source >= I:
-        at = sample * (GRAPH.nodes * C * H * W) + (source - I) * C * (H * W) + here
+    if source >= INPUTS:
+        at = sample * (GRAPH.nodes * C * H * W) + (source - INPUTS) * C * (H * W) + here
         total += tl.load(grad_out + at, ok, other=0.0).to(tl.float32)
     to = one_of(grads, number) + sample * sample_stride + here
     tl.store(to, total.to(grad_out.dtype.element_ty), ok)

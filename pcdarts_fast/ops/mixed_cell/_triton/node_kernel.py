@@ -70,7 +70,7 @@ def node_kernel(
     GRAPH: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
     """s_target, one channel of one tile: program (tile, q)."""
-    I: tl.constexpr = GRAPH.inputs
+    INPUTS: tl.constexpr = GRAPH.inputs
     C: tl.constexpr = GRAPH.channels
     tile, q = tl.program_id(0), tl.program_id(1)
     ok, sample, y, column = pixels_of(tile, count, H, W, P)
@@ -79,27 +79,28 @@ def node_kernel(
     input_sample = sample * (C * H * W * GRAPH.from_input.stride * GRAPH.from_input.stride)
     total = tl.zeros((P,), tl.float32)
     if q < GRAPH.sampled:
-        for s in tl.static_range(I):
+        for s in tl.static_range(INPUTS):
             total = edge_sum(
                 total, inputs[s] + input_sample, z, alpha, beta, mean, variance, s, target, q,
                 channel, count, sample, y, column, ok, H, W, GRAPH, GRAPH.from_input,
             )  # fmt: skip
-        for s in range(I, target):
+        for s in range(INPUTS, target):
             total = edge_sum(
-                total, out + node_sample + (s - I) * C * (H * W), z, alpha, beta, mean, variance,
-                s, target, q, channel, count, sample, y, column, ok, H, W, GRAPH, GRAPH.from_node,
+                total, out + node_sample + (s - INPUTS) * C * (H * W), z, alpha, beta, mean,
+                variance, s, target, q, channel, count, sample, y, column, ok, H, W,
+                GRAPH, GRAPH.from_node,
             )  # fmt: skip
     else:
-        for s in tl.static_range(I):
+        for s in tl.static_range(INPUTS):
             total = bypass_sum(
                 total, inputs[s] + input_sample, beta, s, target, channel, y, column, ok, H, W,
                 GRAPH, GRAPH.from_input.stride,
             )  # fmt: skip
-        for s in range(I, target):
+        for s in range(INPUTS, target):
             total = bypass_sum(
-                total, out + node_sample + (s - I) * C * (H * W), beta, s, target, channel,
+                total, out + node_sample + (s - INPUTS) * C * (H * W), beta, s, target, channel,
                 y, column, ok, H, W, GRAPH, 1,
             )  # fmt: skip
-    destination = (target - I) * C + tl.load(tables + C + q)
+    destination = (target - INPUTS) * C + tl.load(tables + C + q)
     to = out + node_sample + destination * (H * W) + y * W + column
     tl.store(to, total.to(out.dtype.element_ty), ok)

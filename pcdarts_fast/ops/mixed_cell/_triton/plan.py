@@ -1,4 +1,4 @@
-"""What a graph's edges hold and where: constants of the kernels, as csrc/mixed_cell/math.h has them.
+"""What a graph's edges hold and where, numbered as in csrc/mixed_cell/math.h.
 
 All numbers within an edge count in the order of its primitives. A `slot` is one batch-norm, a
 `unit` one convolution output that enters the sum. Frozen, since kernels are compiled for them.
