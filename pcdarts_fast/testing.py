@@ -9,6 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from .ops.channels import Sampling, Table, channel_tables
 
@@ -67,6 +69,29 @@ def saved_bytes(forward: Callable[[], Tensor], exclude: Iterable[Tensor] = ()) -
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         alive.append(forward())
     return sum(sizes.values())
+
+
+class Cost(TorchDispatchMode):
+    """Inside, counts PyTorch's operators and the bytes of the tensors that they read and write.
+
+    Views and allocations are free. Every operator is taken to be one launch and to move each of its
+    tensors once, which flatters the ones that are several launches, such as a convolution's
+    backward.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.launches = 0
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.is_view or func.namespace != "aten" or "empty" in func.__name__:
+            return result
+        tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
+        self.launches += 1
+        self.bytes += sum(t.numel() * t.element_size() for t in tensors)
+        return result
 
 
 def naive_partial_mix(

@@ -35,6 +35,7 @@ def main(args: list[str]) -> int:
     for backend in BACKENDS:
         reason = why_not(backend)
         table.add_row(f"backend {backend}", f"not available: {reason}" if reason else "available")
+    table.add_row("to check a GPU", "pytest -m gpu && pytest benchmarks/test_gpu.py")
     table.add_row("instruction sets", _instruction_sets())
     Console().print(table, highlight=False)
     return 0

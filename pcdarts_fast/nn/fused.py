@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..ops import resolve
 from ..ops.channels import Sampling, channel_tables
 from ..ops.conv_bn import conv_bn
-from ..ops.mixed_cell import DTYPES, KINDS, MOST, CellGraph, mixed_cell
+from ..ops.dense import DTYPES
+from ..ops.mixed_cell import KINDS, MOST, CellGraph, mixed_cell
 from ..ops.relu_conv_bn import linear_map, relu_conv_bn
 from ..ops.update_running import update_running
 from .operations import FactorizedReduce, ReLUConvBN
@@ -24,9 +25,8 @@ def is_fused(primitives: Sequence[str], states: int) -> bool:
 
 def engine(backend: str, x: Tensor) -> str:
     """The backend that runs a fused cell on x; "auto" leaves foreign dtypes to the reference."""
-    if x.dtype not in DTYPES and backend == "auto":
-        return "reference"
-    return resolve(backend, "mixed_cell", x.device.type)
+    chosen: str = resolve(backend, "mixed_cell", x.device.type)
+    return "reference" if backend == "auto" and x.dtype not in DTYPES[chosen] else chosen
 
 
 class FusedPreprocess:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,8 @@ BACKENDS = ("cpu", "cuda", "triton", "reference")  # for tensors of any one devi
 _LIBRARIES = {name: torch.library.Library(f"pcdarts_{name}", "DEF") for name in BACKENDS}
 _KERNELS: list[str] = []  # every name ever defined
 _PACKAGE = Path(__file__).parents[1]
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
+"""Whether Triton's interpreter runs the triton backend, on tensors of the CPU."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 _constant_result = cast(Callable[[_F], _F], torch.compiler.assume_constant_result)
 
@@ -45,6 +49,31 @@ def implements(name: str, backend: str, *devices: str) -> Callable[[_F], _F]:
         return kernel
 
     return register
+
+
+def implements_in_triton(package: str, **kernels: str) -> None:
+    """Registers functions of `package._triton` as kernels of the triton backend, by kernel name.
+
+    Triton is imported at the first call. In its interpreter the kernels serve the CPU too.
+    """
+    devices = ("cuda", "cpu") if INTERPRETED else ("cuda",)
+    for name, function in kernels.items():
+        implements(name, "triton", *devices)(
+            _imported_at_first_call(f"{package}._triton", function)
+        )
+
+
+def _imported_at_first_call(module: str, function: str) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        run = getattr(importlib.import_module(module), function)
+        flat = (t for a in arguments for t in (a if isinstance(a, list) else [a]))
+        tensor = next(t for t in flat if isinstance(t, torch.Tensor))
+        if not tensor.is_cuda:
+            return run(*arguments)
+        with torch.cuda.device(tensor.device):  # kernels run on the current one
+            return run(*arguments)
+
+    return call
 
 
 def kernel(name: str, backend: str) -> Any:
@@ -83,7 +112,16 @@ def why_not(backend: str) -> str | None:
     if backend == "cpu":
         missing, misused = _native_state()
         return missing or misused
-    if backend in ("cuda", "triton"):
+    if backend == "triton":
+        if importlib.util.find_spec("triton") is None:
+            return "Triton is not installed: run pip install triton"
+        if INTERPRETED or torch.cuda.is_available():
+            return None
+        return (
+            "torch sees no GPU (TRITON_INTERPRET=1 runs the kernels in Triton's interpreter, "
+            "on the CPU and slowly: for tests)"
+        )
+    if backend == "cuda":
         if not any(_has_kernel(name, backend, "cuda") for name in _KERNELS):
             return f"this version has no {backend} kernels"
         if not torch.cuda.is_available():

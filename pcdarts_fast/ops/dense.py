@@ -7,8 +7,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-"""Storage types of states; bfloat16 accumulates in float32."""
+from ..errors import UserError
+
+_GPU = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = {
+    "cpu": (torch.float32, torch.float64, torch.bfloat16),
+    "cuda": _GPU,
+    "triton": _GPU,
+    "reference": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
+}
+"""Storage types of states by backend; the 16-bit ones accumulate in float32."""
+
+
+def check_dtype(name: str, x: Tensor, backend: str) -> None:
+    """Raises UserError where the backend has no kernels for the dtype of x."""
+    if x.dtype not in DTYPES[backend]:
+        wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES[backend])
+        raise UserError(f"{name}: got {x.dtype}, wanted one of {wanted} (backend {backend})")
 
 
 def dense(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:

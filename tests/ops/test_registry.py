@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from pcdarts_fast import _native
 from pcdarts_fast.ops import BACKENDS, _registry, resolve, why_not
@@ -56,6 +58,16 @@ def test_unloadable_library_names_torch(tmp_path, monkeypatch, fresh_caches):
     monkeypatch.setattr(_registry, "_PACKAGE", tmp_path)
     (tmp_path / "_C.abi3.so").write_bytes(b"not a library")
     assert "kernels do not load under Python" in str(why_not("cpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Triton has a GPU here")
+def test_triton_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(_registry, "INTERPRETED", False)
+    if importlib.util.find_spec("triton"):
+        assert "torch sees no GPU" in str(why_not("triton"))
+        assert "TRITON_INTERPRET=1" in str(why_not("triton"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install triton" in str(why_not("triton"))
 
 
 CHECK = """

@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
-from .._registry import kernel
+from .._registry import implements_in_triton, kernel
 from ..channels import Table
-from ..dense import DTYPES as DTYPES
-from ..dense import dense, parts
+from ..dense import check_dtype, dense, parts
 from .schema import KINDS as KINDS
 from .schema import MOST as MOST
+
+implements_in_triton(__name__, mixed_cell_fwd="forward", mixed_cell_bwd="backward")
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def mixed_cell(
     """All nodes of a cell: s_n = sum over edges e of beta_e * mixed_e(source) (paper eq. 2 and 4).
 
     Args:
-        inputs: tensors [B, C, H, W] of one dtype: float32, float64 or bfloat16 (sums in float32).
+        inputs: tensors [B, C, H, W] of one dtype, of the backend's `DTYPES` (sums of the 16-bit
+            ones in float32).
         alpha: [edges, P], soft-maxed. beta: [edges], soft-maxed over every node's edges.
         weights: of every edge's convolutions, edge by edge, primitive by primitive: depthwise
             [C/k, 1, K, K] and pointwise [C/k, C/k, 1, 1] weights in turn (twice in a separable
@@ -158,8 +160,7 @@ def mixed_cell(
                 f"inputs[{i}]: got {list(other.shape)}, {other.dtype} on {other.device}, "
                 f"wanted {list(x.shape)}, {x.dtype} on {x.device} as inputs[0]"
             )
-    if x.dtype not in DTYPES:
-        raise UserError(f"inputs: got {x.dtype}, wanted float32, float64 or bfloat16")
+    check_dtype("inputs", x, backend)
     out: tuple[Tensor, Tensor, Tensor] = _MixedCell.apply(
         graph, tables, backend, running, len(inputs), alpha, beta, *inputs, *weights
     )

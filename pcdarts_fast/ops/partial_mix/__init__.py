@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
-from .._registry import kernel, resolve
+from .._registry import implements_in_triton, kernel, resolve
 from ..channels import Table, channel_tables
+from ..dense import check_dtype
 from . import reference as reference  # registers the schemas and the oracle
 
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+implements_in_triton(__name__, partial_mix_fwd="forward", partial_mix_bwd="backward")
 
 
 class _PartialMix(torch.autograd.Function):
@@ -91,9 +92,9 @@ def partial_mix(
 
     Args:
         outputs: P tensors [B, C/k, H/stride, W/stride]; P may be 0.
-        weights: [P], already soft-maxed; any of the three dtypes.
-        x: [B, C, H, W], float32, float64 or bfloat16 (sums are then float32); strided, sliced and
-            channels_last tensors are taken (copied where a plane is not contiguous).
+        weights: [P], already soft-maxed; any of the dtypes.
+        x: [B, C, H, W], of the backend's `DTYPES` (sums of the 16-bit ones in float32); strided,
+            sliced and channels_last tensors are taken (copied where a plane is not contiguous).
         k: C/k channels are mixed.
         stride: 1 or 2; 2 needs even H and W.
         tables: (source, destination) of `channel_tables`; None: its channel shuffle.
@@ -109,6 +110,7 @@ def partial_mix(
         tables = channel_tables(x.shape[1], k) if x.dim() == 4 and k > 0 else ((), ())
     _check(outputs, weights, x, k, stride, tables)
     chosen = resolve(backend, "partial_mix", x.device.type)
+    check_dtype("x", x, chosen)
     out: Tensor = _PartialMix.apply(chosen, k, stride, *tables, weights, x, *outputs)
     return out
 
@@ -123,8 +125,6 @@ def _check(
 ) -> None:
     if x.dim() != 4:
         raise UserError(f"x must be [B, C, H, W]: got {list(x.shape)}")
-    if x.dtype not in _DTYPES:
-        raise UserError(f"x must be float32, float64 or bfloat16: got {x.dtype}")
     B, C, H, W = x.shape
     if k < 1 or C % k:
         raise UserError(f"k must divide the channels of x: got k={k}, x {list(x.shape)}")

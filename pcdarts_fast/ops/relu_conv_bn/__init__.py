@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
-from .._registry import kernel
-from ..dense import DTYPES, dense, parts
+from .._registry import implements_in_triton, kernel
+from ..dense import check_dtype, dense, parts
 from . import schema as schema  # registers the schemas
+
+implements_in_triton(__name__, relu_conv_bn_fwd="forward", relu_conv_bn_bwd="backward")
 
 
 class _ReluConvBn(torch.autograd.Function):
@@ -85,7 +87,7 @@ def relu_conv_bn(
     """batch_norm(conv1x1(relu(x))) without scale and shift: a cell's preprocessing.
 
     Args:
-        x: [B, C_in, H, W], float32, float64 or bfloat16 (sums in float32).
+        x: [B, C_in, H, W], of the backend's `DTYPES` (sums of the 16-bit ones in float32).
         weights: stride 1: one tensor [C_out, C_in, 1, 1]. Stride 2 (factorized reduction): two,
             of the pixels (2y, 2x) and (2y + 1, 2x + 1), whose outputs are concatenated.
         running: mean and variance [C_out] to normalise with; None: the batch's own.
@@ -103,8 +105,7 @@ def relu_conv_bn(
         raise UserError(f"x: got {list(x.shape)}, wanted [B, {C_in}, H, W] without empty sizes")
     if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
         raise UserError(f"x: got H, W = {tuple(x.shape[2:])}, wanted even sizes for stride 2")
-    if x.dtype not in DTYPES:
-        raise UserError(f"x: got {x.dtype}, wanted float32, float64 or bfloat16")
+    check_dtype("x", x, backend)
     out: tuple[Tensor, Tensor, Tensor] = _ReluConvBn.apply(
         stride, eps, backend, running, False, x, *weights
     )

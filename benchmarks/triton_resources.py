@@ -1,0 +1,225 @@
+"""Compiles the Triton kernels for GPUs that need not be here, and tables what they take.
+
+    python benchmarks/triton_resources.py                              all cells, NVIDIA GPUs
+    python benchmarks/triton_resources.py --arch gfx942 --cells cifar-normal-16
+    python benchmarks/triton_resources.py --write docs/gpu.md          puts the table there
+
+The operators run on tensors without data, and instead of being launched every kernel is compiled
+for the arguments that it would be launched with. Exit code 1 where a kernel spills registers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from pcdarts_fast.ops.channels import channel_tables
+from pcdarts_fast.ops.mixed_cell.schema import KINDS
+
+MARKS = "<!-- resources -->", "<!-- /resources -->"
+BATCH, SIZE = 64, 16  # of the nodes; kernels are the same for any
+EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Cell:
+    C: int
+    k: int
+    stride: int
+    dtype: torch.dtype = torch.float32
+    store: bool = False
+    need_weights: bool = True
+
+
+CELLS = {
+    "cifar-normal-16": Cell(16, 4, 1),
+    "cifar-reduction-32": Cell(32, 4, 2),
+    "cifar-normal-32": Cell(32, 4, 1),
+    "cifar-reduction-64": Cell(64, 4, 2),
+    "cifar-normal-64": Cell(64, 4, 1),
+    "imagenet-normal-16": Cell(16, 2, 1),
+    "imagenet-reduction-32": Cell(32, 2, 2),
+    "imagenet-normal-32": Cell(32, 2, 1),
+    "imagenet-reduction-64": Cell(64, 2, 2),
+    "imagenet-normal-64": Cell(64, 2, 1),
+    "cifar-normal-16-bfloat16": Cell(16, 4, 1, dtype=torch.bfloat16),
+    "cifar-normal-16-float16": Cell(16, 4, 1, dtype=torch.float16),
+    "cifar-normal-16-store": Cell(16, 4, 1, store=True),
+    "cifar-normal-16-architecture": Cell(16, 4, 1, need_weights=False),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    arch: str
+    cell: str
+    kernel: str
+    warps: int
+    registers: int
+    shared: int  # bytes
+    spills: int  # bytes
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Stands for the driver of a GPU that is not here, as far as compiling asks."""
+
+    target: GPUTarget
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> str:
+        return str(self.target)  # kernels are kept by device
+
+    def get_current_stream(self, device: Any) -> int:
+        return 0
+
+
+def target_of(arch: str) -> GPUTarget:
+    if arch.startswith("sm_"):
+        return GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
+    return GPUTarget("hip", arch, 64)
+
+
+def resources(compiled: Any, arch: str) -> tuple[int, int]:
+    """Registers of a thread and bytes that it spills."""
+    if not arch.startswith("sm_"):
+        text = compiled.asm["amdgcn"]
+        found = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", text)}
+        return found["vgpr_count"], 4 * (found["vgpr_spill_count"] + found["sgpr_spill_count"])
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+    name = re.search(r"\.target (\w+)", compiled.asm["ptx"])
+    assert name
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(compiled.asm["ptx"])
+        file.flush()
+        said = subprocess.run(
+            [tool, "-v", "--gpu-name", name[1], file.name, "-o", "/dev/null"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+    stores, loads = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said)[-1]
+    registers = re.findall(r"Used (\d+) registers", said)
+    return int(registers[-1]), int(stores) + int(loads)
+
+
+def compiled_kernels(arch: str, name: str) -> Iterator[Row]:
+    """Every kernel that a cell with its preprocessing launches, forward and backward, once."""
+    rows: dict[int, Row] = {}
+
+    def compile_only(
+        kernel: Any,
+        grid: tuple[int, ...],
+        *arguments: Any,
+        P: int,
+        warps: int = 0,
+        **constants: Any,
+    ) -> None:
+        if 0 in grid:
+            return
+        warps = warps or max(P // 32, 1)
+        options = {"num_stages": 1} | ({"maxnreg": 255} if arch.startswith("sm_") else {})
+        compiled = kernel.warmup(
+            *arguments, grid=grid, P=P, num_warps=warps, **options, **constants
+        )
+        if id(compiled) not in rows:
+            registers, spills = resources(compiled, arch)
+            shared = compiled.metadata.shared
+            function = kernel.fn.__name__.removesuffix("_kernel")
+            rows[id(compiled)] = Row(arch, name, function, warps, registers, shared, spills)
+
+    driver.set_active(Absent(target_of(arch)))
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("pcdarts_fast.ops") and hasattr(
+            module, "launch"
+        ):
+            module.launch = compile_only
+    run_cell(CELLS[name])
+    yield from rows.values()
+
+
+def run_cell(cell: Cell) -> None:
+    mixed, conv = (operator(name) for name in ("mixed_cell", "relu_conv_bn"))
+    empty = functools.partial(torch.empty, device="meta")
+    C, size = cell.C, SIZE * cell.stride
+    inputs = [empty(BATCH, C, size, size, dtype=cell.dtype) for _ in range(2)]
+    plan = importlib.import_module("pcdarts_fast.ops.mixed_cell._triton.plan")
+    primitives = range(len(KINDS))
+    total = plan.make_graph(2, 4, primitives, C, cell.k, cell.stride, EPS).all_weights
+    arch, weights = (empty(14, len(KINDS)), empty(14)), [empty(total)]
+    graph = (primitives, 4, cell.k, cell.stride, *channel_tables(C, cell.k), EPS)
+    out, *saved = mixed.forward(inputs, *arch, weights, None, None, *graph, cell.store)
+    mean, variance, z = saved
+    needs = [1, 1], cell.need_weights, True, True
+    mixed.backward(out, inputs, *arch, weights, mean, variance, out, z, *graph, True, *needs)
+    matrices = [empty(C // cell.stride, 4 * C, 1, 1)] * cell.stride
+    x = empty(BATCH, 4 * C, size, size, dtype=cell.dtype)
+    out, _, variance = conv.forward(x, matrices, None, None, cell.stride, EPS)
+    conv.backward(out, x, matrices, out, variance, cell.stride, EPS, True, True, cell.need_weights)
+
+
+def operator(name: str) -> Any:
+    return importlib.import_module(f"pcdarts_fast.ops.{name}._triton")
+
+
+def table(rows: list[Row], archs: list[str]) -> str:
+    """Of each cell and kernel the most of its variants: registers, shared KiB on each target."""
+    head = "| Cell | Kernel | " + " | ".join(archs) + " |"
+    lines = [head, "| --- | --- |" + " ---: |" * len(archs)]
+    for cell, kernel in dict.fromkeys((row.cell, row.kernel) for row in rows):
+        cells = []
+        for arch in archs:
+            own = [r for r in rows if (r.cell, r.kernel, r.arch) == (cell, kernel, arch)]
+            registers, shared = max(r.registers for r in own), max(r.shared for r in own)
+            spills = max(r.spills for r in own)
+            cells.append(
+                f"{registers}, {shared / 1024:.1f}" + (f", spills {spills} B" if spills else "")
+            )
+        lines.append(f"| {cell} | {kernel} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arch", nargs="+", default=["sm_80", "sm_90", "sm_100"])
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    for name in ("mixed_cell", "relu_conv_bn"):
+        operator(name)
+    rows = []
+    for arch in arguments.arch:
+        for cell in arguments.cells:
+            rows += compiled_kernels(arch, cell)
+            spilled = sum(row.spills for row in rows)
+            print(f"{arch} {cell}: {len(rows)} kernels, {spilled} bytes spilled", file=sys.stderr)
+    text = table(rows, arguments.arch)
+    print(text)
+    if arguments.write:
+        before, _, rest = arguments.write.read_text().partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        arguments.write.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+    for row in rows:
+        if row.spills:
+            print(f"spills: {row}", file=sys.stderr)
+    return int(any(row.spills for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

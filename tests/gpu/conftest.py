@@ -1,0 +1,35 @@
+"""Which engines the tests of this folder run on.
+
+On a machine with a GPU: every GPU backend that is available. Where TRITON_INTERPRET=1 is set:
+Triton's interpreter, on the CPU (tests/triton/test_interpreter.py does so). Else they are skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from pcdarts_fast.ops import why_not
+from pcdarts_fast.ops._registry import INTERPRETED
+
+
+@dataclass(frozen=True)
+class Engine:
+    backend: str
+    device: str
+
+
+def engines() -> list[Engine]:
+    if INTERPRETED:
+        return [Engine("triton", "cpu")]
+    if not torch.cuda.is_available():
+        return []
+    return [Engine(name, "cuda") for name in ("cuda", "triton") if why_not(name) is None]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames:
+        found = engines() or [pytest.param(None, marks=pytest.mark.skip("torch sees no GPU"))]
+        metafunc.parametrize("engine", found, ids=lambda e: e.backend if e else "none")

@@ -1,0 +1,326 @@
+"""The GPU engines against the eager modules in float64: edges, cells, super-net, a search step."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.nn.search_network import SearchNetwork
+from pcdarts_fast.ops import partial_mix
+from pcdarts_fast.search.steps import architecture_step, weight_step
+from pcdarts_fast.testing import CASES, Case, leaves, relative_error, tolerance
+
+pytestmark = pytest.mark.gpu
+GOLDEN = Path(__file__).parents[1] / "golden"
+SMALL = {op: [case for case in cases if not case.bench] for op, cases in CASES.items()}
+# norm of difference over norm, of states stored in each dtype: values, gradients
+BARS = {
+    torch.float32: (1e-6, 1e-5),
+    torch.bfloat16: (2e-2, 6e-2),
+    torch.float16: (2e-3, 6e-3),
+}
+Results = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def nan_filled_memory():
+    """New memory holds NaN: what is read before it is written shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def images(*shape: int) -> Tensor:
+    """Coarse values, so that pool windows often hold their maximum twice."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return (x * 2).round() / 2 + 0.01 * x.sign()
+
+
+def run(module: nn.Module, tensors: list[Tensor], seed: int = 0) -> Results:
+    """Output, gradients and buffers of one pass."""
+    tensors = [t.clone().requires_grad_() for t in tensors]
+    torch.manual_seed(seed)  # of random sampling
+    out = module(*tensors)
+    generator = torch.Generator().manual_seed(1)
+    grad = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+    out.backward(grad.to(out))
+    results = {"out": out.detach()}
+    results |= {f"input{i}": t.grad for i, t in enumerate(tensors) if t.grad is not None}
+    results |= {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+    results |= {n: b.double() for n, b in module.named_buffers()}
+    return results
+
+
+def compare(got: Results, wanted: Results, dtype: torch.dtype = torch.float32) -> None:
+    values, gradients = BARS[dtype]
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        bar = values if name == "out" or "running" in name else gradients
+        error = relative_error(got[name].cpu(), value)
+        assert error < bar or torch.allclose(
+            got[name].double().cpu(), value.double(), atol=bar / 10
+        ), f"{name}: {error}"
+
+
+def check_edge(
+    engine: Any,
+    C: int,
+    stride: int,
+    shape: tuple[int, ...],
+    *,
+    dtype: torch.dtype = torch.float32,
+    training: bool = True,
+    columns: int = 8,
+    **options: Any,
+) -> None:
+    memory = options.pop("memory", "recompute")
+    torch.manual_seed(0)
+    reference = FusedPartialMixedOp(C, stride, backend="reference", **options)
+    for name, value in reference.named_buffers():
+        if name.endswith(("mean", "var")):
+            value.uniform_(0.5, 2)
+    fused = FusedPartialMixedOp(C, stride, backend=engine.backend, memory=memory, **options)
+    fused.load_state_dict(reference.state_dict())
+    x = images(*shape).to(dtype).double()  # both sides start from the same numbers
+    alpha = torch.linspace(-1, 1, columns, dtype=torch.float64).softmax(0)
+    wanted = run(reference.double().train(training), [x, alpha])
+    fused.to(engine.device).train(training)
+    got = run(fused, [x.to(engine.device, dtype), alpha.to(engine.device, torch.float32)])
+    compare(got, wanted, dtype)
+
+
+@pytest.mark.parametrize("memory", ["recompute", "store"])
+@pytest.mark.parametrize("case", SMALL["mixed_op"], ids=lambda case: case.id)
+def test_edge(engine: Any, case: Case, memory: str) -> None:
+    arguments = case.make()
+    shape = tuple(arguments["x"].shape)
+    check_edge(engine, arguments["C"], arguments["stride"], shape, memory=memory)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_edge_in_eval_mode(engine: Any, stride: int) -> None:
+    check_edge(engine, 8, stride, (2, 8, 6, 10), training=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_edge_stored_in_16_bits(engine: Any, dtype: torch.dtype) -> None:
+    check_edge(engine, 8, 1, (3, 8, 6, 10), dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("k", "sampling", "shape", "stride", "primitives"),
+    [
+        (1, "shuffle", (2, 5, 3, 7), 1, ("sep_conv_3x3", "max_pool_3x3", "max_pool_3x3")),
+        (2, "shift", (3, 6, 2, 2), 2, ("skip_connect", "none", "dil_conv_5x5")),
+        (4, "random", (5, 8, 5, 3), 1, ("avg_pool_3x3", "skip_connect", "skip_connect")),
+        (3, "random", (1, 9, 6, 2), 2, ("max_pool_3x3", "sep_conv_5x5", "skip_connect")),
+        (2, "shuffle", (2, 4, 1, 3), 1, ("none",)),
+    ],
+)
+def test_any_channels_samplings_and_primitives(
+    engine: Any,
+    k: int,
+    sampling: str,
+    shape: tuple[int, ...],
+    stride: int,
+    primitives: tuple[str, ...],
+) -> None:
+    options = {"k": k, "sampling": sampling, "primitives": primitives, "columns": len(primitives)}
+    check_edge(engine, shape[1], stride, shape, **options)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_and_infinity_go_where_eager_sends_them(engine: Any, bad: float, stride: int) -> None:
+    primitives = ("max_pool_3x3", "skip_connect", "dil_conv_3x3")
+    torch.manual_seed(0)
+    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
+    fused = copy.deepcopy(reference).to(engine.device)
+    fused.backend = engine.backend
+    x = images(2, 8, 8, 8).float()
+    x[0, 0, 4, 5] = x[1, 6, 7, 2] = bad
+    alpha = torch.full((3,), 1 / 3)
+    wanted = reference(x, alpha)
+    with np.errstate(invalid="ignore"):  # the interpreter computes in numpy
+        got = fused(x.to(engine.device), alpha.to(engine.device)).cpu()
+    assert torch.equal(got.isnan(), wanted.isnan())
+    assert torch.equal(got.isinf(), wanted.isinf())
+
+
+@pytest.mark.parametrize("name", ["edge_s1_k4", "edge_s2_k4", "edge_s1_k2"])
+def test_golden_edge(engine: Any, name: str) -> None:
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        vectors = {key: torch.tensor(file[key]) for key in file.files if key != "meta"}
+        meta = json.loads(str(file["meta"]))
+    edge = FusedPartialMixedOp(meta["C"], meta["stride"], k=meta["k"], backend=engine.backend)
+    state = {k.removeprefix("state/"): v for k, v in vectors.items() if k.startswith("state/")}
+    edge.load_state_dict(state)
+    edge.to(engine.device)
+    x = vectors["x"].to(engine.device, torch.float32).requires_grad_()
+    alpha = vectors["alpha"].to(engine.device, torch.float32).requires_grad_()
+    out = edge(x, alpha.softmax(-1))
+    out.backward(vectors["grad_out"].to(out))
+    assert relative_error(out.cpu(), vectors["out"]) < 1e-6
+    assert relative_error(x.grad.cpu(), vectors["grad_x"]) < 1e-5
+    assert relative_error(alpha.grad.cpu(), vectors["grad_alpha"]) < 1e-5
+    for parameter, value in edge.named_parameters():
+        error = relative_error(value.grad.cpu(), vectors[f"grad/{parameter}"])
+        assert error < 1e-5, parameter
+
+
+@pytest.mark.parametrize("case", SMALL["partial_mix"], ids=lambda case: case.id)
+def test_partial_mix(engine: Any, case: Case) -> None:
+    results = []
+    for backend, device in (("reference", "cpu"), (engine.backend, engine.device)):
+        arguments = case.make(requires_grad=True)
+        tensors = leaves(arguments)
+        moved = {
+            name: [v.to(device) for v in value]
+            if isinstance(value, list)
+            else value.to(device)
+            if isinstance(value, Tensor)
+            else value
+            for name, value in arguments.items()
+        }
+        out = partial_mix(**moved, backend=backend)
+        out.square().sum().backward()
+        results.append([out.detach().cpu(), *(t.grad for t in tensors if t.grad is not None)])
+    for got, wanted in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(got, wanted, **tolerance(torch.float32))
+
+
+FEW = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")  # for quick interpreted steps
+
+
+def networks(engine: Any, layers: int, **options: Any) -> tuple[SearchNetwork, SearchNetwork]:
+    torch.manual_seed(0)
+    reference = SearchNetwork(4, 3, layers, nodes=2, backend="reference", **options)
+    fused = SearchNetwork(4, 3, layers, nodes=2, backend=engine.backend, **options)
+    fused.load_state_dict(reference.state_dict())
+    return reference.double(), fused.to(engine.device)
+
+
+def super_net_step(net: nn.Module, x: Tensor) -> Results:
+    logits = net(x)
+    F.cross_entropy(logits, torch.arange(len(x), device=x.device) % 3).backward()
+    results = {"out": logits.detach()}
+    results |= {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+    return results | {n: b.double() for n, b in net.named_buffers()}
+
+
+def test_super_net(engine: Any) -> None:
+    reference, fused = networks(engine, 2)
+    x = images(3, 3, 8, 8)
+    wanted = super_net_step(reference, x)
+    got = super_net_step(fused, x.to(engine.device, torch.float32))
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        bar = 1e-5 if name == "out" or "running" in name else 1e-4
+        assert relative_error(got[name].cpu(), value) < bar, name
+
+
+def test_a_search_step(engine: Any) -> None:
+    states = []
+    for net, dtype in zip(
+        networks(engine, 1, primitives=FEW), (torch.float64, torch.float32), strict=True
+    ):
+        device = next(net.parameters()).device
+        batch = images(3, 3, 4, 4).to(device, dtype), torch.arange(3, device=device)
+        architecture = torch.optim.SGD(net.arch_parameters(), 0.1)
+        weights = torch.optim.SGD(net.weight_parameters(), 0.1)
+        architecture_step(net, architecture, batch, grad_clip=None)
+        assert all(p.grad is None for p in net.weight_parameters())
+        weight_step(net, weights, batch, grad_clip=5.0)
+        states.append({name: p.detach().cpu() for name, p in net.named_parameters()})
+    for name, value in states[0].items():
+        assert relative_error(states[1][name], value) < 1e-5, name
+
+
+class NoHostRoundTrips(TorchDispatchMode):
+    """Refuses what a CUDA graph cannot capture: reading a value, sizes that depend on values,
+    copies between devices, and tensors made from Python numbers (a copy from the host)."""
+
+    FORBIDDEN = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "_unique2",
+        "lift_fresh",
+        "lift_fresh_copy",
+        "_pin_memory",
+    )
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__.partition(".")[0]
+        assert name not in self.FORBIDDEN, f"{func} in a step"
+        out = func(*args, **(kwargs or {}))
+        if name in ("_to_copy", "copy_"):
+            devices = {t.device for t in (out, *args) if isinstance(t, Tensor)}
+            assert len(devices) == 1, f"{func} between {devices}"
+        return out
+
+
+@pytest.mark.parametrize("what", ["weights", "architecture"])
+def test_a_step_never_waits_for_the_host(engine: Any, what: str) -> None:
+    _, net = networks(engine, 1, primitives=FEW)
+    x = images(3, 3, 4, 4).to(engine.device, torch.float32)
+    labels = torch.arange(3, device=engine.device)
+
+    def step() -> None:
+        F.cross_entropy(net(x), labels).backward()
+
+    with net.learning(what):
+        step()  # compiles, and copies channel tables once
+        with NoHostRoundTrips():
+            step()
+
+
+def test_the_mode_that_refuses_host_round_trips_does() -> None:
+    with NoHostRoundTrips():
+        for call in (lambda: torch.ones(1).item(), lambda: torch.tensor([1.0, 2.0])):
+            with pytest.raises(AssertionError, match="in a step"):
+                call()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_a_step_in_a_cuda_graph(engine: Any) -> None:
+    torch.use_deterministic_algorithms(False)
+    _, net = networks(engine, 3)
+    static = torch.randn(8, 3, 16, 16, device=engine.device)
+    labels = torch.arange(8, device=engine.device) % 3
+
+    def step() -> None:
+        net.zero_grad(set_to_none=True)
+        F.cross_entropy(net(static), labels).backward()
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    graph.replay()
+    captured = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+    step()
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter.grad, captured[name]), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+@pytest.mark.parametrize(
+    ("C", "k", "stride", "size"), [(16, 4, 1, 32), (64, 4, 1, 8), (32, 4, 2, 32), (64, 2, 1, 7)]
+)
+def test_sizes_of_the_presets(engine: Any, C: int, k: int, stride: int, size: int) -> None:
+    check_edge(engine, C, stride, (16, C, size, size), k=k)

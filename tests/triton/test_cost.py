@@ -1,0 +1,142 @@
+"""Bytes and launches of a cell, counted from the real loads and stores of the interpreted kernels.
+
+A program's bytes are the distinct addresses that it loads, plus those that it stores: what it must
+fetch from beyond its own cache, halos of neighbouring tiles included. The naive side is PyTorch's
+operators, each of which is taken to read and write its tensors once (`testing.Cost`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pcdarts_fast.nn.cell import SearchCell
+from pcdarts_fast.ops._registry import INTERPRETED
+from pcdarts_fast.space import PRIMITIVES
+from pcdarts_fast.testing import Cost
+
+pytestmark = pytest.mark.skipif(
+    not INTERPRETED, reason="runs in Triton's interpreter: test_interpreter.py starts it"
+)
+MOST_BYTES, MOST_LAUNCHES = 1 / 5, 1 / 20  # of naive's
+
+
+@dataclass
+class Tally:
+    launches: int = 0
+    bytes: int = 0
+    program: Any = None
+    touched: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def touch(self, program: Any, kind: str, addresses: np.ndarray, size: int) -> None:
+        if program != self.program:
+            self.close_program()
+            self.program = program
+        key = f"{kind}{size}"
+        self.sizes[key] = size
+        self.touched.setdefault(key, []).append(addresses)
+
+    def close_program(self) -> None:
+        for key, addresses in self.touched.items():
+            self.bytes += self.sizes[key] * len(np.unique(np.concatenate(addresses)))
+        self.touched = {}
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tally]:
+    """Counts the launches of kernels, and what their programs load and store."""
+    from triton.runtime import interpreter
+
+    tally = Tally()
+    builder = interpreter.interpreter_builder
+    load, store = type(builder).create_masked_load, type(builder).create_masked_store
+    execute = interpreter.GridExecutor.__call__
+
+    def note(kind: str, pointers: Any, mask: Any) -> None:
+        valid = np.broadcast_to(mask.data.astype(bool), pointers.data.shape)
+        size = pointers.get_element_ty().primitive_bitwidth // 8
+        program = tally.launches, *builder.grid_idx
+        tally.touch(program, kind, pointers.data[valid].reshape(-1), size)
+
+    def counted_load(self: Any, pointers: Any, mask: Any, *rest: Any, **named: Any) -> Any:
+        note("load", pointers, mask)
+        return load(self, pointers, mask, *rest, **named)
+
+    def counted_store(self: Any, pointers: Any, value: Any, mask: Any, *rest: Any) -> Any:
+        note("store", pointers, mask)
+        return store(self, pointers, value, mask, *rest)
+
+    def counted_launch(self: Any, *arguments: Any, **named: Any) -> Any:
+        tally.launches += 1
+        return execute(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(builder), "create_masked_load", counted_load)
+        patch.setattr(type(builder), "create_masked_store", counted_store)
+        patch.setattr(interpreter.GridExecutor, "__call__", counted_launch)
+        yield tally
+        tally.close_program()
+
+
+def make_cell(backend: str, C: int, reduction: bool) -> SearchCell:
+    torch.manual_seed(0)
+    return SearchCell(
+        *(C, C, C),
+        reduction=reduction,
+        reduction_prev=False,
+        nodes=4,
+        k=4,
+        primitives=PRIMITIVES,
+        sampling="shuffle",
+        backend=backend,
+        memory="recompute",
+    )
+
+
+def costs(backend: str, C: int, size: int, reduction: bool, patch: Any) -> dict[str, Tally]:
+    """Of forward and backward: the kernels', or for the reference PyTorch's operators'."""
+    generator = torch.Generator().manual_seed(0)
+    cell = make_cell(backend, C, reduction)
+    x = [torch.randn(1, C, size, size, generator=generator).requires_grad_() for _ in range(2)]
+    alpha = torch.rand(14, 8, generator=generator).requires_grad_()
+    beta = torch.rand(14, generator=generator).requires_grad_()
+    out: list[Tensor] = []
+    found = {}
+    grad = torch.ones(1, 4 * C, size // (1 + reduction), size // (1 + reduction))
+    for way, call in (
+        ("forward", lambda: out.append(cell(*x, alpha, beta))),
+        ("backward", lambda: out[0].backward(grad)),
+    ):
+        with Cost() as torch_cost, counted(patch) as kernels:
+            call()
+        found[way] = Tally(torch_cost.launches + kernels.launches, torch_cost.bytes + kernels.bytes)
+    return found
+
+
+@pytest.mark.parametrize(("C", "size", "reduction"), [(16, 16, False), (16, 16, True)])
+def test_bytes_and_launches_of_a_cell(
+    C: int, size: int, reduction: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naive = costs("reference", C, size, reduction, monkeypatch)
+    fused = costs("triton", C, size, reduction, monkeypatch)
+    for way in ("forward", "backward"):
+        print(
+            f"{'reduction' if reduction else 'normal'} cell C={C} {size}x{size}, {way}: "
+            f"bytes {fused[way].bytes:,} / {naive[way].bytes:,} = "
+            f"1/{naive[way].bytes / fused[way].bytes:.1f}, launches {fused[way].launches} / "
+            f"{naive[way].launches} = 1/{naive[way].launches / fused[way].launches:.1f}"
+        )
+    for what, most in (("bytes", MOST_BYTES), ("launches", MOST_LAUNCHES)):
+        got, wanted = (
+            sum(getattr(cost[way], what) for way in ("forward", "backward"))
+            for cost in (fused, naive)
+        )
+        assert got <= most * wanted, what

@@ -1,0 +1,31 @@
+"""The kernels of a cell compile for GPUs that are not here, and no register is spilled.
+
+Float32 cells of the CIFAR-10 preset's first layers; the command compiles all the others too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100", "gfx942"])
+def test_no_spills(arch: str) -> None:
+    command = [sys.executable, "benchmarks/triton_resources.py", "--arch", arch]
+    done = subprocess.run(
+        [*command, "--cells", "cifar-normal-16"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for kernel in ("first_stage", "second_stage", "node", "sums", "input_gradient", "gradient"):
+        assert f"| cifar-normal-16 | {kernel} | " in done.stdout
