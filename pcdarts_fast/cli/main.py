@@ -9,7 +9,9 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from ..errors import UserError
+from ..run.launcher import rank
 from ..run.versions import installed_version
+from .interrupted import Interrupted
 
 COMMANDS = {
     "search": "find a cell for your images",
@@ -28,7 +30,10 @@ pcdarts show PC_DARTS_cifar -o cell.svg"""
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs `pcdarts` and returns its exit code: 0, 2 when the user can mend it, 130 for Ctrl-C."""
+    """Runs `pcdarts` and returns its exit code.
+
+    0; 2 when the user can mend what went wrong; 130 after Ctrl-C, 143 after SIGTERM.
+    """
     name, *rest = (sys.argv[1:] if args is None else list(args)) or ["--help"]
     if name in ("-h", "--help"):
         print(overview())
@@ -45,14 +50,27 @@ def main(args: Sequence[str] | None = None) -> int:
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise UserError(f"no command {name!r}{hint}; wanted one of {', '.join(COMMANDS)}")
         return int(import_module(f".{name}", __package__).main(rest))
+    except Interrupted as stopped:
+        if rank() == 0:
+            print(f"\npcdarts: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except BrokenPipeError:  # `pcdarts ... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (UserError, OSError) as error:
-        print(f"pcdarts: {error}", file=sys.stderr)
+        print(f"pcdarts{f' (process {rank()})' if rank() else ''}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as interrupt:
-        print(f"\npcdarts: stopped{interrupt}", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print(
+            f"pcdarts: not enough memory ({str(error).splitlines()[0]:.120}); "
+            "take a smaller --batch-size",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("\npcdarts: stopped", file=sys.stderr)
         return 130
 
 

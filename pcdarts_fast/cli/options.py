@@ -1,4 +1,4 @@
-"""The settings that a command's options change: a preset's, or those of the run to resume."""
+"""What the options of a command begin with: a preset's settings or a run's, and a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import UserError
-from ..run.folder import RunFolder
+from ..run.folder import RunFolder, free_folder
+from ..run.launcher import started_by_torchrun
 from ..run.settings import Settings, load_settings
 
 S = TypeVar("S", bound=Settings)
@@ -34,3 +35,14 @@ def starting_settings(args: Sequence[str], kind: type[S], preset: Callable[[str,
         raise UserError("--resume needs --output-dir: the folder of the run to go on with")
     with RunFolder.open(ahead.output_dir) as folder:
         return load_settings(kind, folder.config)
+
+
+def output_folder(given: Path | None, name: str) -> Path:
+    """`given`, or the first free one of runs/NAME, runs/NAME-2, ...
+
+    Raises:
+        UserError: none is given where several processes, now or after a restart, must agree on it.
+    """
+    if given is None and started_by_torchrun():
+        raise UserError("a run of several processes needs --output-dir: they share one folder")
+    return given or free_folder(Path("runs"), name)

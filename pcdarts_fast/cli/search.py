@@ -10,10 +10,11 @@ import tyro
 from rich.console import Console
 
 from ..run.config import SearchConfig
-from ..run.folder import free_folder
+from ..run.launcher import rank
 from ..run.presets import search_config
+from ..run.stop import StopRequest
 from .follow import follow
-from .options import starting_settings
+from .options import output_folder, starting_settings
 from .show import cell_table
 
 
@@ -34,29 +35,28 @@ def main(args: list[str]) -> int:
 
     Raises:
         UserError: options, data or folder cannot be used.
-        KeyboardInterrupt: Ctrl-C; its text says how to go on.
+        Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
     """
     start = Search(starting_settings(args, SearchConfig, search_config))
     command = tyro.cli(Search, prog="pcdarts search", default=start, args=args)
     config = command.config
-    folder = command.output_dir or free_folder(Path("runs"), f"search-{config.preset}")
+    folder = output_folder(command.output_dir, f"search-{config.preset}")
 
     # Takes seconds to import, and --help does without.
     from ..report.draw import draw_genotype
     from ..search import search
 
-    console = Console()
-    try:
-        finished = follow(
-            search(config, folder, resume=command.resume),
-            console,
-            introduce=_introduce,
-            summarize=_summarize,
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"; go on with: pcdarts search --resume --output-dir {folder}"
-        ) from None
+    console, stop = Console(quiet=rank() > 0), StopRequest()
+    finished = follow(
+        search(config, folder, resume=command.resume, stop=stop),
+        console,
+        stop,
+        go_on=f"pcdarts search --resume --output-dir {folder}",
+        introduce=_introduce,
+        summarize=_summarize,
+    )
+    if rank() > 0:
+        return 0
     genotype = finished.genotype
     drawing = folder / "genotype.svg"
     draw_genotype(genotype, drawing)

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from ..run.folder import free_folder
+from ..run.launcher import rank
+from ..run.stop import StopRequest
 from ..space import Genotype
 from ..train.config import TrainConfig
 from ..train.presets import train_config
 from .follow import follow
-from .options import starting_settings
+from .options import output_folder, starting_settings
 
 
 @dataclass(frozen=True)
@@ -36,33 +37,32 @@ def main(args: list[str]) -> int:
 
     Raises:
         UserError: options, genotype, data or folder cannot be used.
-        KeyboardInterrupt: Ctrl-C; its text says how to go on.
+        Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
     """
     start = Train(starting_settings(args, TrainConfig, lambda preset, _: train_config(preset)))
     command = tyro.cli(Train, prog="pcdarts train", default=start, args=args)
     genotype = Genotype.load(command.genotype) if command.genotype else None
-    folder = command.output_dir or free_folder(Path("runs"), f"train-{command.config.preset}")
+    folder = output_folder(command.output_dir, f"train-{command.config.preset}")
 
     # Takes seconds to import, and --help does without.
     from ..train.loop import train
 
-    console = Console()
-    try:
-        finished = follow(
-            train(command.config, genotype, folder, resume=command.resume),
-            console,
-            introduce=_introduce,
-            summarize=_summarize,
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"; go on with: pcdarts train --resume --output-dir {folder}"
-        ) from None
+    console, stop = Console(quiet=rank() > 0), StopRequest()
+    finished = follow(
+        train(command.config, genotype, folder, resume=command.resume, stop=stop),
+        console,
+        stop,
+        go_on=f"pcdarts train --resume --output-dir {folder}",
+        introduce=_introduce,
+        summarize=_summarize,
+    )
+    if rank() > 0:
+        return 0
     metrics = finished.metrics
     console.print(
         f"\ntest accuracy  {metrics['test_accuracy']:.2%} (loss {metrics['test_loss']:.4f})\n"
         f"metrics        {folder / 'metrics.jsonl'}\n"
-        f"weights        {folder / 'checkpoint.pt'}",
+        f"weights        {folder / 'weights.safetensors'}",
         highlight=False,
         soft_wrap=True,
     )

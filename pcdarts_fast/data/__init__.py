@@ -9,14 +9,16 @@ for images, labels in weights.shuffled(256, seed=derive_seed(0, "weights", epoch
 from .augment import Augment
 from .catalogue import DATASETS, load
 from .dataset import Dataset
-from .image_set import Batch, ImageSet, derive_seed, split, steps
+from .image_set import WHOLE, Batch, ImageSet, Shard, derive_seed, split, steps
 
 __all__ = [
     "DATASETS",
+    "WHOLE",
     "Augment",
     "Batch",
     "Dataset",
     "ImageSet",
+    "Shard",
     "derive_seed",
     "load",
     "split",

@@ -38,12 +38,14 @@ def load(
     image_size: int | None = None,
     workers: int = 0,
     augment: Augment | None = None,
+    damaged: list[str] | None = None,
 ) -> Dataset:
     """The data set of a row of `DATASETS`, read from `data_dir`; nothing is ever downloaded.
 
     `device` is where batches come out. `image_size` and `workers` (processes that decode) are for
     image folders. `augment` takes the place of the row's:
-    `replace(DATASETS[name].augment, cutout=16)`.
+    `replace(DATASETS[name].augment, cutout=16)`. With a list as `damaged`, images of a folder
+    that cannot be decoded are left out and their paths are added to it.
 
     Raises:
         UserError: unknown name, missing or damaged files, or a size that the images do not have.
@@ -51,7 +53,9 @@ def load(
     if name not in DATASETS:
         raise UserError(f"unknown data set {name!r}; wanted one of {', '.join(DATASETS)}")
     row = DATASETS[name]
-    dataset = row.read(Request(data_dir, device, image_size, workers, augment or row.augment))
+    dataset = row.read(
+        Request(data_dir, device, image_size, workers, augment or row.augment, damaged)
+    )
     if image_size not in (None, dataset.image_size):
         raise UserError(
             f"{name} images are {dataset.image_size} pixels wide, not {image_size}; "

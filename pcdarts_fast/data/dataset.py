@@ -30,3 +30,5 @@ class Request:
     image_size: int | None
     workers: int
     augment: Augment
+    damaged: list[str] | None = None
+    """Where the paths of damaged images are collected; None: the first one is an error."""

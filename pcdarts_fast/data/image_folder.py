@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torchvision.transforms import v2
 from ..errors import UserError
 from .augment import Augment, blank_squares, normalize
 from .dataset import Dataset, Request
-from .image_set import Batch, ImageSet, derive_seed, shuffled_indices, split
+from .image_set import WHOLE, Batch, ImageSet, Shard, derive_seed, shuffled_indices, split
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEST_FRACTION = 0.1
@@ -52,24 +53,35 @@ class FolderImages:
     augment: Augment
     device: str
     workers: int
+    damaged: list[str] | None
+    """Shared by all subsets, see `Request`."""
 
     def subset(self, indices: Tensor) -> ImageSet:
         """See `ImageSet`."""
         paths = [self.paths[index] for index in indices.tolist()]
         return replace(self, paths=paths, labels=self.labels[indices])
 
-    def shuffled(self, batch_size: int, *, seed: int) -> Iterator[Batch]:
+    def shuffled(
+        self, batch_size: int, *, seed: int, start: int = 0, shard: Shard = WHOLE
+    ) -> Iterator[Batch]:
         """See `ImageSet`."""
-        generator = Generator().manual_seed(seed)
-        plan = shuffled_indices(len(self.labels), batch_size, generator)
+        plan = shuffled_indices(len(self.labels), batch_size, seed, shard.count)[start:]
         steps: list[v2.Transform] = [
             v2.RandomResizedCrop(self.image_size, antialias=True),
             v2.RandomHorizontalFlip(0.5 if self.augment.flip else 0.0),
         ]
         if self.augment.color_jitter:
             steps.append(v2.ColorJitter(0.4, 0.4, 0.4, 0.2))
-        for images, labels in self._decode(plan, v2.Compose(steps), seed):
+        shares = [indices[shard.rows] for indices in plan]
+        batches = self._decode(shares, v2.Compose(steps), seed)
+        for number, (images, labels) in enumerate(batches, start):
+            if len(labels) == 0:
+                raise UserError("every image of a batch is damaged; get them again")
+            # Others take the place of damaged images: every process needs its number of them.
+            rows = torch.arange(len(shares[number - start])) % len(labels)
+            images, labels = images[rows], labels[rows]
             if self.augment.cutout:
+                generator = Generator().manual_seed(derive_seed(seed, number, shard.index))
                 images = blank_squares(images, self.augment.cutout, generator)
             yield images, labels
 
@@ -78,11 +90,13 @@ class FolderImages:
         plan = torch.split(torch.arange(len(self.labels)), batch_size)
         # The published evaluation: 224 pixels out of an image of 256.
         resize = v2.Resize(round(self.image_size * 256 / 224), antialias=True)
-        yield from self._decode(plan, v2.Compose([resize, v2.CenterCrop(self.image_size)]), 0)
+        transform = v2.Compose([resize, v2.CenterCrop(self.image_size)])
+        yield from (batch for batch in self._decode(plan, transform, 0) if len(batch[1]))
 
     def _decode(
         self, plan: Sequence[Tensor], transform: v2.Transform, seed: int
     ) -> Iterator[Batch]:
+        """The images of `plan` that are whole; a batch may be left with none."""
         on_gpu = self.device != "cpu"
         loader: torch_data.DataLoader[Any] = torch_data.DataLoader(
             _Decoder(self.paths, self.labels, transform, seed),
@@ -91,12 +105,22 @@ class FolderImages:
             collate_fn=_collate,
             pin_memory=on_gpu,
             generator=Generator().manual_seed(seed),
+            worker_init_fn=_leave_signals_to_the_parent,
         )
-        for batch in loader:
-            if isinstance(batch, str):
-                raise UserError(f"image {batch} is damaged; get it again or take it out")
-            images, labels = (part.to(self.device, non_blocking=on_gpu) for part in batch)
-            yield normalize(images, MEAN, STD), labels
+        for images, labels, damaged in _decoded(loader):
+            self._note(damaged)
+            if len(labels):
+                images = normalize(images.to(self.device, non_blocking=on_gpu), MEAN, STD)
+            yield images, labels.to(self.device, non_blocking=on_gpu)
+
+    def _note(self, damaged: Sequence[str]) -> None:
+        if damaged and self.damaged is None:
+            raise UserError(
+                f"image {damaged[0]} is damaged; get it again or take it out, "
+                "or leave out all such images with --damaged-images skip"
+            )
+        if self.damaged is not None:
+            self.damaged.extend(path for path in damaged if path not in self.damaged)
 
 
 @dataclass(frozen=True)
@@ -118,15 +142,36 @@ class _Decoder(torch_data.Dataset[tuple[Tensor, int] | str]):
             try:
                 with Image.open(self.paths[index]) as image:
                     pixels = v2.functional.pil_to_tensor(self.transform(image.convert("RGB")))
-            except (OSError, ValueError, SyntaxError):
+            except Exception:  # what decoders raise at damaged bytes has no common class
                 return self.paths[index]
         return pixels, int(self.labels[index])
 
 
-def _collate(items: list[tuple[Tensor, int] | str]) -> Any:
-    # An exception of a worker would arrive as the text of its traceback.
-    damaged = next((item for item in items if isinstance(item, str)), None)
-    return damaged or torch_data.default_collate(items)
+def _collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor, list[str]]:
+    """Images, labels, and the paths of the damaged ones: an exception would arrive as text."""
+    whole = [item for item in items if not isinstance(item, str)]
+    damaged = [item for item in items if isinstance(item, str)]
+    images, labels = torch_data.default_collate(whole) if whole else (torch.empty(0),) * 2
+    return images, labels.long(), damaged
+
+
+def _decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    """The batches of `loader`; what kills its processes becomes a sentence."""
+    try:
+        yield from loader
+    except (RuntimeError, OSError) as error:
+        if not loader.num_workers:
+            raise
+        cause = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"a process that decodes images failed ({cause}); where /dev/shm is small, "
+            "take fewer --workers or a smaller --batch-size; --workers 0 needs no /dev/shm"
+        ) from None
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end a worker
 
 
 def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, list[str]]:
@@ -148,5 +193,6 @@ def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, l
         request.augment,
         request.device,
         request.workers,
+        request.damaged,
     )
     return images, found.classes

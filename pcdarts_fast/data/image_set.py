@@ -17,6 +17,22 @@ Batch = tuple[Tensor, Tensor]
 """Images [B, C, H, W] float32, normalised; labels [B] int64; both on the set's device."""
 
 
+@dataclass(frozen=True)
+class Shard:
+    """The images that one of several processes takes of every batch: each `count`-th."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def rows(self) -> slice:
+        """Of a whole batch."""
+        return slice(self.index, None, self.count)
+
+
+WHOLE = Shard()
+
+
 class ImageSet(Protocol):
     """Images that are the same on every pass and come in an order that a seed decides."""
 
@@ -27,11 +43,15 @@ class ImageSet(Protocol):
     def subset(self, indices: Tensor) -> ImageSet:
         """The images of `indices` [M] int64, in that order; nothing on the disk is copied."""
 
-    def shuffled(self, batch_size: int, *, seed: int) -> Iterator[Batch]:
+    def shuffled(
+        self, batch_size: int, *, seed: int, start: int = 0, shard: Shard = WHOLE
+    ) -> Iterator[Batch]:
         """One pass in random order, augmented: both are a function of `seed` alone.
 
-        The last batch is smaller; a single image left over is left out, since batch
-        normalisation has no variance of one. `steps` tells how many batches there are.
+        It begins at batch number `start`. With a shard, batches of `batch_size` images are dealt
+        out to `shard.count` processes. The last batch is smaller; a single image left over for a
+        process is left out, since batch normalisation has no variance of one. `steps` tells how
+        many batches there are.
         """
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
@@ -57,16 +77,21 @@ class MemoryImages:
         on_device = indices.to(self.images.device)
         return replace(self, images=self.images[on_device], labels=self.labels[indices])
 
-    def shuffled(self, batch_size: int, *, seed: int) -> Iterator[Batch]:
+    def shuffled(
+        self, batch_size: int, *, seed: int, start: int = 0, shard: Shard = WHOLE
+    ) -> Iterator[Batch]:
         """See `ImageSet`."""
-        generator = Generator().manual_seed(seed)
-        for indices in shuffled_indices(len(self.labels), batch_size, generator):
-            images, labels = self._take(indices)
+        plan = shuffled_indices(len(self.labels), batch_size, seed, shard.count)
+        for number in range(start, len(plan)):
+            # Seeded a batch, so that a pass can begin in the middle; drawn for the whole batch, so
+            # that its shards together are what one process would see.
+            generator = Generator().manual_seed(derive_seed(seed, number))
+            images, labels = self._take(plan[number])
             images = augment_batch(images, self.augment, generator)
             images = normalize(images, self.mean, self.std)
             if self.augment.cutout:
                 images = blank_squares(images, self.augment.cutout, generator)
-            yield images, labels
+            yield images[shard.rows], labels[shard.rows]
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         """See `ImageSet`."""
@@ -79,15 +104,19 @@ class MemoryImages:
         return self.images[indices.to(device)], self.labels[indices].to(device)
 
 
-def steps(image_count: int, batch_size: int) -> int:
+def steps(image_count: int, batch_size: int, shards: int = 1) -> int:
     """How many batches one `shuffled` pass over `image_count` images has."""
-    return image_count // batch_size + (image_count % batch_size > 1)
+    return image_count // batch_size + (image_count % batch_size // shards > 1)
 
 
-def shuffled_indices(image_count: int, batch_size: int, generator: Generator) -> list[Tensor]:
-    """The images of every batch of a `shuffled` pass: `steps` tensors [<= batch_size] int64."""
-    order = torch.randperm(image_count, generator=generator)
-    return list(torch.split(order, batch_size))[: steps(image_count, batch_size)]
+def shuffled_indices(image_count: int, batch_size: int, seed: int, shards: int = 1) -> list[Tensor]:
+    """The images of every batch of a `shuffled` pass: `steps` tensors [<= batch_size] int64.
+
+    Each can be dealt out to `shards` processes evenly; `shards` divides `batch_size`.
+    """
+    order = torch.randperm(image_count, generator=Generator().manual_seed(seed))
+    batches = torch.split(order, batch_size)[: steps(image_count, batch_size, shards)]
+    return [batch[: len(batch) - len(batch) % shards] for batch in batches]
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:

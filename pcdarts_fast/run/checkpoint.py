@@ -1,17 +1,17 @@
-"""One checkpoint an epoch, the one before kept beside it, and every random generator's state."""
+"""One checkpoint an epoch, or where a run was asked to stop; the one before is kept beside it."""
 
 from __future__ import annotations
 
 import io
 import os
-import pickle
-import random
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
+from torch.optim import SGD, Adam, Optimizer
 
 from ..errors import UserError
 from .files import write_atomically, writing
@@ -67,32 +67,54 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         # torch.load does not look at the checksums of the archive.
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(damaged)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state["epoch"]
-    except (zipfile.BadZipFile, RuntimeError, EOFError, pickle.UnpicklingError, KeyError):
-        raise UserError(f"checkpoint {path} is truncated or damaged") from None
+            whole = archive.testzip() is None
+        state = torch.load(path, map_location="cpu", weights_only=True) if whole else {}
+        epoch = state["epoch"]
+    except Exception:  # what zip, unpickler and torch raise at damaged bytes has no common class
+        epoch = None
+    if type(epoch) is not int or epoch < 0:
+        raise UserError(f"checkpoint {path} is truncated or damaged")
     return dict(state)
 
 
-def random_state() -> dict[str, Any]:
-    """The state of every random generator of the process, in types that a checkpoint may hold."""
-    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-    }
+def position(state: dict[str, Any]) -> tuple[int, int]:
+    """Epochs done, and steps done of the next one."""
+    epoch, step = state["epoch"], state["step"]
+    if type(step) is not int or step < 0:
+        raise ValueError(f"step is {step!r:.40}")
+    return epoch, step
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
-    """The inverse of `random_state`. GPUs that the checkpoint's machine lacked keep their state."""
-    torch.set_rng_state(state["torch"])
-    for device, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(cuda_state, device)
-    random.setstate(state["python"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+REMEMBERED = {SGD: {"momentum_buffer"}, Adam: {"step", "exp_avg", "exp_avg_sq"}}
+"""What the optimizers of this package keep of every parameter that has had a gradient."""
+
+
+def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Takes over what `optimizer` remembers of its parameters; its settings stay its own.
+
+    Raises:
+        ValueError: `saved` is no state of such an optimizer of these parameters.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, values in saved["state"].items():
+        shapes = {name: () if name == "step" else parameters[number].shape for name in values}
+        if set(values) != REMEMBERED[type(optimizer)] or any(
+            values[name].shape != shapes[name] or not values[name].is_floating_point()
+            for name in values
+        ):
+            raise ValueError(f"what an optimizer remembers of parameter {number} does not fit it")
+    own = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": own})
+
+
+@contextmanager
+def restoring() -> Iterator[None]:
+    """Turns what goes wrong with the content of a whole checkpoint into a sentence."""
+    try:
+        yield
+    except Exception as error:  # anything can be missing, or stand in the place of another
+        cause = " ".join(f"{type(error).__name__} {error}".split())
+        raise UserError(
+            f"the checkpoint is none of this run ({cause:.120}); "
+            "start again in another --output-dir"
+        ) from None

@@ -40,6 +40,9 @@ class SearchConfig:
     """Part of every class's training images, disjoint, that alpha and beta learn from."""
     workers: int = 2
     """Processes that decode an image folder; data sets in memory need none."""
+    damaged_images: Literal["fail", "skip"] = "fail"
+    """What to do at an image of a folder that cannot be decoded: stop and name it, or name it
+    after the epoch and take another image in its place."""
 
     init_channels: int = 16
     """Channels of the first cells; every reduction cell doubles them."""
@@ -95,6 +98,10 @@ class SearchConfig:
     """Where to compute; auto takes a GPU when there is one."""
     memory: Literal["recompute", "store"] = "recompute"
     """What the fused operators keep for backward: as little as possible, or what saves time."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of activations: float32, bfloat16 or float16; weights are float32."""
+    sync_batch_norm: bool = False
+    """With several processes, take batch-norm statistics over all of them (reference backend)."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -128,6 +135,11 @@ def _check(config: SearchConfig) -> None:
     for name in ("momentum", "arch_beta1", "arch_beta2"):
         if not 0 <= getattr(config, name) < 1:
             raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted 0 <= it < 1")
+    if config.unrolled and config.precision != "fp32":
+        raise UserError(
+            f"--precision is {config.precision}, but the finite difference of --unrolled needs "
+            "fp32; leave one of them out"
+        )
     train, valid = config.train_fraction, config.valid_fraction
     if not (train > 0 and valid > 0 and train + valid <= 1):
         raise UserError(

@@ -13,8 +13,8 @@ from .folder import RunFolder
 from .versions import installed_version
 
 
-def environment(*, backend: str, device: str, seed: int) -> dict[str, Any]:
-    """Versions, the resolved backend, device, threads and seed. No host or user name, no path."""
+def environment(*, backend: str, device: str, seed: int, processes: int = 1) -> dict[str, Any]:
+    """Versions, backend, device, processes, threads and seed. No host or user name, no path."""
     packages = ("pcdarts_fast", "torch", "torchvision", "numpy")
     return {
         "python": platform.python_version(),
@@ -22,6 +22,7 @@ def environment(*, backend: str, device: str, seed: int) -> dict[str, Any]:
         "packages": {name: installed_version(name) for name in packages},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "cpu_instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "backend": backend,
         "seed": seed,

@@ -30,3 +30,13 @@ class EpochDone:
     """The line that was added to metrics.jsonl."""
 
     metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The last event of a run that was asked to stop; its checkpoint is written."""
+
+    epoch: int
+    """From 0; the one that it stopped in."""
+    step: int
+    """Steps of this epoch that are done."""

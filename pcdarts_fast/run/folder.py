@@ -6,23 +6,28 @@
     architecture.jsonl  alpha and beta after every epoch (search only)
     genotype.json       the genotype after the latest epoch (search only)
     checkpoint.pt       everything a resumed run needs; checkpoint.previous.pt is the one before
+    weights.safetensors the trained network (training only, at the end)
 
-An epoch is committed by its checkpoint: `cut_back` drops the lines of later epochs on resume, so
+An epoch counts from its checkpoint on: `cut_back` drops the lines of later epochs on resume, so
 that a run killed anywhere and resumed writes the same lines as one that was not.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
 from .files import append_line, write_atomically, writing
+
+if TYPE_CHECKING:  # imports torch, which --help does without
+    from .processes import Processes
 
 LOCK = ".lock"
 
@@ -38,6 +43,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.architecture = path / "architecture.jsonl"
         self.genotype = path / "genotype.json"
+        self.weights = path / "weights.safetensors"
         self.checkpoint = path / "checkpoint.pt"
         self.previous_checkpoint = path / "checkpoint.previous.pt"
         self._lock = FileLock(path / LOCK, blocking=False)
@@ -68,9 +74,14 @@ class RunFolder:
             UserError: there is no run in `path`, or another process is using it.
         """
         folder = cls(path)
-        if not folder.config.is_file():
+        if not folder.begun:
             raise UserError(f"no run to resume in {path}: it holds no {folder.config.name}")
         return folder._locked()
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run has left its settings here."""
+        return self.config.is_file()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -115,6 +126,24 @@ class RunFolder:
             except Timeout:
                 raise UserError(f"run folder {self.path} is in use by another process") from None
         return self
+
+
+@contextmanager
+def run_folder(path: Path, *, resume: bool, group: Processes) -> Iterator[RunFolder]:
+    """The folder of a run, a new one or that of `resume`; the first process holds it for all.
+
+    Raises:
+        UserError: as `RunFolder.create` and `RunFolder.open`, in every process.
+    """
+    held: list[RunFolder] = []
+    begin = RunFolder.open if resume else RunFolder.create
+
+    def hold() -> None:
+        held.append(begin(path))
+
+    group.agree_on(hold)
+    with held[0] if held else RunFolder(path) as folder:
+        yield folder
 
 
 def free_folder(parent: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -29,8 +30,22 @@ def means(totals: Tensor, epoch: int) -> tuple[float, float]:
     """
     loss, right, images = totals.tolist()
     if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is no longer a finite number (epoch {epoch}); lower the learning rate. "
-            "The checkpoint of the epoch before is intact"
-        )
+        raise _not_finite("the loss is", epoch)
     return loss / images, right / images
+
+
+def check_finite(parameters: Iterable[Tensor], epoch: int) -> None:
+    """Before they go into a checkpoint that no validation has looked at.
+
+    Raises:
+        UserError: one of `parameters` holds a number that is not finite.
+    """
+    if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
+        raise _not_finite("the weights are", epoch)
+
+
+def _not_finite(what: str, epoch: int) -> UserError:
+    return UserError(
+        f"{what} no longer finite (epoch {epoch}): start anew with a lower learning rate. "
+        "The checkpoint before is intact, and --resume goes on from it"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..run.events import EpochDone, Notice, Progress
+from ..run.events import EpochDone, Notice, Progress, Stopped
 from ..space import Genotype
 
 
@@ -38,4 +38,4 @@ class Finished:
     folder: Path
 
 
-Event = Started | Notice | Progress | EpochDone | Finished
+Event = Started | Notice | Progress | EpochDone | Stopped | Finished

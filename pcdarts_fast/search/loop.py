@@ -1,90 +1,146 @@
 """The bi-level search of PC-DARTS, from the first image to the genotype (paper section 4.2).
 
-An epoch alternates a step of alpha and beta on one part of the training images with a step of the
-weights on the other. All that it leaves behind is in the run folder (`run/folder.py`).
+All that it leaves behind is in the run folder (`run/folder.py`). Under `torchrun` every process
+runs this loop on its share of every batch, and the first one alone writes.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..data import Batch, ImageSet, derive_seed, load, split, steps
-from ..nn.search_network import SearchNetwork
+from ..data import ImageSet, load, split, steps
+from ..errors import UserError
 from ..run.checkpoint import load_checkpoint, save_checkpoint
 from ..run.config import SearchConfig
+from ..run.damaged import Damaged
 from ..run.device import pick_device
 from ..run.environment import environment, record_environment
-from ..run.events import EpochDone, Notice, Progress
-from ..run.folder import RunFolder
+from ..run.events import EpochDone, Notice, Stopped
+from ..run.folder import RunFolder, run_folder
+from ..run.launcher import restarted
+from ..run.processes import Processes, processes
 from ..run.settings import check_unchanged, load_settings, save_settings
-from ..run.tally import means, tally
+from ..run.stop import Stop, never
+from ..run.tally import check_finite
+from .epoch import Setting, epoch_of_search
 from .events import Event, Finished, Started
-from .schedule import weight_learning_rate
 from .state import SearchState, new_state
-from .steps import architecture_step, weight_step
 
-MAY_CHANGE = {"data_dir", "workers", "backend", "device", "memory"}
+MAY_CHANGE = {"data_dir", "workers", "damaged_images", "backend", "device", "memory"}
 """Settings that a resumed run need not repeat: they say where and how it computes, not what."""
 
-REPORTS_PER_EPOCH = 50
-"""How often, at most, an epoch waits for the device to read the loss."""
 
-
-def search(config: SearchConfig, output_dir: Path, *, resume: bool = False) -> Iterator[Event]:
+def search(
+    config: SearchConfig, output_dir: Path, *, resume: bool = False, stop: Stop = never
+) -> Iterator[Event]:
     """Runs a search and yields what happens; the last event holds the genotype.
 
-    With `resume` the run in `output_dir` goes on after its last whole epoch: on the CPU it ends in
-    the same bits as a run that was never stopped. `config` may then differ from the run's in
-    `MAY_CHANGE` only.
+    With `resume` the run in `output_dir` goes on where its checkpoint was written: on the CPU it
+    ends in the same bits as a run that was never stopped. `config` may then differ from the run's
+    in `MAY_CHANGE` only. `stop` is asked after every step; when it says true, a checkpoint is
+    written and the last event is `Stopped`.
 
     Raises:
         UserError: data, settings or folder cannot be used, or the loss is no longer finite.
     """
-    with RunFolder.open(output_dir) if resume else RunFolder.create(output_dir) as folder:
-        if resume:
-            check_unchanged(load_settings(SearchConfig, folder.config), config, MAY_CHANGE)
-        device = pick_device(config.device)
-        torch.manual_seed(config.seed)
-        data = load(
-            config.preset,
-            config.data_dir,
-            device=device,
-            image_size=config.image_size,
-            workers=config.workers,
-        )
-        fractions = (config.train_fraction, config.valid_fraction)
-        for_weights, for_arch = split(data.train, fractions, seed=config.seed)
-        state = new_state(config, data, device)
-        backend = state.network.backend
-        checkpoint, note = load_checkpoint(folder) if resume else (None, None)
-        if checkpoint:
-            state.restore(checkpoint)
-        folder.cut_back(state.epochs_done)
-        save_settings(config, folder.config)
-        record_environment(folder, environment(backend=backend, device=device, seed=config.seed))
-        yield Started(
-            folder=folder.path,
-            device=device,
-            backend=backend,
-            weight_count=sum(p.numel() for p in state.network.weight_parameters()),
-            arch_count=sum(p.numel() for p in state.network.arch_parameters()),
-            train_images=len(for_weights.labels),
-            valid_images=len(for_arch.labels),
-            epochs_done=state.epochs_done,
-            epochs=config.epochs,
-            steps=steps(len(for_weights.labels), config.batch_size),
-        )
-        for text in [*([note] if note else []), *_doubts(config)]:
-            yield Notice(text)
-        for epoch in range(state.epochs_done, config.epochs):
-            yield from _epoch(config, state, folder, epoch, for_weights, for_arch)
-        yield Finished(state.network.genotype(), folder.path)
+    device = pick_device(config.device)
+    with processes(device) as group:
+        group.check_batch(config.batch_size)
+        resume = resume or group.agree_on(_restarted, output_dir)
+        with run_folder(output_dir, resume=resume, group=group) as folder:
+            checkpoint, note = group.agree_on(_begin, folder, config, resume)
+            torch.manual_seed(config.seed)
+            damaged = Damaged(config.damaged_images == "skip")
+            data = load(
+                config.preset,
+                config.data_dir,
+                device=device,
+                image_size=config.image_size,
+                workers=config.workers,
+                damaged=damaged.paths,
+            )
+            fractions = (config.train_fraction, config.valid_fraction)
+            for_weights, for_arch = split(data.train, fractions, seed=config.seed)
+            _check_parts(config, group, for_weights, for_arch)
+            state = new_state(config, data, device, group)
+            if checkpoint:
+                state.restore(checkpoint)
+            where = environment(
+                backend=state.backend, device=device, seed=config.seed, processes=group.count
+            )
+            group.agree_on(_record, folder, config, state.epochs_done, where)
+            yield Started(
+                folder=folder.path,
+                device=device,
+                backend=state.backend,
+                weight_count=sum(p.numel() for p in state.network.weight_parameters()),
+                arch_count=sum(p.numel() for p in state.network.arch_parameters()),
+                train_images=len(for_weights.labels),
+                valid_images=len(for_arch.labels),
+                epochs_done=state.epochs_done,
+                epochs=config.epochs,
+                steps=steps(len(for_weights.labels), config.batch_size, group.count),
+            )
+            for text in [*([note] if note else []), *_doubts(config)]:
+                yield Notice(text)
+            setting = Setting(config, for_weights, for_arch, group, device)
+            for epoch in range(state.epochs_done, config.epochs):
+                metrics = yield from epoch_of_search(setting, state, epoch, stop)
+                if metrics is None:
+                    check_finite(state.network.parameters(), epoch)
+                    group.agree_on(save_checkpoint, folder, state.checkpoint())
+                    yield Stopped(epoch, state.steps_done)
+                    return
+                group.agree_on(_commit, folder, state, metrics)
+                yield EpochDone(metrics)
+                yield from damaged.notices(group)
+            yield Finished(state.network.genotype(), folder.path)
+
+
+def _check_parts(
+    config: SearchConfig, group: Processes, for_weights: ImageSet, for_arch: ImageSet
+) -> None:
+    for name, part in (("--train-fraction", for_weights), ("--valid-fraction", for_arch)):
+        if not steps(len(part.labels), config.batch_size, group.count):
+            raise UserError(
+                f"{name} leaves {len(part.labels)} images, too few for one step "
+                f"of {group.count} processes; take a larger fraction"
+            )
+
+
+def _restarted(output_dir: Path) -> bool:
+    """Whether torchrun goes on with a run that one of its processes has left."""
+    return restarted() and RunFolder(output_dir).begun
+
+
+def _begin(
+    folder: RunFolder, config: SearchConfig, resume: bool
+) -> tuple[dict[str, Any] | None, str | None]:
+    """What `load_checkpoint` finds for a run of the same settings."""
+    if not resume:
+        return None, None
+    check_unchanged(load_settings(SearchConfig, folder.config), config, MAY_CHANGE)
+    return load_checkpoint(folder)
+
+
+def _record(
+    folder: RunFolder, config: SearchConfig, epochs_done: int, where: dict[str, Any]
+) -> None:
+    folder.cut_back(epochs_done)
+    save_settings(config, folder.config)
+    record_environment(folder, where)
+
+
+def _commit(folder: RunFolder, state: SearchState, metrics: dict[str, Any]) -> None:
+    """An epoch on the disk; the checkpoint comes last and makes it count."""
+    folder.append_metrics(metrics)
+    folder.append_architecture({"epoch": metrics["epoch"], **state.architecture()})
+    folder.write_genotype(state.network.genotype().to_json())
+    save_checkpoint(folder, state.checkpoint())
 
 
 def _doubts(config: SearchConfig) -> Iterator[str]:
@@ -99,75 +155,3 @@ def _doubts(config: SearchConfig) -> Iterator[str]:
             f"with --layers {config.layers} every cell is a reduction cell: "
             "the genotype's normal cell will be a random one"
         )
-
-
-def _epoch(
-    config: SearchConfig,
-    state: SearchState,
-    folder: RunFolder,
-    epoch: int,
-    for_weights: ImageSet,
-    for_arch: ImageSet,
-) -> Iterator[Event]:
-    """One pass over `for_weights`, a validation on `for_arch`, and everything written down."""
-    start = time.perf_counter()
-    frozen = epoch < config.frozen_epochs
-    state.optimizer.param_groups[0]["lr"] = weight_learning_rate(config, epoch)
-    arch_batches = _endless_batches(for_arch, config, epoch)
-    results: list[Tensor] = []
-    report_every = max(1, steps(len(for_weights.labels), config.batch_size) // REPORTS_PER_EPOCH)
-
-    state.network.train()
-    seed = derive_seed(config.seed, "weights", epoch)
-    for batch in for_weights.shuffled(config.batch_size, seed=seed):
-        if not frozen:
-            architecture_step(
-                state.network,
-                state.arch_optimizer,
-                next(arch_batches),
-                grad_clip=config.arch_grad_clip,
-                unrolled=(state.optimizer, batch) if config.unrolled else None,
-            )
-        results.append(
-            weight_step(state.network, state.optimizer, batch, grad_clip=config.grad_clip)
-        )
-        if len(results) % report_every == 0:
-            totals = torch.stack(results).sum(0)
-            rate = float(totals[2]) / (time.perf_counter() - start)
-            yield Progress(epoch, len(results), *means(totals, epoch), rate)
-    totals = torch.stack(results).sum(0)
-    train_loss, train_accuracy = means(totals, epoch)
-    images_per_second = float(totals[2]) / (time.perf_counter() - start)
-    valid_loss, valid_accuracy = means(_validate(state.network, for_arch, config), epoch)
-
-    metrics = {
-        "epoch": epoch,
-        "train_loss": train_loss,
-        "train_accuracy": train_accuracy,
-        "valid_loss": valid_loss,
-        "valid_accuracy": valid_accuracy,
-        "learning_rate": state.optimizer.param_groups[0]["lr"],
-        "arch_learning_rate": 0.0 if frozen else config.arch_learning_rate,
-        "images_per_second": round(images_per_second, 1),
-        "seconds": round(time.perf_counter() - start, 3),
-    }
-    state.epochs_done = epoch + 1
-    folder.append_metrics(metrics)
-    folder.append_architecture({"epoch": epoch, **state.architecture()})
-    folder.write_genotype(state.network.genotype().to_json())
-    save_checkpoint(folder, state.checkpoint())
-    yield EpochDone(metrics)
-
-
-def _endless_batches(images: ImageSet, config: SearchConfig, epoch: int) -> Iterator[Batch]:
-    """Shuffled passes one after another: the part may be smaller than that of the weights."""
-    for lap in count():
-        seed = derive_seed(config.seed, "architecture", epoch, lap)
-        yield from images.shuffled(config.batch_size, seed=seed)
-
-
-@torch.no_grad()
-def _validate(network: SearchNetwork, images: ImageSet, config: SearchConfig) -> Tensor:
-    network.eval()
-    results = [tally(network(x), labels) for x, labels in images.ordered(config.batch_size)]
-    return torch.stack(results).sum(0)

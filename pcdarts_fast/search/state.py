@@ -2,57 +2,96 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import SGD, Adam
 
 from ..data import Dataset
 from ..errors import UserError
 from ..nn.search_network import ARCHITECTURE, SearchNetwork
-from ..run.checkpoint import random_state, restore_random_state
+from ..nn.synchronized import synchronize_batch_norms
+from ..ops import resolve
+from ..ops.mixed_cell import DTYPES as FUSED_DTYPES
+from ..run.checkpoint import load_optimizer, position, restoring
 from ..run.config import SearchConfig
+from ..run.precision import DTYPES, Precision
+from ..run.processes import Processes
+from .steps import Forward
 
 
 @dataclass
 class SearchState:
-    """Everything that an epoch moves on, the process's random generators included."""
+    """Everything that an epoch moves on.
+
+    Random numbers are no part of it: those of a step are a function of seed, epoch and step.
+    """
 
     network: SearchNetwork
     optimizer: SGD
     arch_optimizer: Adam
+    precision: Precision
+    arch_precision: Precision
+    backend: str
+    """The one that runs the cells."""
+    for_weights: Forward
+    """The network as a step of the weights calls it, gradients averaged over processes."""
+    for_arch: Forward
+    """The same for alpha and beta."""
     epochs_done: int = 0
+    steps_done: int = 0
+    """Of the epoch that follows: above 0 in a run that was asked to stop."""
+    totals: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    """Sum of the tallies of these steps."""
 
     def checkpoint(self) -> dict[str, Any]:
         """For `save_checkpoint`."""
         return {
             "epoch": self.epochs_done,
+            "step": self.steps_done,
+            "totals": self.totals,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "arch_optimizer": self.arch_optimizer.state_dict(),
-            "random": random_state(),
+            "scaler": self.precision.scaler.state_dict(),
+            "arch_scaler": self.arch_precision.scaler.state_dict(),
         }
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
-        """The inverse of `checkpoint`."""
-        self.epochs_done = checkpoint["epoch"]
-        self.network.load_state_dict(checkpoint["network"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.arch_optimizer.load_state_dict(checkpoint["arch_optimizer"])
-        restore_random_state(checkpoint["random"])
+        """The inverse of `checkpoint`.
+
+        Raises:
+            UserError: the checkpoint is of another network or another search.
+        """
+        with restoring():
+            self.epochs_done, self.steps_done = position(checkpoint)
+            self.totals = checkpoint["totals"].double().view(3).to(self.totals.device)
+            self.network.load_state_dict(checkpoint["network"])
+            load_optimizer(self.optimizer, checkpoint["optimizer"])
+            load_optimizer(self.arch_optimizer, checkpoint["arch_optimizer"])
+            self.precision.restore(checkpoint["scaler"])
+            self.arch_precision.restore(checkpoint["arch_scaler"])
 
     def architecture(self) -> dict[str, Any]:
         """Alpha and beta before their softmax, as nested lists that give the same float32 back."""
         return {name: _plain(getattr(self.network, name).tolist()) for name in ARCHITECTURE}
 
 
-def new_state(config: SearchConfig, data: Dataset, device: str) -> SearchState:
+def new_state(
+    config: SearchConfig, data: Dataset, device: str, group: Processes | None = None
+) -> SearchState:
     """A super-net as torch's generator draws it, on `device`, and its optimizers.
 
     Raises:
-        UserError: the super-net does not fit the images, or a setting is out of its range.
+        UserError: the super-net does not fit the images, a setting is out of its range, or no
+            backend has them all.
     """
+    group = group or Processes()
     check_image_size(config, data.image_size)
+    synchronized = config.sync_batch_norm and group.count > 1
+    backend = _backend(config, device, synchronized)
     network = SearchNetwork(
         config.init_channels,
         data.num_classes,
@@ -64,9 +103,11 @@ def new_state(config: SearchConfig, data: Dataset, device: str) -> SearchState:
         in_channels=data.in_channels,
         sampling=config.sampling,
         edge_normalization=config.edge_normalization,
-        backend=config.backend,
+        backend=backend,
         memory=config.memory,
     ).to(device)
+    if synchronized:
+        synchronize_batch_norms(network)
     optimizer = SGD(
         network.weight_parameters(),
         lr=config.learning_rate,
@@ -79,7 +120,39 @@ def new_state(config: SearchConfig, data: Dataset, device: str) -> SearchState:
         betas=(config.arch_beta1, config.arch_beta2),
         weight_decay=config.arch_weight_decay,
     )
-    return SearchState(network, optimizer, arch_optimizer)
+    with network.learning("weights"):
+        for_weights = group.averaging(network)
+    with network.learning("architecture"):
+        for_arch = group.averaging(network)
+    return SearchState(
+        network,
+        optimizer,
+        arch_optimizer,
+        Precision(config.precision, device),
+        Precision(config.precision, device),
+        backend,
+        for_weights,
+        for_arch,
+        totals=torch.zeros(3, dtype=torch.float64, device=device),
+    )
+
+
+def _backend(config: SearchConfig, device: str, synchronized: bool) -> str:
+    """The backend that runs cells with these settings.
+
+    Raises:
+        UserError: the one that was asked for cannot.
+    """
+    reason = None
+    if DTYPES[config.precision] not in FUSED_DTYPES:
+        reason = f"--precision {config.precision}"
+    if synchronized:
+        reason = "--sync-batch-norm, whose processes talk between the passes of a cell"
+    if reason is None:
+        return resolve(config.backend, "mixed_cell", device)
+    if config.backend not in ("auto", "reference"):
+        raise UserError(f"--backend {config.backend} cannot run {reason}; take --backend reference")
+    return "reference"
 
 
 def check_image_size(config: SearchConfig, image_size: int) -> None:

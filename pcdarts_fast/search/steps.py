@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from ..data import Batch
 from ..nn.search_network import SearchNetwork
+from ..run.precision import Precision
+from ..run.processes import Processes
 from ..run.tally import tally
 from .unrolled import unrolled_gradient
 
+Forward = Callable[[Tensor], Tensor]
+"""The network, or what averages its gradients over processes: images -> logits."""
+
 
 def weight_step(
-    network: SearchNetwork, optimizer: Optimizer, batch: Batch, *, grad_clip: float
+    network: SearchNetwork,
+    optimizer: Optimizer,
+    batch: Batch,
+    *,
+    grad_clip: float,
+    forward: Forward | None = None,
+    precision: Precision | None = None,
 ) -> Tensor:
     """One step of the weights; `tally` of the batch before it."""
     images, labels = batch
+    precision = precision or Precision(device=images.device.type)
     optimizer.zero_grad()
     with network.learning("weights"):
-        logits = network(images)  # [B, num_classes]
-        F.cross_entropy(logits, labels).backward()
-    clip_grad_norm_(network.weight_parameters(), grad_clip)
-    optimizer.step()
+        logits = precision.forward(forward or network, images)  # [B, num_classes]
+        precision.backward(F.cross_entropy(logits, labels))
+    precision.step(optimizer, network.weight_parameters(), grad_clip)
     return tally(logits.detach(), labels)
 
 
@@ -33,22 +45,25 @@ def architecture_step(
     batch: Batch,
     *,
     grad_clip: float | None,
-    unrolled: tuple[Optimizer, Batch] | None = None,
+    forward: Forward | None = None,
+    precision: Precision | None = None,
+    unrolled: tuple[Optimizer, Batch, Processes] | None = None,
 ) -> None:
     """One step of alpha and beta on a `batch` that the weights do not learn from.
 
-    With `unrolled`, the weights' optimizer and the batch of their next step, the gradient is of
-    second order (see `unrolled_gradient`).
+    With `unrolled`, the weights' optimizer, the batch of their next step and the processes to
+    average over, the gradient is of second order (see `unrolled_gradient`), in float32.
     """
     images, labels = batch
+    precision = precision or Precision(device=images.device.type)
     arch_optimizer.zero_grad()
     if unrolled is None:
         with network.learning("architecture"):
-            F.cross_entropy(network(images), labels).backward()
+            logits = precision.forward(forward or network, images)  # [B, num_classes]
+            precision.backward(F.cross_entropy(logits, labels))
     else:
-        gradients = unrolled_gradient(network, *unrolled, batch)
+        optimizer, train_batch, group = unrolled
+        gradients = unrolled_gradient(network, optimizer, train_batch, batch, group)
         for parameter, gradient in zip(network.arch_parameters(), gradients, strict=True):
             parameter.grad = gradient
-    if grad_clip is not None:
-        clip_grad_norm_(network.arch_parameters(), grad_clip)
-    arch_optimizer.step()
+    precision.step(arch_optimizer, network.arch_parameters(), grad_clip)

@@ -12,13 +12,18 @@ from torch.optim import Optimizer
 
 from ..data import Batch
 from ..nn.search_network import SearchNetwork
+from ..run.processes import Processes
 
 STEP = 0.01
 """Length of the finite difference, as in DARTS: epsilon = 0.01 / |gradient|."""
 
 
 def unrolled_gradient(
-    network: SearchNetwork, optimizer: Optimizer, train_batch: Batch, valid_batch: Batch
+    network: SearchNetwork,
+    optimizer: Optimizer,
+    train_batch: Batch,
+    valid_batch: Batch,
+    group: Processes | None = None,
 ) -> list[Tensor]:
     """d L_valid(w', arch) / d arch, where w' is w after the next step of `optimizer` (eq. 6).
 
@@ -27,22 +32,24 @@ def unrolled_gradient(
 
     One tensor for each of `network.arch_parameters()`. `optimizer` is SGD over
     `network.weight_parameters()`; r is its learning rate. Weights, batch-norm statistics and the
-    optimizer are left as they were.
+    optimizer are left as they were. Every gradient is averaged over the processes of `group`, each
+    with batches of its own.
     """
+    group = group or Processes()
     weights, arch = network.weight_parameters(), network.arch_parameters()
     rate = optimizer.param_groups[0]["lr"]
     with _restored(network, weights) as start:
         with network.learning("weights"):
-            gradients = _gradients(network, train_batch, weights)
+            gradients = _gradients(network, train_batch, weights, group)
         _assign(weights, _next_weights(optimizer, weights, gradients))
-        both = _gradients(network, valid_batch, [*arch, *weights])
+        both = _gradients(network, valid_batch, [*arch, *weights], group)
         outer, direction = both[: len(arch)], both[len(arch) :]
         epsilon = STEP / torch.cat([part.flatten() for part in direction]).norm()
         sides = []
         for shift in (epsilon, -epsilon):
             _assign(weights, [w + shift * v for w, v in zip(start, direction, strict=True)])
             with network.learning("architecture"):
-                sides.append(_gradients(network, train_batch, arch))
+                sides.append(_gradients(network, train_batch, arch, group))
     return [
         gradient - rate * (plus - minus) / (2 * epsilon)
         for gradient, plus, minus in zip(outer, *sides, strict=True)
@@ -50,11 +57,13 @@ def unrolled_gradient(
 
 
 def _gradients(
-    network: SearchNetwork, batch: Batch, parameters: Sequence[nn.Parameter]
-) -> tuple[Tensor, ...]:
+    network: SearchNetwork, batch: Batch, parameters: Sequence[nn.Parameter], group: Processes
+) -> list[Tensor]:
     images, labels = batch
     loss = F.cross_entropy(network(images), labels)
-    return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    return group.average(
+        torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    )
 
 
 @torch.no_grad()

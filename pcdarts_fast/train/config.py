@@ -32,6 +32,9 @@ class TrainConfig:
     """Side to which the images of an image folder are cropped, in pixels."""
     workers: int = 2
     """Processes that decode an image folder; data sets in memory need none."""
+    damaged_images: Literal["fail", "skip"] = "fail"
+    """What to do at an image of a folder that cannot be decoded: stop and name it, or name it
+    after the epoch and take another image in its place."""
     cutout: int = 16
     """Side of the square blanked in every training image, in pixels; 0: none."""
     color_jitter: bool = False
@@ -69,8 +72,10 @@ class TrainConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU when there is one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of convolutions: float32, or bfloat16 with float32 weights (autocast)."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of activations: float32, bfloat16 or float16; weights are float32."""
+    sync_batch_norm: bool = False
+    """With several processes, take batch-norm statistics over all of them."""
 
     def __post_init__(self) -> None:
         _check(self)

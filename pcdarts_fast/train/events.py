@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..run.events import EpochDone, Notice, Progress
+from ..run.events import EpochDone, Notice, Progress, Stopped
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ class Finished:
     folder: Path
 
 
-Event = Started | Notice | Progress | EpochDone | Finished
+Event = Started | Notice | Progress | EpochDone | Stopped | Finished

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -99,18 +100,35 @@ def test_search_killed_and_resumed_is_as_if_never_killed(tmp_path, whole):
     assert outcome(folder) == outcome(whole)
 
 
-def test_interrupt_says_how_to_go_on(tmp_path, whole):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, whole, number):
     folder = tmp_path / "run"
     process = start(*TINY, "--output-dir", str(folder))
     wait_for_epochs(folder, 2, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate()
-    assert process.returncode == 130
-    assert errors.strip() == (
-        f"pcdarts: stopped; go on with: pcdarts search --resume --output-dir {folder}"
+    assert process.returncode == 128 + number
+    assert re.fullmatch(
+        r"pcdarts: stopped in epoch \d after step \d of 6, checkpoint written; "
+        rf"go on with: pcdarts search --resume --output-dir {folder}",
+        errors.strip(),
     )
     assert main(["search", "--resume", "--output-dir", str(folder)]) == 0
-    assert len(read_lines(folder / "metrics.jsonl")) == 6
+    assert outcome(folder) == outcome(whole)
+
+
+def test_second_process_on_a_run_folder_is_refused_and_the_first_goes_on(tmp_path, whole, capsys):
+    folder = tmp_path / "run"
+    process = start(*TINY, "--output-dir", str(folder))
+    wait_for_epochs(folder, 1, process)
+    for options in (["--resume"], TINY):
+        assert main(["search", *options, "--output-dir", str(folder)]) == 2
+        sentence = capsys.readouterr().err
+        assert "is in use by another process" in sentence or "is not empty" in sentence
+        assert len(sentence.splitlines()) == 1
+    process.communicate()
+    assert process.returncode == 0
+    assert outcome(folder) == outcome(whole)
 
 
 def test_disk_that_fills_up_stops_in_one_sentence_and_loses_nothing(tmp_path, whole):

@@ -29,7 +29,7 @@ def test_trains_reports_and_resumes(
     lines = read_lines(folder / "metrics.jsonl")
     assert f"test accuracy  {lines[-1]['test_accuracy']:.2%}" in printed
     assert "epoch 1/2" in printed and "epoch 2/2" in printed
-    assert str(folder / "checkpoint.pt") in printed
+    assert str(folder / "weights.safetensors") in printed
     config = load_settings(TrainConfig, folder / "config.yaml")
     assert (config.preset, config.epochs, config.seed, config.init_channels) == (
         *("digits", 2, 3, 2),

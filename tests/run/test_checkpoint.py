@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 import zipfile
 
-import numpy as np
 import pytest
 import torch
 
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.run.checkpoint import (
-    load_checkpoint,
-    random_state,
-    restore_random_state,
-    save_checkpoint,
-)
+from pcdarts_fast.run.checkpoint import load_checkpoint, save_checkpoint
 from pcdarts_fast.run.folder import RunFolder
 
 
@@ -91,17 +84,3 @@ def test_checkpoint_cannot_run_code(folder):
     torch.save({"epoch": 3, "harm": Harm()}, folder.checkpoint, pickle_module=pickle)
     state, note = load_checkpoint(folder)
     assert state["epoch"] == 1 and "damaged" in note
-
-
-def test_random_generators_go_on_where_they_were(folder):
-    def draw():
-        return torch.rand(5).tolist(), random.random(), np.random.random(5).tolist()
-
-    torch.manual_seed(1)
-    draw()
-    save_checkpoint(folder, {"epoch": 3, "random": random_state()})
-    wanted = draw()
-    draw()
-    state, _ = load_checkpoint(folder)
-    restore_random_state(state["random"])
-    assert draw() == wanted

@@ -12,7 +12,15 @@ from pcdarts_fast import Genotype
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.presets import search_config
-from pcdarts_fast.search import EpochDone, Finished, Notice, Progress, Started, search
+from pcdarts_fast.search import (
+    EpochDone,
+    Finished,
+    Notice,
+    Progress,
+    Started,
+    Stopped,
+    search,
+)
 
 TIMES = {"seconds", "images_per_second"}
 
@@ -138,8 +146,46 @@ def test_resume_with_other_settings_is_refused(tiny, tmp_path):
 
 
 def test_loss_that_is_not_a_number_stops_in_one_sentence(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"loss is no longer a finite number \(epoch 0\)"):
+    with pytest.raises(UserError, match=r"loss is no longer finite \(epoch 0\)"):
         run(replace(tiny, learning_rate=1e30, grad_clip=1e30), tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_loss_that_stops_being_a_number_leaves_the_last_good_checkpoint(
+    tiny, tmp_path, monkeypatch
+):
+    rates = [0.1, 0.1, 1e30, 1e30, 1e30]
+    monkeypatch.setattr(
+        "pcdarts_fast.search.epoch.weight_learning_rate", lambda config, epoch: rates[epoch]
+    )
+    with pytest.raises(UserError, match=r"no longer finite \(epoch 2\).*--resume goes on from it"):
+        run(replace(tiny, grad_clip=1e30), tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["epoch"] == 2
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"sampling": "random"}, {"precision": "bf16"}], ids=["plain", "random", "bf16"]
+)
+def test_asked_to_stop_at_any_step_and_resumed_is_as_if_never_stopped(tiny, tmp_path, changes):
+    config = replace(tiny, epochs=3, **changes)
+    run(config, tmp_path / "whole")
+    folder = tmp_path / "stopped"
+    asked = iter([False] * 7 + [True] + [False] * 3 + [True])
+    events = list(search(config, folder, stop=lambda: next(asked)))
+    assert events[-1] == Stopped(epoch=1, step=2)
+    events = list(search(config, folder, resume=True, stop=lambda: next(asked)))
+    assert events[-1] == Stopped(epoch=1, step=6)  # the epoch's last step, not yet validated
+    assert len(read_lines(folder / "metrics.jsonl")) == 1
+    run(config, folder, resume=True)
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+def test_asked_to_stop_with_weights_that_are_not_numbers_keeps_the_checkpoint(tiny, tmp_path):
+    config = replace(tiny, learning_rate=3e38, weight_decay=1e3)
+    with pytest.raises(UserError, match=r"the weights are no longer finite \(epoch 0\)"):
+        list(search(config, tmp_path, stop=lambda: True))
     assert not (tmp_path / "checkpoint.pt").exists()
 
 

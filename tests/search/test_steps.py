@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pcdarts_fast import SearchNetwork
+from pcdarts_fast.run.processes import Processes
 from pcdarts_fast.search.steps import architecture_step, weight_step
 from pcdarts_fast.search.unrolled import unrolled_gradient
 
@@ -85,7 +86,7 @@ def test_unrolled_step_moves_the_architecture_elsewhere_than_the_first_order(net
     optimizer = sgd(network)
     before = copies(network.arch_parameters())
     steps = []
-    for unrolled in (None, (optimizer, batches[0])):
+    for unrolled in (None, (optimizer, batches[0], Processes())):
         with torch.no_grad():
             for parameter, value in zip(network.arch_parameters(), before, strict=True):
                 parameter.copy_(value)

@@ -96,6 +96,7 @@ def test_events_and_files_of_a_run(uninterrupted: Path, tmp_path: Path) -> None:
         "genotype.json",
         "checkpoint.pt",
         "checkpoint.previous.pt",
+        "weights.safetensors",
     }
 
 

@@ -1,0 +1,64 @@
+"""A trained network in one file without any code in it: safetensors, with what it takes to build.
+
+The auxiliary head, which only training uses, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file, save
+
+from ..errors import UserError
+from ..space import Genotype
+from .derived import DerivedNetwork
+
+ARGUMENTS = {"C": int, "num_classes": int, "layers": int, "in_channels": int, "stem": str}
+"""Of `DerivedNetwork`, beside the genotype: names and types in the file's metadata."""
+
+
+def export(network: DerivedNetwork, genotype: Genotype, **arguments: int | str) -> bytes:
+    """The content of a weights.safetensors; `arguments` are those that built `network`."""
+    state = {
+        name: value.contiguous()
+        for name, value in network.state_dict().items()
+        if not name.startswith("auxiliary_head.")
+    }
+    metadata = {"genotype": genotype.to_json(), "network": json.dumps(arguments)}
+    return save(state, metadata=metadata)
+
+
+def load_network(path: str | Path) -> DerivedNetwork:
+    """The network that `pcdarts train` left in a weights.safetensors, on the CPU, in eval mode.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds no such network.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        state = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"weights {path} cannot be read: {error}") from None
+    if set(metadata) != {"genotype", "network"}:
+        raise UserError(f"weights {path} are not of pcdarts train: genotype or network is missing")
+    genotype = Genotype.from_json(metadata["genotype"])
+    network = DerivedNetwork(genotype=genotype, **_arguments(path, metadata["network"]))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError:
+        raise UserError(f"weights {path} do not fit the network that they describe") from None
+    return network.eval()
+
+
+def _arguments(path: str | Path, text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or {n: type(v) for n, v in values.items()} != ARGUMENTS:
+        raise UserError(f"weights {path}: network is {text!r:.80}, wanted {', '.join(ARGUMENTS)}")
+    return values

@@ -1,0 +1,79 @@
+"""Batch-norm with the statistics of all processes' batches together, on any device.
+
+`nn.SyncBatchNorm` does the same on GPUs only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def synchronize_batch_norms(network: nn.Module) -> None:
+    """Replaces every `nn.BatchNorm2d` inside of `network`; the state_dict stays as it is."""
+    for parent in network.modules():
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d:
+                setattr(parent, name, SynchronizedBatchNorm2d(child))
+
+
+class SynchronizedBatchNorm2d(nn.BatchNorm2d):
+    """Takes the place of `norm`, its parameters and buffers included.
+
+    In training all processes of the default group must call it in the same order; their batches
+    may differ in size.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__(
+            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
+        self.load_state_dict(norm.state_dict())
+        self.to(next(iter(norm.state_dict().values())).device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> the same shape and dtype."""
+        if not self.training:
+            return super().forward(x)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        count = wide.new_tensor([x.numel() // x.shape[1]])
+        sums = _total(torch.cat([wide.sum((0, 2, 3)), count]))  # [C + 1]
+        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
+        centred = wide - mean[:, None, None]
+        variance = _total(centred.square().sum((0, 2, 3))) / count  # [C]
+        out = centred * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            out = out * self.weight[:, None, None] + self.bias[:, None, None]
+        self._advance(mean.detach(), variance.detach() * count / (count - 1))
+        return out.to(x.dtype)
+
+    @torch.no_grad()
+    def _advance(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
+        self.num_batches_tracked += 1
+
+
+class _Total(torch.autograd.Function):
+    """The sum over processes; its gradient is the sum of the processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def _total(values: Tensor) -> Tensor:
+    return _Total.apply(values)  # type: ignore[no-any-return]

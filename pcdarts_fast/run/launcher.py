@@ -1,0 +1,20 @@
+"""What `torchrun` tells the processes that it starts. Imports no torch, as --help does without."""
+
+from __future__ import annotations
+
+import os
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process belongs to a run that torchrun started, of one process or more."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def restarted() -> bool:
+    """Whether torchrun starts this run again after one of its processes died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def rank() -> int:
+    """The number of this process in its run; the first one, 0, writes and prints."""
+    return int(os.environ["RANK"]) if started_by_torchrun() else 0

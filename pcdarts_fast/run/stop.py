@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM as a wish that a run fulfils after its step."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Inside `with`, the first signal is remembered and the second one raises KeyboardInterrupt.
+
+    The loops call it after every step; when it is true they write a checkpoint and end. To be used
+    in the main thread, where Python delivers signals.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    def __enter__(self) -> StopRequest:
+        self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+
+def never() -> bool:
+    """For a run that only its end stops."""
+    return False
+
+
+Stop = Callable[[], bool]

@@ -1,0 +1,143 @@
+"""One epoch of a search: steps of architecture and weights in turn, then a validation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import Batch, ImageSet, Shard, derive_seed, steps
+from ..run.config import SearchConfig
+from ..run.events import Progress
+from ..run.processes import Processes
+from ..run.stop import Stop
+from ..run.tally import means, tally
+from .events import Event
+from .schedule import weight_learning_rate
+from .state import SearchState
+from .steps import architecture_step, weight_step
+
+REPORTS_PER_EPOCH = 50
+"""How often, at most, an epoch waits for the device to read the loss."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an epoch reads and does not change."""
+
+    config: SearchConfig
+    for_weights: ImageSet
+    for_arch: ImageSet
+    group: Processes
+    device: str
+
+    @property
+    def shard(self) -> Shard:
+        """This process's images of every batch."""
+        return Shard(self.group.rank, self.group.count)
+
+
+def epoch_of_search(
+    setting: Setting, state: SearchState, epoch: int, stop: Stop
+) -> Generator[Event, None, dict[str, Any] | None]:
+    """From `state.steps_done` to the end of the epoch; returns its line for metrics.jsonl.
+
+    None when `stop` said true before the end: `state` then tells how far it came.
+
+    Raises:
+        UserError: the loss is not finite, or the processes do not agree.
+    """
+    config, group = setting.config, setting.group
+    frozen = epoch < config.frozen_epochs
+    total_steps = steps(len(setting.for_weights.labels), config.batch_size, group.count)
+    report_every = max(1, total_steps // REPORTS_PER_EPOCH)
+    state.optimizer.param_groups[0]["lr"] = weight_learning_rate(config, epoch)
+    arch_batches = _arch_batches(setting, epoch, state.steps_done)
+    batches = setting.for_weights.shuffled(
+        config.batch_size,
+        seed=derive_seed(config.seed, "weights", epoch),
+        start=state.steps_done,
+        shard=setting.shard,
+    )
+    start, images_before = time.perf_counter(), float(state.totals[2])
+
+    def rate() -> float:
+        images = group.count * (float(state.totals[2]) - images_before)
+        return images / (time.perf_counter() - start)
+
+    state.network.train()
+    for step, batch in enumerate(batches, state.steps_done):
+        torch.manual_seed(derive_seed(config.seed, "step", epoch, step))
+        if not frozen:
+            architecture_step(
+                state.network,
+                state.arch_optimizer,
+                next(arch_batches),
+                grad_clip=config.arch_grad_clip,
+                forward=state.for_arch,
+                precision=state.arch_precision,
+                unrolled=(state.optimizer, batch, group) if config.unrolled else None,
+            )
+        state.totals += weight_step(
+            state.network,
+            state.optimizer,
+            batch,
+            grad_clip=config.grad_clip,
+            forward=state.for_weights,
+            precision=state.precision,
+        )
+        state.steps_done = step + 1
+        if state.steps_done % report_every == 0:
+            yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate())
+        if group.any(stop(), setting.device):
+            means(state.totals, epoch)
+            return None
+
+    train_loss, train_accuracy = means(group.total(state.totals), epoch)
+    images_per_second = rate()
+    group.check_equal("weights, alpha and beta", list(state.network.parameters()))
+    group.average_buffers(state.network)
+    valid_loss, valid_accuracy = means(_validate(setting, state), epoch)
+    state.epochs_done, state.steps_done = epoch + 1, 0
+    state.totals = torch.zeros_like(state.totals)
+    return {
+        "epoch": epoch,
+        "train_loss": train_loss,
+        "train_accuracy": train_accuracy,
+        "valid_loss": valid_loss,
+        "valid_accuracy": valid_accuracy,
+        "learning_rate": state.optimizer.param_groups[0]["lr"],
+        "arch_learning_rate": 0.0 if frozen else config.arch_learning_rate,
+        "images_per_second": round(images_per_second, 1),
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+
+
+def _arch_batches(setting: Setting, epoch: int, start: int) -> Iterator[Batch]:
+    """Shuffled passes one after another: the part may be smaller than that of the weights."""
+    config = setting.config
+    lap_steps = steps(len(setting.for_arch.labels), config.batch_size, setting.group.count)
+    for lap in count(start // lap_steps):
+        yield from setting.for_arch.shuffled(
+            config.batch_size,
+            seed=derive_seed(config.seed, "architecture", epoch, lap),
+            start=max(0, start - lap * lap_steps),
+            shard=setting.shard,
+        )
+
+
+@torch.no_grad()
+def _validate(setting: Setting, state: SearchState) -> Tensor:
+    """Sum of the tallies over all of `for_arch`, of which this process takes its share."""
+    state.network.eval()
+    images = setting.for_arch
+    share = images.subset(torch.arange(len(images.labels))[setting.shard.rows])
+    totals = torch.zeros_like(state.totals)
+    for x, labels in share.ordered(setting.config.batch_size):
+        totals += tally(state.precision.forward(state.network, x), labels)
+    return setting.group.total(totals)

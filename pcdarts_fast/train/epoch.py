@@ -1,0 +1,112 @@
+"""One epoch of a training: a pass over the training images, then a test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data import Dataset, ImageSet, Shard, derive_seed, steps
+from ..run.events import Progress
+from ..run.processes import Processes
+from ..run.stop import Stop
+from ..run.tally import means, tally
+from .config import TrainConfig
+from .events import Event
+from .schedule import drop_path_probability, learning_rate
+from .state import TrainState
+
+REPORTS_PER_EPOCH = 50
+"""How often, at most, an epoch waits for the device to read the loss."""
+
+
+def epoch_of_training(
+    config: TrainConfig,
+    state: TrainState,
+    data: Dataset,
+    group: Processes,
+    epoch: int,
+    stop: Stop,
+) -> Generator[Event, None, dict[str, Any] | None]:
+    """From `state.steps_done` to the end of the epoch; returns its line for metrics.jsonl.
+
+    None when `stop` said true before the end: `state` then tells how far it came.
+
+    Raises:
+        UserError: the loss is not finite, or the processes do not agree.
+    """
+    network, optimizer, precision = state.network, state.optimizer, state.precision
+    optimizer.param_groups[0]["lr"] = learning_rate(config, epoch)
+    network.drop_path_prob = drop_path_probability(config, epoch)
+    total_steps = steps(len(data.train.labels), config.batch_size, group.count)
+    report_every = max(1, total_steps // REPORTS_PER_EPOCH)
+    shard = Shard(group.rank, group.count)
+    batches = data.train.shuffled(
+        config.batch_size,
+        seed=derive_seed(config.seed, "train", epoch),
+        start=state.steps_done,
+        shard=shard,
+    )
+    start, images_before = time.perf_counter(), float(state.totals[2])
+
+    def rate() -> float:
+        images = group.count * (float(state.totals[2]) - images_before)
+        return images / (time.perf_counter() - start)
+
+    network.train()
+    for step, (images, labels) in enumerate(batches, state.steps_done):
+        # Drop path draws other paths in every process.
+        torch.manual_seed(derive_seed(config.seed, "step", epoch, step, group.rank))
+        logits, logits_aux = precision.forward(state.averaging, images)  # [B, num_classes]
+        loss = _loss(config, logits, labels)
+        if logits_aux is not None:
+            loss = loss + config.auxiliary_weight * _loss(config, logits_aux, labels)
+        optimizer.zero_grad()
+        precision.backward(loss)
+        precision.step(optimizer, list(network.parameters()), config.grad_clip)
+        state.totals += tally(logits.detach(), labels)
+        state.steps_done = step + 1
+        if state.steps_done % report_every == 0:
+            yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate())
+        if group.any(stop(), images.device.type):
+            means(state.totals, epoch)
+            return None
+
+    train_loss, train_accuracy = means(group.total(state.totals), epoch)
+    images_per_second = rate()
+    group.check_equal("weights", list(network.parameters()))
+    group.average_buffers(network)
+    share = data.test.subset(torch.arange(len(data.test.labels))[shard.rows])
+    test_loss, test_accuracy = means(group.total(_test(config, state, share)), epoch)
+    state.epochs_done, state.steps_done = epoch + 1, 0
+    state.totals = torch.zeros_like(state.totals)
+    return {
+        "epoch": epoch,
+        "train_loss": train_loss,
+        "train_accuracy": train_accuracy,
+        "test_loss": test_loss,
+        "test_accuracy": test_accuracy,
+        "learning_rate": optimizer.param_groups[0]["lr"],
+        "drop_path": network.drop_path_prob,
+        "images_per_second": round(images_per_second, 1),
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+
+
+@torch.no_grad()
+def _test(config: TrainConfig, state: TrainState, images: ImageSet) -> Tensor:
+    """Sum of tallies over all `images`."""
+    state.network.eval()
+    totals = torch.zeros_like(state.totals)
+    for x, labels in images.ordered(config.batch_size):  # [B, C, H, W], [B]
+        logits, _ = state.precision.forward(state.network, x)
+        totals += tally(logits, labels)
+    return totals
+
+
+def _loss(config: TrainConfig, logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)

@@ -1,0 +1,97 @@
+"""The derived network and its optimizer: what a training changes, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from ..data import Dataset
+from ..nn.derived import DerivedNetwork
+from ..nn.synchronized import synchronize_batch_norms
+from ..run.checkpoint import load_optimizer, position, restoring
+from ..run.precision import Precision
+from ..run.processes import Processes
+from ..space import Genotype
+from .config import TrainConfig
+
+
+@dataclass
+class TrainState:
+    """Everything that an epoch moves on.
+
+    Random numbers are no part of it: those of a step are a function of seed, epoch, step and
+    process.
+    """
+
+    network: DerivedNetwork
+    optimizer: SGD
+    precision: Precision
+    averaging: nn.Module
+    """The network, with gradients averaged over processes."""
+    epochs_done: int = 0
+    steps_done: int = 0
+    """Of the epoch that follows: above 0 in a run that was asked to stop."""
+    totals: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    """Sum of the tallies of these steps."""
+
+    def checkpoint(self) -> dict[str, Any]:
+        """For `save_checkpoint`."""
+        return {
+            "epoch": self.epochs_done,
+            "step": self.steps_done,
+            "totals": self.totals,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+        }
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """The inverse of `checkpoint`.
+
+        Raises:
+            UserError: the checkpoint is of another network.
+        """
+        with restoring():
+            self.epochs_done, self.steps_done = position(checkpoint)
+            self.totals = checkpoint["totals"].double().view(3).to(self.totals.device)
+            self.network.load_state_dict(checkpoint["network"])
+            load_optimizer(self.optimizer, checkpoint["optimizer"])
+            self.precision.restore(checkpoint["scaler"])
+
+
+def new_state(
+    config: TrainConfig, genotype: Genotype, data: Dataset, device: str, group: Processes
+) -> TrainState:
+    """The network of `genotype` as torch's generator draws it, on `device`, and its optimizer.
+
+    Raises:
+        UserError: the genotype has an unknown primitive, or a setting is out of its range.
+    """
+    network = DerivedNetwork(
+        config.init_channels,
+        data.num_classes,
+        config.layers,
+        genotype,
+        auxiliary=config.auxiliary_weight > 0,
+        stem=config.stem,
+        in_channels=data.in_channels,
+    ).to(device)
+    if config.sync_batch_norm and group.count > 1:
+        synchronize_batch_norms(network)
+    optimizer = SGD(
+        network.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    return TrainState(
+        network,
+        optimizer,
+        Precision(config.precision, device),
+        group.averaging(network),
+        totals=torch.zeros(3, dtype=torch.float64, device=device),
+    )

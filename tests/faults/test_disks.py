@@ -1,0 +1,82 @@
+"""Real file systems that are full, read-only or tiny, in a mount namespace of the test's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+CAN_MOUNT = (
+    subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True
+    ).returncode
+    == 0
+)
+pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="mounting needs root and namespaces")
+
+SEARCH = (
+    f"{sys.executable} -m pcdarts_fast search --device cpu --init-channels 4 --k 2 --layers 3 "
+    "--nodes 1 --primitives none skip_connect sep_conv_3x3 --batch-size 48 "
+)
+DIGITS = "--epochs 3 --frozen-epochs 1 --train-fraction 0.2 --valid-fraction 0.2 "
+
+
+def in_a_namespace(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def test_full_disk_stops_in_one_sentence_and_with_room_again_the_run_ends(tmp_path):
+    (tmp_path / "disk").mkdir()
+    done = in_a_namespace(
+        "mount -t tmpfs -o size=64k tmpfs disk\n"
+        f"{SEARCH} {DIGITS} --output-dir disk/run\necho code $?\n"
+        "ls -A disk/run\nmount -o remount,size=20m disk\n"
+        f"{SEARCH} {DIGITS} --output-dir disk/run --resume\necho code $?\n",
+        tmp_path,
+    )
+    assert done.stdout.count("code 2\n") == 1, done.stdout + done.stderr
+    assert done.stdout.endswith("code 0\n"), done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("pcdarts: cannot write disk/run/")
+    assert "no space left on device; what was written before is intact" in sentence
+    assert ".tmp" not in done.stdout
+
+
+def test_read_only_folder_is_one_sentence(tmp_path):
+    (tmp_path / "disk").mkdir()
+    done = in_a_namespace(
+        f"mount -t tmpfs -o ro tmpfs disk\n{SEARCH} {DIGITS} --output-dir disk/run",
+        tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("pcdarts: cannot write disk/run: read-only file system;")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_room_for_the_images_of_workers_is_one_sentence(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for n in range(100):
+            Image.new("RGB", (64, 64), (n, 0, 99)).save(tmp_path / "train" / name / f"{n}.png")
+    options = (
+        "--preset imagefolder --data-dir . --image-size 64 --workers 1 --epochs 1 "
+        "--train-fraction 0.5 --valid-fraction 0.5 --output-dir run"
+    )
+    done = in_a_namespace(
+        f"mount -t tmpfs -o size=64k tmpfs /dev/shm\n{SEARCH} {options}", tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("pcdarts: a process that decodes images failed (")
+    assert "--workers 0 needs no /dev/shm" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
