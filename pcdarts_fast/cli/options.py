@@ -33,8 +33,8 @@ def starting_settings(args: Sequence[str], kind: type[S], preset: Callable[[str,
         return preset(ahead.preset, ahead.variant)
     if ahead.output_dir is None:
         raise UserError("--resume needs --output-dir: the folder of the run to go on with")
-    with RunFolder.open(ahead.output_dir) as folder:
-        return load_settings(kind, folder.config)
+    # Without holding the folder: several processes of a run may read it at once.
+    return load_settings(kind, RunFolder(ahead.output_dir).check_begun().config)
 
 
 def output_folder(given: Path | None, name: str) -> Path:

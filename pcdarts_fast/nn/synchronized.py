@@ -31,8 +31,8 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
         super().__init__(
             norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
         )
-        self.load_state_dict(norm.state_dict())
-        self.to(next(iter(norm.state_dict().values())).device)
+        # As they are, also in their type and on their device.
+        self._parameters, self._buffers = norm._parameters, norm._buffers
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> the same shape and dtype."""

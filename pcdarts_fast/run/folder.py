@@ -73,15 +73,18 @@ class RunFolder:
         Raises:
             UserError: there is no run in `path`, or another process is using it.
         """
-        folder = cls(path)
-        if not folder.begun:
-            raise UserError(f"no run to resume in {path}: it holds no {folder.config.name}")
-        return folder._locked()
+        return cls(path).check_begun()._locked()
 
     @property
     def begun(self) -> bool:
         """Whether a run has left its settings here."""
         return self.config.is_file()
+
+    def check_begun(self) -> RunFolder:
+        """Raises UserError when there is no run to resume."""
+        if not self.begun:
+            raise UserError(f"no run to resume in {self.path}: it holds no {self.config.name}")
+        return self
 
     def __enter__(self) -> RunFolder:
         return self

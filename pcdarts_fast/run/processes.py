@@ -6,6 +6,7 @@ A run of one process takes the same path: every function here then gives back wh
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
-from .launcher import started_by_torchrun
+from .launcher import restarts, started_by_torchrun
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,6 +86,18 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def gather(self, values: Tensor) -> Tensor:
+        """Every process's `values` [N], as rows [count, N]."""
+        rows = values.new_zeros(self.count, len(values))
+        rows[self.rank] = values
+        return self.total(rows)
+
+    def own_row(self, rows: Tensor) -> Tensor:
+        """The inverse of `gather`; gathered by another number of processes, their sum once."""
+        if len(rows) == self.count:
+            return rows[self.rank]
+        return rows.sum(0) if self.first else torch.zeros_like(rows[0])
+
     def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The mean of every process's `tensors`, all of one floating type."""
         if self.count == 1:
@@ -106,8 +121,11 @@ class Processes:
         """
         if self.count == 1:
             return network
-        # A static graph may have parameters without a gradient: a genotype need not use all states.
-        return DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
+        with warnings.catch_warnings():
+            # The new name of broadcast_buffers is not in every torch that is supported.
+            warnings.simplefilter("ignore", FutureWarning)
+            # In a static graph parameters may lack a gradient: a genotype need not use all states.
+            return DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
 
     @torch.no_grad()
     def average_buffers(self, network: nn.Module) -> None:
@@ -156,9 +174,9 @@ def processes(device: str) -> Iterator[Processes]:
             )
         torch.cuda.set_device(local)
     own = not dist.is_initialized()
-    if own:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
+        if own:
+            _join("nccl" if device == "cuda" else "gloo")
         yield Processes(dist.get_rank(), dist.get_world_size())
     except RuntimeError as error:
         if not _lost(error):
@@ -168,8 +186,16 @@ def processes(device: str) -> Iterator[Processes]:
             "go on from it with --resume, or let torchrun do so with --max-restarts"
         ) from None
     finally:
-        if own:
+        if own and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    store, rank, count = next(rendezvous("env://"))
+    # After a restart the launcher's store still has the addresses of the processes that died.
+    fresh = PrefixStore(f"restart {restarts()}", store)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=count, timeout=PATIENCE)
+    dist.barrier()  # who finds a fault at once does not leave before all are connected
 
 
 def _lost(error: RuntimeError) -> bool:

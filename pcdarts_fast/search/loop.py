@@ -21,7 +21,7 @@ from ..run.device import pick_device
 from ..run.environment import environment, record_environment
 from ..run.events import EpochDone, Notice, Stopped
 from ..run.folder import RunFolder, run_folder
-from ..run.launcher import restarted
+from ..run.launcher import restarts
 from ..run.processes import Processes, processes
 from ..run.settings import check_unchanged, load_settings, save_settings
 from ..run.stop import Stop, never
@@ -95,7 +95,7 @@ def search(
                     group.agree_on(save_checkpoint, folder, state.checkpoint())
                     yield Stopped(epoch, state.steps_done)
                     return
-                group.agree_on(_commit, folder, state, metrics)
+                group.agree_on(_commit, folder, state, metrics, state.checkpoint())
                 yield EpochDone(metrics)
                 yield from damaged.notices(group)
             yield Finished(state.network.genotype(), folder.path)
@@ -114,7 +114,7 @@ def _check_parts(
 
 def _restarted(output_dir: Path) -> bool:
     """Whether torchrun goes on with a run that one of its processes has left."""
-    return restarted() and RunFolder(output_dir).begun
+    return restarts() > 0 and RunFolder(output_dir).begun
 
 
 def _begin(
@@ -135,12 +135,14 @@ def _record(
     record_environment(folder, where)
 
 
-def _commit(folder: RunFolder, state: SearchState, metrics: dict[str, Any]) -> None:
+def _commit(
+    folder: RunFolder, state: SearchState, metrics: dict[str, Any], checkpoint: dict[str, Any]
+) -> None:
     """An epoch on the disk; the checkpoint comes last and makes it count."""
     folder.append_metrics(metrics)
     folder.append_architecture({"epoch": metrics["epoch"], **state.architecture()})
     folder.write_genotype(state.network.genotype().to_json())
-    save_checkpoint(folder, state.checkpoint())
+    save_checkpoint(folder, checkpoint)
 
 
 def _doubts(config: SearchConfig) -> Iterator[str]:

@@ -23,7 +23,7 @@ from ..run.environment import environment, record_environment
 from ..run.events import EpochDone, Notice, Stopped
 from ..run.files import write_atomically
 from ..run.folder import RunFolder, read_lines, run_folder
-from ..run.launcher import restarted
+from ..run.launcher import restarts
 from ..run.processes import processes
 from ..run.settings import check_unchanged, load_settings, save_settings
 from ..run.stop import Stop, never
@@ -93,7 +93,7 @@ def train(
                     group.agree_on(save_checkpoint, folder, state.checkpoint())
                     yield Stopped(epoch, state.steps_done)
                     return
-                group.agree_on(_commit, folder, state, metrics)
+                group.agree_on(_commit, folder, metrics, state.checkpoint())
                 yield EpochDone(metrics)
                 yield from damaged.notices(group)
             group.agree_on(_export, folder, config, state, genotype, data)
@@ -116,7 +116,7 @@ def _load(config: TrainConfig, device: str, damaged: Damaged) -> Dataset:
 
 def _restarted(output_dir: Path) -> bool:
     """Whether torchrun goes on with a run that one of its processes has left."""
-    return restarted() and RunFolder(output_dir).begun
+    return restarts() > 0 and RunFolder(output_dir).begun
 
 
 def _begin(
@@ -149,10 +149,10 @@ def _record(
     record_environment(folder, where)
 
 
-def _commit(folder: RunFolder, state: TrainState, metrics: dict[str, Any]) -> None:
+def _commit(folder: RunFolder, metrics: dict[str, Any], checkpoint: dict[str, Any]) -> None:
     """An epoch on the disk; the checkpoint comes last and makes it count."""
     folder.append_metrics(metrics)
-    save_checkpoint(folder, state.checkpoint())
+    save_checkpoint(folder, checkpoint)
 
 
 def _export(

@@ -32,18 +32,19 @@ class TrainState:
     precision: Precision
     averaging: nn.Module
     """The network, with gradients averaged over processes."""
+    group: Processes
     epochs_done: int = 0
     steps_done: int = 0
     """Of the epoch that follows: above 0 in a run that was asked to stop."""
     totals: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
-    """Sum of the tallies of these steps."""
+    """Sum of this process's tallies of these steps."""
 
     def checkpoint(self) -> dict[str, Any]:
-        """For `save_checkpoint`."""
+        """For `save_checkpoint`; all processes call it."""
         return {
             "epoch": self.epochs_done,
             "step": self.steps_done,
-            "totals": self.totals,
+            "totals": self.group.gather(self.totals),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
@@ -57,7 +58,8 @@ class TrainState:
         """
         with restoring():
             self.epochs_done, self.steps_done = position(checkpoint)
-            self.totals = checkpoint["totals"].double().view(3).to(self.totals.device)
+            rows = checkpoint["totals"].double().view(-1, 3)
+            self.totals = self.group.own_row(rows).to(self.totals.device)
             self.network.load_state_dict(checkpoint["network"])
             load_optimizer(self.optimizer, checkpoint["optimizer"])
             self.precision.restore(checkpoint["scaler"])
@@ -93,5 +95,6 @@ def new_state(
         optimizer,
         Precision(config.precision, device),
         group.averaging(network),
+        group,
         totals=torch.zeros(3, dtype=torch.float64, device=device),
     )

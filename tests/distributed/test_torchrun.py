@@ -1,0 +1,148 @@
+"""Searches and trainings of two processes: as good as one, restarted after a death, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pcdarts_fast.run.folder import read_lines
+
+TIMES = {"seconds", "images_per_second"}
+TINY = [
+    *("--device", "cpu", "--init-channels", "4", "--k", "2", "--layers", "3", "--nodes", "1"),
+    *("--primitives", "none", "skip_connect", "sep_conv_3x3", "--frozen-epochs", "1"),
+    *("--train-fraction", "0.2", "--valid-fraction", "0.2", "--epochs", "4"),
+]
+
+
+def torchrun(*arguments: str, restarts: int = 0, cwd: Path) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, "--max-restarts", str(restarts), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def pcdarts(*arguments: str, cwd: Path, restarts: int = 0) -> subprocess.Popen[str]:
+    return torchrun("-m", "pcdarts_fast", *arguments, restarts=restarts, cwd=cwd)
+
+
+def outcome(folder: Path) -> tuple:
+    lines = read_lines(folder / "metrics.jsonl")
+    return (
+        [{name: line[name] for name in line if name not in TIMES} for line in lines],
+        (folder / "architecture.jsonl").read_bytes(),
+        (folder / "genotype.json").read_bytes(),
+    )
+
+
+def workers(launcher: subprocess.Popen[str]) -> dict[int, int]:
+    """rank -> process id of what the launcher has started."""
+    found = {}
+    listing = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
+    for pid in map(int, listing.split()):
+        values = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        found |= {int(v.removeprefix(b"RANK=")): pid for v in values if v.startswith(b"RANK=")}
+    return found
+
+
+def wait_for_epochs(folder: Path, epochs: int, process: subprocess.Popen[str]) -> None:
+    while not (folder / "metrics.jsonl").exists() or (
+        len((folder / "metrics.jsonl").read_text().splitlines()) < epochs
+    ):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of two processes that nothing disturbed."""
+    parent = tmp_path_factory.mktemp("two")
+    process = pcdarts("search", *TINY, "--output-dir", "run", cwd=parent)
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert printed.count("epoch 4/4") == 1  # the first process prints, and no other
+    return parent / "run"
+
+
+def test_what_two_processes_compute(tmp_path: Path) -> None:
+    process = torchrun(str(Path(__file__).with_name("two_processes.py")), cwd=tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
+def test_search_leaves_the_files_of_a_run(whole: Path) -> None:
+    assert [line["epoch"] for line in read_lines(whole / "metrics.jsonl")] == [0, 1, 2, 3]
+    assert json.loads((whole / "environment.json").read_text())[0]["processes"] == 2
+    assert (whole / "genotype.svg").exists()
+
+
+def test_killed_process_is_restarted_and_nothing_is_lost(whole: Path, tmp_path: Path) -> None:
+    process = pcdarts("search", *TINY, "--output-dir", "run", cwd=tmp_path, restarts=2)
+    wait_for_epochs(tmp_path / "run", 2, process)
+    os.kill(workers(process)[1], signal.SIGKILL)
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "going on after epoch" in printed
+    assert outcome(tmp_path / "run") == outcome(whole)
+
+
+def test_signal_stops_both_processes_with_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    process = pcdarts("search", *TINY, "--output-dir", "run", cwd=tmp_path)
+    wait_for_epochs(tmp_path / "run", 1, process)
+    os.kill(workers(process)[1], signal.SIGTERM)  # the second one: the first learns of it
+    _, errors = process.communicate()
+    assert errors.count("checkpoint written; go on with: pcdarts search --resume") == 1
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert state["epoch"] >= 1 and state["step"] >= 1
+    process = pcdarts("search", "--resume", "--output-dir", "run", cwd=tmp_path)
+    process.communicate()
+    assert process.returncode == 0
+    assert outcome(tmp_path / "run") == outcome(whole)
+
+
+def test_training_in_two_processes(whole: Path, tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--init-channels", "4", "--layers", "3", "--epochs", "2"]
+    process = pcdarts(
+        *("train", "--genotype", str(whole / "genotype.json"), "--output-dir", "run"),
+        *options,
+        cwd=tmp_path,
+    )
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    first, last = read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert last["test_accuracy"] > 0.25 and last["train_loss"] < first["train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "a run of several processes needs --output-dir"),
+        (["--output-dir", "run", "--batch-size", "63"], "--batch-size is 63, for all 2 processes"),
+        (
+            ["--output-dir", "run", "--sync-batch-norm", "--backend", "cpu"],
+            "--backend cpu cannot run --sync-batch-norm, whose processes talk between the passes",
+        ),
+    ],
+)
+def test_what_several_processes_cannot_do_is_one_sentence(
+    tmp_path: Path, options: list[str], sentence: str
+) -> None:
+    process = pcdarts("search", *options, *TINY, cwd=tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode != 0
+    assert f"pcdarts: {sentence}" in errors and f"pcdarts (process 1): {sentence}" in errors
+    own = [line for line in errors.splitlines() if "pcdarts_fast/" in line]
+    assert own == []  # no traceback through this package; torchrun adds its own
