@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
+from ..errors import UserError
 from ..run.config import SearchConfig
+from ..run.folder import RunFolder
 from ..run.launcher import rank
 from ..run.presets import search_config
 from ..run.stop import StopRequest
+from ..space import Genotype
 from .follow import follow
 from .options import output_folder, starting_settings
 from .show import cell_table
@@ -27,7 +31,9 @@ class Search:
     """Folder for everything the search leaves behind; None: runs/search-PRESET, or the first free
     runs/search-PRESET-2, -3, ..."""
     resume: bool = False
-    """Go on with the run in --output-dir after its last whole epoch."""
+    """Go on with the run in --output-dir where its checkpoint was written."""
+    seeds: Annotated[str | None, tyro.conf.arg(metavar="FIRST..LAST")] = None
+    """Search once with every seed, in folders of their own, and take the genotype of the best."""
 
 
 def main(args: list[str]) -> int:
@@ -44,34 +50,79 @@ def main(args: list[str]) -> int:
 
     # Takes seconds to import, and --help does without.
     from ..report.draw import draw_genotype
-    from ..search import search
 
-    console, stop = Console(quiet=rank() > 0), StopRequest()
-    finished = follow(
-        search(config, folder, resume=command.resume, stop=stop),
-        console,
-        stop,
-        go_on=f"pcdarts search --resume --output-dir {folder}",
-        introduce=_introduce,
-        summarize=_summarize,
-    )
+    console = Console(quiet=rank() > 0)
+    if command.seeds is not None:
+        _search_seeds(command, folder, console)
+    else:
+        _search(config, folder, command.resume, console, f"--resume --output-dir {folder}")
     if rank() > 0:
         return 0
-    genotype = finished.genotype
+    genotype = Genotype.load(folder / "genotype.json")
     drawing = folder / "genotype.svg"
     draw_genotype(genotype, drawing)
     console.print("\nNormal cell", cell_table(genotype.normal, genotype.normal_concat), sep="\n")
     console.print("\nReduction cell", cell_table(genotype.reduce, genotype.reduce_concat), sep="\n")
+    numbers = folder / ("seeds.json" if command.seeds else "metrics.jsonl")
     console.print(
         f"\ngenotype  {folder / 'genotype.json'}\n"
         f"drawing   {drawing}\n"
-        f"metrics   {folder / 'metrics.jsonl'}\n\n"
+        f"{'seeds    ' if command.seeds else 'metrics  '} {numbers}\n\n"
         "Next, train the network it describes:\n"
         f"  pcdarts train --genotype {folder / 'genotype.json'} --preset {config.preset}",
         highlight=False,
         soft_wrap=True,
     )
     return 0
+
+
+def _search(config: SearchConfig, folder: Path, resume: bool, console: Console, go_on: str) -> None:
+    from ..search import search
+
+    stop = StopRequest()
+    follow(
+        search(config, folder, resume=resume, stop=stop),
+        console,
+        stop,
+        go_on=f"pcdarts search {go_on}",
+        introduce=_introduce,
+        summarize=_summarize,
+    )
+
+
+def _search_seeds(command: Search, folder: Path, console: Console) -> None:
+    """One search after another; those that `folder` holds already go on, or are done."""
+    from ..search.seeds import compare_seeds, seed_folder
+
+    seeds = parse_seeds(command.seeds or "")
+    if command.resume:
+        raise UserError("--seeds goes on by itself with the searches in --output-dir; no --resume")
+    for seed in seeds:
+        own = seed_folder(folder, seed)
+        go_on = f"--seeds {command.seeds} --output-dir {folder} and the other options as before"
+        config = replace(command.config, seed=seed)
+        _search(config, own, RunFolder(own).begun, console, go_on)
+    if rank() > 0:
+        return
+    result = compare_seeds(folder, seeds)
+    for seed, accuracy in result.accuracies.items():
+        best = "  best" if seed == result.best else ""
+        console.print(f"seed {seed:3}  valid {accuracy:6.2%}{best}", highlight=False)
+    console.print(
+        f"mean {result.mean:.2%}, standard deviation {result.deviation:.2%}", highlight=False
+    )
+
+
+def parse_seeds(text: str) -> range:
+    """The seeds of "0..4": 0, 1, 2, 3, 4.
+
+    Raises:
+        UserError: `text` is no such range.
+    """
+    match = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", text, re.ASCII)
+    if not match or int(match[1]) > int(match[2]):
+        raise UserError(f"--seeds is {text!r}, wanted FIRST..LAST such as 0..4")
+    return range(int(match[1]), int(match[2]) + 1)
 
 
 def _introduce(started: Any) -> str:

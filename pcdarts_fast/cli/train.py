@@ -29,7 +29,7 @@ class Train:
     """Folder for everything the training leaves behind. None:
     runs/train-PRESET, or the first free one of runs/train-PRESET-2, -3, ..."""
     resume: bool = False
-    """Go on with the run in --output-dir after its last whole epoch."""
+    """Go on with the run in --output-dir where its checkpoint was written."""
 
 
 def main(args: list[str]) -> int:

@@ -166,13 +166,18 @@ class SearchNetwork(nn.Module):
                 parameter.requires_grad_(True)
 
     @torch.no_grad()
-    def genotype(self) -> Genotype:
-        """The strongest two edges into each node by softmax(alpha) * softmax(beta)."""
-        concat = tuple(range(CELL_INPUTS, CELL_INPUTS + self.nodes))
-        normal, reduce = (self._derive(cell) for cell in ("normal", "reduce"))
-        return Genotype(normal, concat, reduce, concat)
+    def genotype(self, max_skips: int | None = None) -> Genotype:
+        """The strongest two edges into each node by softmax(alpha) * softmax(beta).
 
-    def _derive(self, cell: Literal["normal", "reduce"]) -> tuple[tuple[str, int], ...]:
+        At most `max_skips` of the normal cell are skip connections, see `derive_cell`.
+        """
+        concat = tuple(range(CELL_INPUTS, CELL_INPUTS + self.nodes))
+        normal = self._derive("normal", max_skips)
+        return Genotype(normal, concat, self._derive("reduce", None), concat)
+
+    def _derive(
+        self, cell: Literal["normal", "reduce"], max_skips: int | None
+    ) -> tuple[tuple[str, int], ...]:
         alpha, beta = self.mixing_weights(cell)
         strength = (alpha * beta[:, None]).tolist()
-        return derive_cell(strength, self.primitives, self.nodes)
+        return derive_cell(strength, self.primitives, self.nodes, max_skips=max_skips)

@@ -89,6 +89,11 @@ class SearchConfig:
     """L2 penalty of alpha and beta."""
     arch_grad_clip: float | None = None
     """Largest norm of the architecture gradient; None: no limit."""
+    max_skips: int | None = None
+    """Skip connections that the genotype's normal cell may have; the weakest ones give way."""
+    stop_at_skips: int | None = None
+    """End the search when the normal cell has this many skip connections, before --max-skips is
+    applied; the genotype is that of the epoch before."""
     unrolled: bool = False
     """Second-order architecture gradient, through one weight step (DARTS, equations 7 and 8)."""
 
@@ -135,6 +140,10 @@ def _check(config: SearchConfig) -> None:
     for name in ("momentum", "arch_beta1", "arch_beta2"):
         if not 0 <= getattr(config, name) < 1:
             raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted 0 <= it < 1")
+    for name in ("max_skips", "stop_at_skips"):
+        value, least = getattr(config, name), int(name == "stop_at_skips")
+        if value is not None and value < least:
+            raise UserError(f"--{_option(name)} is {value}, wanted {least} or more")
     if config.unrolled and config.precision != "fp32":
         raise UserError(
             f"--precision is {config.precision}, but the finite difference of --unrolled needs "

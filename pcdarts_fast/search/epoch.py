@@ -18,6 +18,7 @@ from ..run.processes import Processes
 from ..run.stop import Stop
 from ..run.tally import means, tally
 from .events import Event
+from .monitors import entropies, skips
 from .schedule import weight_learning_rate
 from .state import SearchState
 from .steps import architecture_step, weight_step
@@ -96,6 +97,7 @@ def epoch_of_search(
             yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate())
         if group.any(stop(), setting.device):
             means(state.totals, epoch)
+            group.average_buffers(state.network)  # the checkpoint has one set of them
             return None
 
     train_loss, train_accuracy = means(group.total(state.totals), epoch)
@@ -113,6 +115,8 @@ def epoch_of_search(
         "valid_accuracy": valid_accuracy,
         "learning_rate": state.optimizer.param_groups[0]["lr"],
         "arch_learning_rate": 0.0 if frozen else config.arch_learning_rate,
+        "skips": skips(state.network.genotype()),
+        **entropies(state.network),
         "images_per_second": round(images_per_second, 1),
         "seconds": round(time.perf_counter() - start, 3),
     }

@@ -20,12 +20,13 @@ from ..run.damaged import Damaged
 from ..run.device import pick_device
 from ..run.environment import environment, record_environment
 from ..run.events import EpochDone, Notice, Stopped
-from ..run.folder import RunFolder, run_folder
+from ..run.folder import RunFolder, read_lines, run_folder
 from ..run.launcher import restarts
 from ..run.processes import Processes, processes
 from ..run.settings import check_unchanged, load_settings, save_settings
 from ..run.stop import Stop, never
 from ..run.tally import check_finite
+from ..space import Genotype
 from .epoch import Setting, epoch_of_search
 from .events import Event, Finished, Started
 from .state import SearchState, new_state
@@ -88,17 +89,26 @@ def search(
             for text in [*([note] if note else []), *_doubts(config)]:
                 yield Notice(text)
             setting = Setting(config, for_weights, for_arch, group, device)
-            for epoch in range(state.epochs_done, config.epochs):
+            last = group.agree_on(_last_metrics, folder)
+            epochs = range(state.epochs_done, 0 if _collapsed(config, last) else config.epochs)
+            for epoch in epochs:
                 metrics = yield from epoch_of_search(setting, state, epoch, stop)
                 if metrics is None:
                     check_finite(state.network.parameters(), epoch)
                     group.agree_on(save_checkpoint, folder, state.checkpoint())
                     yield Stopped(epoch, state.steps_done)
                     return
-                group.agree_on(_commit, folder, state, metrics, state.checkpoint())
+                group.agree_on(_commit, folder, config, state, metrics, state.checkpoint())
                 yield EpochDone(metrics)
                 yield from damaged.notices(group)
-            yield Finished(state.network.genotype(), folder.path)
+                if _collapsed(config, metrics):
+                    yield Notice(
+                        f"the normal cell has {metrics['skips']} skip connections, so the search "
+                        f"ends as --stop-at-skips {config.stop_at_skips} says; "
+                        "the genotype is that of the epoch before"
+                    )
+                    break
+            yield Finished(group.agree_on(Genotype.load, folder.genotype), folder.path)
 
 
 def _check_parts(
@@ -135,13 +145,30 @@ def _record(
     record_environment(folder, where)
 
 
+def _last_metrics(folder: RunFolder) -> dict[str, Any] | None:
+    lines = read_lines(folder.metrics)
+    return lines[-1] if lines else None
+
+
+def _collapsed(config: SearchConfig, metrics: dict[str, Any] | None) -> bool:
+    """Whether skip connections dominate after an epoch in which alpha has learnt."""
+    if metrics is None or config.stop_at_skips is None or not metrics["arch_learning_rate"]:
+        return False
+    return int(metrics["skips"]) >= config.stop_at_skips
+
+
 def _commit(
-    folder: RunFolder, state: SearchState, metrics: dict[str, Any], checkpoint: dict[str, Any]
+    folder: RunFolder,
+    config: SearchConfig,
+    state: SearchState,
+    metrics: dict[str, Any],
+    checkpoint: dict[str, Any],
 ) -> None:
     """An epoch on the disk; the checkpoint comes last and makes it count."""
     folder.append_metrics(metrics)
     folder.append_architecture({"epoch": metrics["epoch"], **state.architecture()})
-    folder.write_genotype(state.network.genotype().to_json())
+    if not (_collapsed(config, metrics) and folder.genotype.exists()):
+        folder.write_genotype(state.network.genotype(config.max_skips).to_json())
     save_checkpoint(folder, checkpoint)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .primitives import CELL_INPUTS, edges_into
+from .primitives import CELL_INPUTS, cell_edges, edges_into
 
 Cell = tuple[tuple[str, int], ...]
 """(primitive, source state) of every kept edge; two per node, node by node."""
@@ -94,21 +94,44 @@ class Genotype:
 
 
 def derive_cell(
-    strength: Sequence[Sequence[float]], primitives: Sequence[str], nodes: int, keep: int = 2
+    strength: Sequence[Sequence[float]],
+    primitives: Sequence[str],
+    nodes: int,
+    *,
+    max_skips: int | None = None,
 ) -> Cell:
-    """The `keep` strongest edges into every node, each with its strongest primitive but `none`.
+    """The two strongest edges into every node, each with its strongest primitive but `none`.
 
     `strength` [edges, primitives] is softmax(alpha) times the edge's softmax(beta) (paper
-    section 3.3). Edges of a node are listed strongest first; ties keep the lower number.
+    section 3.3). Edges of a node are listed strongest first; ties keep the lower number. Where
+    more than `max_skips` of them would be skip connections, the weakest one is ruled out and
+    the cell derived again, until they are few enough.
     """
+    rows = [list(row) for row in strength]
+    while True:
+        chosen = _strongest(rows, primitives, nodes)
+        skips = [(edge, i) for edge, i in chosen if primitives[i] == "skip_connect"]
+        others = set(primitives) - {"none", "skip_connect"}
+        if max_skips is None or len(skips) <= max_skips or not others:
+            break
+        edge, i = min(skips, key=lambda skip: rows[skip[0]][skip[1]])
+        rows[edge][i] = -1.0
+    sources = [edge.source for edge in cell_edges(nodes)]
+    return tuple((primitives[i], sources[edge]) for edge, i in chosen)
+
+
+def _strongest(
+    strength: Sequence[Sequence[float]], primitives: Sequence[str], nodes: int
+) -> list[tuple[int, int]]:
+    """(edge, primitive) of two edges a node."""
     candidates = [i for i, name in enumerate(primitives) if name != "none"]
-    cell: list[tuple[str, int]] = []
+    best = [max(candidates, key=lambda i, row=row: row[i]) for row in strength]  # type: ignore[misc]
+    kept: list[tuple[int, int]] = []
     for target in range(CELL_INPUTS, CELL_INPUTS + nodes):
-        rows = strength[edges_into(target)]
-        best = [max(candidates, key=lambda i, row=row: row[i]) for row in rows]  # type: ignore[misc]
-        order = sorted(range(target), key=lambda source: -rows[source][best[source]])
-        cell += [(primitives[best[source]], source) for source in order[:keep]]
-    return tuple(cell)
+        edges = range(len(strength))[edges_into(target)]
+        order = sorted(edges, key=lambda edge: -strength[edge][best[edge]])
+        kept += [(edge, best[edge]) for edge in order[:2]]
+    return kept
 
 
 def _checked_cell(name: str, cell: object) -> Cell:

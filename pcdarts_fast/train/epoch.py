@@ -74,6 +74,7 @@ def epoch_of_training(
             yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate())
         if group.any(stop(), images.device.type):
             means(state.totals, epoch)
+            group.average_buffers(network)  # the checkpoint has one set of them
             return None
 
     train_loss, train_accuracy = means(group.total(state.totals), epoch)

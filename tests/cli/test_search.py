@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -230,3 +231,30 @@ def test_checkpoints_that_are_all_damaged(whole, tmp_path, capsys):
         f"pcdarts: checkpoint {folder}/checkpoint.pt is truncated or damaged, and no older one"
     )
     assert outcome(folder) == before
+
+
+def test_several_seeds_take_the_best_and_go_on_by_themselves(capsys):
+    options = [*TINY, "--epochs", "2", "--seeds", "3..5", "--output-dir", "many"]
+    assert main(["search", *options]) == 0
+    text = capsys.readouterr().out
+    folder = Path("many")
+    last = {
+        seed: read_lines(folder / f"seed-{seed}" / "metrics.jsonl")[-1]["valid_accuracy"]
+        for seed in (3, 4, 5)
+    }
+    summary = json.loads((folder / "seeds.json").read_text())
+    assert summary["valid_accuracy"] == {str(seed): value for seed, value in last.items()}
+    assert summary["mean"] == pytest.approx(statistics.mean(last.values()))
+    assert summary["deviation"] == pytest.approx(statistics.stdev(last.values()))
+    best = folder / f"seed-{summary['best']}"
+    assert last[summary["best"]] == max(last.values())
+    assert (folder / "genotype.json").read_bytes() == (best / "genotype.json").read_bytes()
+    assert f"mean {summary['mean']:.2%}, standard deviation" in text
+    assert main(["search", *options]) == 0
+    assert "epoch 1/2" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seeds", ["4", "4..", "4..3", "-1..3", "0..x"])
+def test_seeds_that_are_no_range(seeds, capsys):
+    assert main(["search", "--seeds=" + seeds]) == 2
+    assert "wanted FIRST..LAST such as 0..4" in capsys.readouterr().err

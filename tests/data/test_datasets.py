@@ -11,7 +11,16 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from pcdarts_fast.data import Augment, cifar, derive_seed, fashion_mnist, image_folder, load, split
+from pcdarts_fast.data import (
+    Augment,
+    Shard,
+    cifar,
+    derive_seed,
+    fashion_mnist,
+    image_folder,
+    load,
+    split,
+)
 from pcdarts_fast.data.dataset import Request
 from pcdarts_fast.errors import UserError
 
@@ -209,3 +218,39 @@ def test_image_folder_that_is_none(tmp_path, photos):
     Image.new("RGB", (40, 40)).save(photos / "val" / "green" / "0.png")
     with pytest.raises(UserError, match=r"green is not in train/ and val/"):
         image_folder.read(request(photos))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_image_folder_leaves_damaged_images_out_and_names_each_once(photos, workers):
+    whole = (photos / "train" / "blue" / "3.png").read_bytes()
+    broken = {
+        "train/red/7.png": b"no image",
+        "train/blue/3.png": whole[: len(whole) // 2],
+        "val/red/0.png": b"",
+    }
+    for name, content in broken.items():
+        (photos / name).write_bytes(content)
+    damaged: list[str] = []
+    data = load("imagefolder", photos, image_size=16, workers=workers, damaged=damaged)
+    for _ in range(2):
+        sizes = [len(labels) for _, labels in data.train.shuffled(8, seed=0)]
+        assert sizes == [8] * 5  # others take their place
+    assert len(list(data.test.ordered(1))) == 5  # a test counts whole images only
+    assert sorted(damaged) == sorted(str(photos / name) for name in broken)
+
+
+def test_image_folder_of_damaged_images_only_is_one_sentence(photos):
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"")
+    data = load("imagefolder", photos, image_size=16, damaged=[])
+    with pytest.raises(UserError, match="every image of a batch is damaged"):
+        list(data.train.shuffled(8, seed=0))
+
+
+def test_image_folder_is_dealt_out_and_goes_on_in_the_middle(photos):
+    images = load("imagefolder", photos, image_size=16).train
+    whole = [x for x, _ in images.shuffled(8, seed=5)]
+    shares = [[x for x, _ in images.shuffled(8, seed=5, shard=Shard(n, 2))] for n in range(2)]
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert torch.equal(batch[0::2], first) and torch.equal(batch[1::2], second)
+    assert torch.equal(next(images.shuffled(8, seed=5, start=3))[0], whole[3])

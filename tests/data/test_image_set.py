@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcdarts_fast.data import Augment, derive_seed, split, steps
+from pcdarts_fast.data import Augment, Shard, derive_seed, split, steps
 from pcdarts_fast.data.image_set import MemoryImages
 from pcdarts_fast.errors import UserError
 
@@ -93,3 +93,31 @@ def test_purposes_have_seeds_of_their_own_that_never_change():
     seeds = {derive_seed(0, purpose, epoch) for purpose in "ab" for epoch in range(100)}
     assert len(seeds) == 200
     assert derive_seed(0, "weights", 0) == 7838846415617969245
+
+
+@given(st.integers(4, 60), st.integers(1, 4), st.integers(2, 4), st.integers(0, 2**32))
+def test_shards_of_a_batch_are_even_disjoint_and_what_one_process_would_see(
+    count, share, processes, seed
+):
+    images = numbered_images([0] * count, Augment(crop_padding=1, flip=True))
+    size = share * processes
+    whole = [x for x, _ in images.shuffled(size, seed=seed)]
+    dealt = [
+        [x for x, _ in images.shuffled(size, seed=seed, shard=Shard(n, processes))]
+        for n in range(processes)
+    ]
+    assert {len(own) for own in dealt} == {steps(count, size, processes)}
+    for batch, *shares in zip(whole, *dealt, strict=False):
+        assert len({len(x) for x in shares}) == 1
+        if len(batch) == size:
+            assert all(torch.equal(batch[n::processes], x) for n, x in enumerate(shares))
+
+
+@given(st.integers(4, 40), st.integers(1, 9), st.integers(0, 5))
+def test_pass_that_begins_in_the_middle_is_the_rest_of_the_whole_one(count, size, start):
+    images = numbered_images([0] * count, Augment(crop_padding=1, flip=True, cutout=1))
+    whole = list(images.shuffled(size, seed=7))
+    rest = list(images.shuffled(size, seed=7, start=start))
+    assert len(rest) == max(0, len(whole) - start)
+    for (x, y), (other_x, other_y) in zip(whole[start:], rest, strict=True):
+        assert torch.equal(x, other_x) and torch.equal(y, other_y)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
 
-from pcdarts_fast import Genotype
+from pcdarts_fast import Genotype, SearchNetwork
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.presets import search_config
@@ -21,6 +23,8 @@ from pcdarts_fast.search import (
     Stopped,
     search,
 )
+from pcdarts_fast.search import epoch as epochs
+from pcdarts_fast.search.monitors import entropies
 
 TIMES = {"seconds", "images_per_second"}
 
@@ -68,7 +72,9 @@ def test_metrics_have_a_line_an_epoch(tiny, tmp_path):
     assert [line["epoch"] for line in lines] == [0, 1, 2, 3, 4]
     assert set(lines[0]) == {
         "epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy",
-        "learning_rate", "arch_learning_rate", "images_per_second", "seconds",
+        "learning_rate", "arch_learning_rate", "images_per_second", "seconds", "skips",
+        "alpha_entropy_normal", "beta_entropy_normal",
+        "alpha_entropy_reduce", "beta_entropy_reduce",
     }  # fmt: skip
     assert [line["arch_learning_rate"] for line in lines] == [0, 6e-3, 6e-3, 6e-3, 6e-3]
     (started,) = of(Started, events)
@@ -205,3 +211,72 @@ def test_settings_that_no_search_can_run_with(tiny, tmp_path, changes, sentence)
         run(replace(tiny, **changes), tmp_path / "run")
     # The folder is still free for the corrected command.
     run(replace(tiny, epochs=1), tmp_path / "run")
+
+
+def test_search_ends_where_skips_dominate_with_the_genotype_of_the_epoch_before(
+    tiny, tmp_path, monkeypatch
+):
+    """Alpha favours convolutions in epoch 1, the first in which it learns, and skips in epoch 2."""
+    step = epochs.architecture_step
+    calls = count()
+
+    def biased(network, *args, **settings):
+        step(network, *args, **settings)
+        convolution, skip = 2, 1
+        favoured = convolution if next(calls) < 6 else skip
+        network.alphas_normal.data = 9 * torch.eye(3)[favoured].expand(2, 3).clone()
+
+    monkeypatch.setattr(epochs, "architecture_step", biased)
+    config = replace(tiny, stop_at_skips=2)
+    events = run(config, tmp_path)
+    assert [line["skips"] for line in read_lines(tmp_path / "metrics.jsonl")][1:] == [0, 2]
+    (notice,) = of(Notice, events)
+    assert "the normal cell has 2 skip connections" in notice.text
+    assert {primitive for primitive, _ in events[-1].genotype.normal} == {"sep_conv_3x3"}
+    again = run(config, tmp_path, resume=True)
+    assert of(EpochDone, again) == [] and again[-1] == events[-1]
+
+
+def test_cap_on_skips_holds_for_the_genotype_of_a_search(tiny, tmp_path):
+    events = run(replace(tiny, epochs=2, nodes=3, max_skips=0), tmp_path)
+    assert all(primitive != "skip_connect" for primitive, _ in events[-1].genotype.normal)
+
+
+def test_entropies_are_those_of_the_softmax():
+    network = SearchNetwork(4, 2, 1, k=2, nodes=2)
+    for parameter in network.arch_parameters():
+        parameter.data.zero_()
+    values = entropies(network)
+    assert values["alpha_entropy_normal"] == pytest.approx(math.log(8))
+    assert values["beta_entropy_reduce"] == pytest.approx((math.log(2) + math.log(3)) / 2)
+    network.alphas_reduce.data[:, 3] = 100
+    assert entropies(network)["alpha_entropy_reduce"] == pytest.approx(0, abs=1e-6)
+
+
+def test_search_in_bf16_learns_as_in_fp32(tmp_path):
+    config = replace(
+        search_config("digits"), epochs=4, frozen_epochs=1, nodes=1, layers=3, device="cpu"
+    )
+    *_, done, _ = run(replace(config, precision="bf16"), tmp_path / "bf16")
+    *_, exact, _ = run(config, tmp_path / "fp32")
+    assert abs(done.metrics["valid_accuracy"] - exact.metrics["valid_accuracy"]) < 0.1
+    assert done.metrics["valid_loss"] != exact.metrics["valid_loss"]
+    state = torch.load(tmp_path / "bf16" / "checkpoint.pt", weights_only=True)
+    assert {value.dtype for value in state["network"].values()} == {torch.float32, torch.int64}
+
+
+def test_search_in_fp16_scales_its_loss_and_resumes_with_the_scale(tiny, tmp_path):
+    config = replace(tiny, epochs=2, precision="fp16")
+    started, *_ = run(config, tmp_path / "whole")
+    assert started.backend == "reference"
+    asked = iter([False] * 7 + [True])
+    list(search(config, tmp_path / "run", stop=lambda: next(asked)))
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert state["scaler"]["scale"] > 1 and state["arch_scaler"]["scale"] > 1
+    run(config, tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_fp16_is_refused_by_an_engine_that_does_not_have_it(tiny, tmp_path):
+    with pytest.raises(UserError, match="--backend cpu cannot run --precision fp16; take"):
+        run(replace(tiny, precision="fp16", backend="cpu"), tmp_path)

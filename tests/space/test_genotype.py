@@ -99,3 +99,30 @@ def test_derived_cell_keeps_the_two_strongest_edges_and_never_none() -> None:
 def test_ties_keep_the_lower_number() -> None:
     strength = [[0.5, 0.5, 0.5]] * 5
     assert derive_cell(strength, ("none", "a", "b"), 2) == (("a", 0), ("a", 1), ("a", 0), ("a", 1))
+
+
+def test_weakest_skips_give_way_until_few_enough_are_left():
+    primitives = ("none", "skip_connect", "a")
+    strength = [[0, 0.9, 0.1], [0, 0.8, 0.2], [0, 0.7, 0.65], [0, 0.6, 0.3], [0, 0.5, 0.4]]
+    assert derive_cell(strength, primitives, 2) == (
+        *(("skip_connect", 0), ("skip_connect", 1), ("skip_connect", 0), ("skip_connect", 1)),
+    )
+    # Edge 3 gives way to an "a" of 0.3, which loses to the skip of edge 4.
+    assert derive_cell(strength, primitives, 2, max_skips=3) == (
+        *(("skip_connect", 0), ("skip_connect", 1), ("skip_connect", 0), ("a", 2)),
+    )
+    assert derive_cell(strength, primitives, 2, max_skips=0) == (
+        *(("a", 1), ("a", 0), ("a", 0), ("a", 2)),
+    )
+    assert derive_cell(strength, ("none", "skip_connect", "none"), 2, max_skips=0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=42, max_size=42), st.integers(0, 8))
+def test_cap_on_skips_holds_and_changes_nothing_that_fits(values, cap):
+    primitives = ("none", "skip_connect", "sep_conv_3x3")
+    strength = [values[3 * edge : 3 * edge + 3] for edge in range(14)]
+    free = derive_cell(strength, primitives, 4)
+    capped = derive_cell(strength, primitives, 4, max_skips=cap)
+    assert sum(primitive == "skip_connect" for primitive, _ in capped) <= cap
+    if sum(primitive == "skip_connect" for primitive, _ in free) <= cap:
+        assert capped == free

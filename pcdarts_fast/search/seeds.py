@@ -1,0 +1,60 @@
+"""The same search with several seeds: which genotype is best, and how much is chance."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..run.files import write_atomically
+from ..run.folder import read_lines
+from ..space import Genotype
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Validation accuracies of the super-nets after their last epoch."""
+
+    accuracies: dict[int, float]
+    """By seed, in [0, 1]."""
+
+    @property
+    def best(self) -> int:
+        """The seed of the highest accuracy; the lowest of those."""
+        return max(sorted(self.accuracies), key=lambda seed: self.accuracies[seed])
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.accuracies.values())
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation; 0 for a single seed."""
+        values = list(self.accuracies.values())
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def seed_folder(parent: Path, seed: int) -> Path:
+    """The run folder of one seed."""
+    return parent / f"seed-{seed}"
+
+
+def compare_seeds(parent: Path, seeds: range) -> Seeds:
+    """Reads the finished runs, and writes seeds.json and the best genotype.json into `parent`.
+
+    Raises:
+        UserError: a run's files are damaged, or `parent` cannot be written.
+    """
+    last = {seed: read_lines(seed_folder(parent, seed) / "metrics.jsonl")[-1] for seed in seeds}
+    result = Seeds({seed: line["valid_accuracy"] for seed, line in last.items()})
+    summary = {
+        "valid_accuracy": {str(seed): value for seed, value in result.accuracies.items()},
+        "mean": result.mean,
+        "deviation": result.deviation,
+        "best": result.best,
+    }
+    best = Genotype.load(seed_folder(parent, result.best) / "genotype.json")
+    write_atomically(parent / "seeds.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_atomically(parent / "genotype.json", best.to_json().encode())
+    return result
