@@ -94,6 +94,9 @@ class SearchConfig:
     stop_at_skips: int | None = None
     """End the search when the normal cell has this many skip connections, before --max-skips is
     applied; the genotype is that of the epoch before."""
+    hessian: bool = False
+    """After every epoch, measure the dominant eigenvalue of the architecture Hessian on one batch
+    (24 gradients), in float32."""
     unrolled: bool = False
     """Second-order architecture gradient, through one weight step (DARTS, equations 7 and 8)."""
 

@@ -165,13 +165,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    finished = path.read_text(encoding="utf-8").split("\n")[:-1]
+    finished = path.read_bytes().split(b"\n")[:-1]
     lines = []
     for number, text in enumerate(finished, 1):
         try:
             line = json.loads(text)
-            line["epoch"]
-        except (json.JSONDecodeError, TypeError, KeyError):
-            raise UserError(f"{path}, line {number} is damaged: {text!r:.60}") from None
+            whole = type(line) is dict and type(line.get("epoch")) is int
+        except (ValueError, RecursionError):  # of JSON, or of UTF-8
+            whole = False
+        if not whole:
+            raise UserError(f"{path}, line {number} is damaged: {text!r:.60}")
         lines.append(line)
     return lines

@@ -18,6 +18,7 @@ from ..run.processes import Processes
 from ..run.stop import Stop
 from ..run.tally import means, tally
 from .events import Event
+from .hessian import dominant_eigenvalue
 from .monitors import entropies, skips
 from .schedule import weight_learning_rate
 from .state import SearchState
@@ -104,6 +105,7 @@ def epoch_of_search(
     images_per_second = rate()
     group.check_equal("weights, alpha and beta", list(state.network.parameters()))
     group.average_buffers(state.network)
+    hessian = {"arch_hessian": _hessian(setting, state, epoch)} if config.hessian else {}
     valid_loss, valid_accuracy = means(_validate(setting, state), epoch)
     state.epochs_done, state.steps_done = epoch + 1, 0
     state.totals = torch.zeros_like(state.totals)
@@ -117,6 +119,7 @@ def epoch_of_search(
         "arch_learning_rate": 0.0 if frozen else config.arch_learning_rate,
         "skips": skips(state.network.genotype()),
         **entropies(state.network),
+        **hessian,
         "images_per_second": round(images_per_second, 1),
         "seconds": round(time.perf_counter() - start, 3),
     }
@@ -133,6 +136,13 @@ def _arch_batches(setting: Setting, epoch: int, start: int) -> Iterator[Batch]:
             start=max(0, start - lap * lap_steps),
             shard=setting.shard,
         )
+
+
+def _hessian(setting: Setting, state: SearchState, epoch: int) -> float:
+    """On the epoch's first batch of the architecture's part."""
+    torch.manual_seed(derive_seed(setting.config.seed, "hessian", epoch))
+    batch = next(_arch_batches(setting, epoch, 0))
+    return dominant_eigenvalue(state.network, batch, setting.group)
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ def test_cut_back_to_epochs_that_are_not_there(tmp_path):
         with pytest.raises(UserError, match="does not hold the 3 epochs of the checkpoint"):
             folder.cut_back(3)
         folder.metrics.write_text("nonsense\n")
-        with pytest.raises(UserError, match=r"metrics.jsonl, line 1 is damaged: 'nonsense'"):
+        with pytest.raises(UserError, match=r"metrics.jsonl, line 1 is damaged: b'nonsense'"):
             folder.cut_back(2)
 
 
