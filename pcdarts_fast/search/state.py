@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..nn.search_network import ARCHITECTURE, SearchNetwork
 from ..nn.synchronized import synchronize_batch_norms
 from ..ops import resolve
-from ..ops.mixed_cell import DTYPES as FUSED_DTYPES
+from ..ops.dense import DTYPES as FUSED_DTYPES
 from ..run.checkpoint import load_optimizer, position, restoring
 from ..run.config import SearchConfig
 from ..run.precision import DTYPES, Precision
@@ -146,13 +146,14 @@ def _backend(config: SearchConfig, device: str, synchronized: bool) -> str:
     Raises:
         UserError: the one that was asked for cannot.
     """
+    chosen = resolve(config.backend, "mixed_cell", device)
     reason = None
-    if DTYPES[config.precision] not in FUSED_DTYPES:
+    if DTYPES[config.precision] not in FUSED_DTYPES[chosen]:
         reason = f"--precision {config.precision}"
     if synchronized:
         reason = "--sync-batch-norm, whose processes talk between the passes of a cell"
     if reason is None:
-        return resolve(config.backend, "mixed_cell", device)
+        return chosen
     if config.backend not in ("auto", "reference"):
         raise UserError(f"--backend {config.backend} cannot run {reason}; take --backend reference")
     return "reference"
