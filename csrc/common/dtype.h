@@ -6,9 +6,12 @@
 
 namespace pcdarts {
 
-enum class DType { float32, float64, bfloat16 };
+enum class DType { float32, float64, bfloat16, float16 };
 
 struct bfloat16 {
+  uint16_t bits;
+};
+struct float16 {  // of the CUDA engine only
   uint16_t bits;
 };
 
@@ -18,6 +21,10 @@ struct AccumulateOf {
 };
 template <>
 struct AccumulateOf<bfloat16> {
+  using type = float;
+};
+template <>
+struct AccumulateOf<float16> {
   using type = float;
 };
 template <class T>
@@ -43,7 +50,28 @@ PCDARTS_HD void store(bfloat16* p, float value) {
   p->bits = static_cast<uint16_t>(value == value ? rounded : quiet);
 }
 
-// Calls f.template operator()<T>() with the element type of `dtype`.
+#ifdef __CUDACC__
+__device__ __forceinline__ float load(const float16* p) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(p->bits));
+  return value;
+}
+__device__ __forceinline__ void store(float16* p, float value) {
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(p->bits) : "f"(value));
+}
+#elif defined(__FLT16_MAX__)
+PCDARTS_HD float load(const float16* p) {
+  _Float16 value;
+  __builtin_memcpy(&value, p, sizeof value);
+  return static_cast<float>(value);
+}
+PCDARTS_HD void store(float16* p, float value) {
+  const _Float16 rounded = static_cast<_Float16>(value);
+  __builtin_memcpy(p, &rounded, sizeof rounded);
+}
+#endif
+
+// Calls f.template operator()<T>() with the element type of `dtype`, one of the CPU engine's.
 template <class F>
 PCDARTS_HD void with_element_type(DType dtype, const F& f) {
   if (dtype == DType::float32) f.template operator()<float>();

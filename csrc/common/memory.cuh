@@ -1,0 +1,106 @@
+// Every access to global memory goes through here: packs of four, or of 16 bytes, where the
+// layout allows, else single elements. The simulator counts the bytes.
+#pragma once
+#include "common/cuda.cuh"
+#include "common/dtype.h"
+
+namespace pcdarts {
+
+template <class T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  T value[N];
+};
+
+// Elements in 16 bytes.
+template <class T>
+constexpr int kWide = 16 / sizeof(T);
+
+template <class T>
+__device__ __forceinline__ T get(const T* p) {
+#ifndef __CUDACC__
+  cusim::counters.loaded += sizeof(T);
+#endif
+  return *p;
+}
+template <class T>
+__device__ __forceinline__ void put(T* p, const T& value) {
+#ifndef __CUDACC__
+  cusim::counters.stored += sizeof(T);
+#endif
+  *p = value;
+}
+
+template <class S>
+__device__ __forceinline__ float get_float(const S* p) {
+  const S value = get(p);
+  return load(&value);
+}
+template <class S>
+__device__ __forceinline__ void put_float(S* p, float value) {
+  S narrow;
+  store(&narrow, value);
+  put(p, narrow);
+}
+
+// v = p[0..N), of which only the first `count` exist, the others are 0; `packed`: p is aligned.
+template <int N, class S>
+__device__ __forceinline__ void get_some(const S* p, int count, bool packed, float (&v)[N]) {
+  if (packed && count >= N) {
+    const Pack<S, N> pack = get(reinterpret_cast<const Pack<S, N>*>(p));
+    PCDARTS_UNROLLED for (int i = 0; i < N; ++i) v[i] = load(pack.value + i);
+    return;
+  }
+  PCDARTS_UNROLLED for (int i = 0; i < N; ++i) v[i] = i < count ? get_float(p + i) : 0.f;
+}
+template <int N, class S>
+__device__ __forceinline__ void put_some(S* p, int count, bool packed, const float (&v)[N]) {
+  if (packed && count >= N) {
+    Pack<S, N> pack;
+    PCDARTS_UNROLLED for (int i = 0; i < N; ++i) store(pack.value + i, v[i]);
+    put(reinterpret_cast<Pack<S, N>*>(p), pack);
+    return;
+  }
+  PCDARTS_UNROLLED for (int i = 0; i < N; ++i) {
+    if (i < count) put_float(p + i, v[i]);
+  }
+}
+
+// Four values of shared memory, 16-byte aligned.
+__device__ __forceinline__ void get_shared(const float* p, float (&v)[4]) {
+  const Pack<float, 4> pack = *reinterpret_cast<const Pack<float, 4>*>(p);
+  PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) v[i] = pack.value[i];
+}
+__device__ __forceinline__ void put_shared(float* p, const float (&v)[4]) {
+  Pack<float, 4> pack;
+  PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) pack.value[i] = v[i];
+  *reinterpret_cast<Pack<float, 4>*>(p) = pack;
+}
+
+// Whether packs of `elements` S may be read from p.
+template <class S>
+bool is_aligned(const void* p, int elements) {
+  return reinterpret_cast<uintptr_t>(p) % (elements * sizeof(S)) == 0;
+}
+
+// Calls f.template operator()<S>() with the storage type of `dtype`.
+template <class F>
+void with_storage_type(DType dtype, const F& f) {
+  if (dtype == DType::float32) return f.template operator()<float>();
+  if (dtype == DType::bfloat16) return f.template operator()<bfloat16>();
+  if (dtype == DType::float16) return f.template operator()<float16>();
+  throw std::runtime_error("the CUDA engine has float32, bfloat16 and float16 only");
+}
+
+// Deals out one piece of device memory; from a null base it only counts.
+struct Scratch {
+  char* base;
+  size_t used;
+};
+template <class T>
+T* take(Scratch& scratch, int64_t count) {
+  T* p = reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(scratch.base) + scratch.used);
+  scratch.used += ceil_div(count * static_cast<int64_t>(sizeof(T)), 256) * 256;
+  return p;
+}
+
+}  // namespace pcdarts

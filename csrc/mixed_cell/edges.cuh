@@ -1,0 +1,65 @@
+// How the kernels of a cell see its states and edges.
+#pragma once
+#include "common/tile.cuh"
+#include "mixed_cell/math.h"
+#include "mixed_cell/taps.cuh"
+
+namespace pcdarts {
+
+// What one edge reads. Slots and units count from the edge's own first one.
+struct DeviceEdge {
+  const float *alpha, *beta;  // [primitives], [1]
+  const float *mean, *rstd;   // [slots, sampled]
+  float* z;                   // [units, B, sampled, H, pitch]
+};
+
+struct Sizes {
+  int64_t batch, channels, sampled, height, width;
+  int64_t unit;  // floats of one unit of all samples
+};
+
+// The last batch-norm of a branch, whose output enters the sum.
+__device__ __forceinline__ int last_slot(const Branch& branch) {
+  return branch.slot + (branch.primitive.kind == Kind::sep_conv);
+}
+__device__ __forceinline__ bool is_plain(const Branch& branch, int stride) {
+  return branch.primitive.kind == Kind::skip && stride == 1;
+}
+
+// Four columns of a unit at a lane's quad.
+__device__ __forceinline__ void get_unit(const Sizes& n, const float* z, int unit, int64_t sample,
+                                         int64_t channel, int row, int column,
+                                         float (&v)[kQuad]) {
+  const int64_t at = ((sample * n.sampled + channel) * n.height + row) * map_pitch(n.width);
+  get_some(z + unit * n.unit + at + column, kQuad, true, v);
+}
+
+// Both pools and the value itself of the pixels of a quad.
+struct StateQuad {
+  float largest[kQuad], average[kQuad], own[kQuad];
+};
+__device__ __forceinline__ void get_state_quad(const Tile& t, const float* tile, const Quad& q,
+                                               bool pools, StateQuad& s) {
+  get_shared(tile + q.at, s.own);
+  PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
+    const bool pooled = pools && p < q.count;
+    const Pooled v =
+        pooled ? pool_pixel(t, tile + q.at + p, q.row, q.column + p) : Pooled{0, 0, 0};
+    s.largest[p] = v.largest, s.average[p] = v.average;
+  }
+}
+
+// One channel of a tile of a state, by all threads of the block.
+template <class S>
+__device__ __forceinline__ void load_state_tile(const Tile& t, const Corner& corner,
+                                                const Channels<void>& state, int64_t channel,
+                                                float* shared) {
+  const Channels<S> x = {static_cast<const S*>(state.data), state.sample, state.channel,
+                         state.packed};
+  load_tile(t, corner, 1, shared, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x),
+            [&](int, int64_t b, int row, int column, float(&v)[kQuad]) {
+              get_quad(x, b, channel, int64_t{t.stride} * t.width, row, column, v);
+            });
+}
+
+}  // namespace pcdarts

@@ -1,0 +1,247 @@
+// The sums behind the gradients of batch-norm, alpha and beta (pass C'): S0 and S1 of every branch
+// of every edge, and <bypass gradient, bypass>. Warps leave partial sums, which are merged in a
+// fixed order.
+#pragma once
+#include "common/bypass.cuh"
+#include "common/warp.cuh"
+#include "mixed_cell/edges.cuh"
+
+namespace pcdarts {
+
+constexpr int kSumThreads = 256;
+
+// The complete gradient of a node: sample b, channel c at data + b * sample + c * H * W.
+struct NodeGrad {
+  const void* data;
+  int64_t sample;
+};
+
+struct Sums {
+  Sizes size;
+  Tile tile;
+  EdgePlan plan;
+  int stride, edges;
+  Channels<void> state;
+  DeviceEdge edge[kMaxStates];
+  NodeGrad node[kMaxStates];
+  const int *source, *destination;
+  bool packed, wide;  // gradients in packs of four; bypasses in packs of 16 bytes
+  bool need_beta;
+  // [edges, 1 + branches, sampled] rows of `warps` partial sums: S0, then S1 of every branch, not
+  // yet times rstd
+  float* mixed;
+  int64_t warps;
+  float* bypass;  // [edges, channels - sampled] rows of `bypass_warps`
+  int64_t bypass_warps;
+};
+
+template <class S>
+__device__ __forceinline__ const S* node_channel(const Sizes& n, const NodeGrad& node,
+                                                 int64_t sample, int64_t channel) {
+  return static_cast<const S*>(node.data) + sample * node.sample + channel * n.height * n.width;
+}
+
+__device__ __forceinline__ float dot(const float (&a)[kQuad], const float (&b)[kQuad], float mean,
+                                     int count) {
+  float sum = 0;
+  PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) sum += p < count ? a[p] * (b[p] - mean) : 0;
+  return sum;
+}
+
+template <class S>
+__device__ __forceinline__ void sum_channel(const Sums& a, int64_t channel, float* tile) {
+  const Corner corner = corner_of(a.tile, blockIdx.x);
+  const Quad q = quad_of(a.tile, corner, static_cast<int>(threadIdx.x));
+  const int64_t to = get(a.destination + channel);
+  load_state_tile<S>(a.tile, corner, a.state, get(a.source + channel), tile);
+  __syncthreads();
+  StateQuad state;
+  get_state_quad(a.tile, tile, q, a.plan.pools, state);
+  const int64_t warp = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32;
+  const auto put_sum = [&](int row, float sum) {
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 != 0) return;
+    put(a.mixed + (int64_t{row} * a.size.sampled + channel) * a.warps + warp, sum);
+  };
+  for (int e = 0; e < a.edges; ++e) {
+    float g[kQuad] = {};
+    if (q.count > 0) {
+      const S* from = node_channel<S>(a.size, a.node[e], q.sample, to);
+      get_some(from + q.row * a.size.width + q.column, q.count, a.packed, g);
+    }
+    const int row = e * (1 + a.plan.branches);
+    put_sum(row, g[0] + g[1] + g[2] + g[3]);
+    for (int i = 0; i < a.plan.branches; ++i) {
+      const Branch& branch = a.plan.branch[i];
+      const Kind kind = branch.primitive.kind;
+      const bool plain = is_plain(branch, a.stride);
+      const int64_t norm = last_slot(branch) * a.size.sampled + channel;
+      const float mean = plain ? 0 : get(a.edge[e].mean + norm);
+      float sum = 0;
+      if (units_of(kind, a.stride)) {
+        if (q.count > 0) {
+          float z[kQuad];
+          get_unit(a.size, a.edge[e].z, branch.unit, q.sample, channel, q.row, q.column, z);
+          sum = dot(g, z, mean, q.count);
+        }
+      } else if (kind == Kind::max_pool) {
+        sum = dot(g, state.largest, mean, q.count);
+      } else {
+        sum = dot(g, kind == Kind::avg_pool ? state.average : state.own, mean, q.count);
+      }
+      put_sum(row + 1 + i, sum);
+    }
+  }
+}
+
+template <class S>
+__device__ __forceinline__ void sum_bypass(const Sums& a, int64_t position) {
+  constexpr int N = kWide<S>;
+  const int64_t from = get(a.source + position), to = get(a.destination + position);
+  const BypassPlane plane = bypass_plane(a.size.height, a.size.width, a.stride, N);
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const bool exists = i < a.size.batch * plane.packs;
+  const PackPlace at = pack_place<N>(plane, exists ? i : 0);
+  float x[N];
+  get_bypass(static_cast<const S*>(a.state.data) + at.sample * a.state.sample +
+                 from * a.state.channel,
+             a.stride, plane, at, a.wide, x);
+  const int64_t bypasses = a.size.channels - a.size.sampled;
+  for (int e = 0; e < a.edges; ++e) {
+    float g[N], sum = 0;
+    get_some(node_channel<S>(a.size, a.node[e], at.sample, to) + at.row * plane.width + at.column,
+             at.count, a.wide, g);
+    PCDARTS_UNROLLED for (int k = 0; k < N; ++k) sum += exists && k < at.count ? g[k] * x[k] : 0;
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 != 0) continue;
+    put(a.bypass + (e * bypasses + position - a.size.sampled) * a.bypass_warps + i / 32, sum);
+  }
+}
+
+template <class S>
+__global__ void __launch_bounds__(kSumThreads, 3) sums_kernel(const __grid_constant__ Sums a) {
+  PCDARTS_SHARED(shared);
+  const int64_t position = blockIdx.y;
+  if (position < a.size.sampled) {
+    if (blockIdx.x < a.tile.tiles) sum_channel<S>(a, position, shared);
+  } else if (blockIdx.x < a.bypass_warps / (kSumThreads / 32)) {
+    sum_bypass<S>(a, position);
+  }
+}
+
+// Every row of partial sums to one double.
+struct MergeRows {
+  const float* partial;
+  int64_t rows, length;
+  double* sums;
+};
+constexpr int kRowThreads = 128;
+static __global__ void __launch_bounds__(kRowThreads) merge_rows(
+    const __grid_constant__ MergeRows a, const __grid_constant__ MergeRows b) {
+  PCDARTS_SHARED(shared);
+  double* const warps = reinterpret_cast<double*>(shared);
+  const int64_t block = blockIdx.x;
+  const MergeRows& m = block < a.rows ? a : b;
+  const int64_t row = block < a.rows ? block : block - a.rows;
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < m.length; i += kRowThreads) {
+    sum += static_cast<double>(get(m.partial + row * m.length + i));
+  }
+  sum = warp_sum(sum);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x == 0) put(m.sums + row, warps[0] + warps[1] + warps[2] + warps[3]);
+}
+
+inline void launch_merge_rows(const MergeRows& a, const MergeRows& b, void* stream) {
+  if (a.rows + b.rows == 0) return;
+  launch(&merge_rows, grid_of(a.rows + b.rows), kRowThreads, 4 * sizeof(double), stream, a, b);
+}
+
+inline int64_t sum_warps(const Tile& t) { return t.tiles * (kSumThreads / 32); }
+template <class S>
+int64_t bypass_warps(const Sizes& n, int stride) {
+  if (n.channels == n.sampled) return 0;
+  const BypassPlane plane = bypass_plane(n.height, n.width, stride, kWide<S>);
+  return ceil_div(n.batch * plane.packs, kSumThreads) * (kSumThreads / 32);
+}
+
+template <class S>
+void launch_sums(const Sums& a, void* stream) {
+  const int64_t bypass = a.need_beta ? a.bypass_warps / (kSumThreads / 32) : 0;
+  const int64_t blocks = a.tile.tiles > bypass ? a.tile.tiles : bypass;
+  const int64_t rows = a.need_beta ? a.size.channels : a.size.sampled;
+  launch(&sums_kernel<S>, dim3(grid_of(blocks), static_cast<unsigned>(rows)), kSumThreads,
+         static_cast<size_t>(tile_floats(a.tile)) * sizeof(float), stream, a);
+}
+
+// What the sums give: the gradients of alpha and beta, and every last batch-norm's formula.
+struct FinishSums {
+  Sizes size;
+  EdgePlan plan;
+  int stride, edges;
+  DeviceEdge edge[kMaxStates];
+  int row[kMaxStates];
+  int primitives;
+  bool training;
+  const double *mixed, *bypass;  // [edges, 1 + branches, sampled], [edges]
+  Pack<float, 4>* norm;          // [edges, slots, sampled]: upstream, own, constant
+  float *grad_alpha, *grad_beta;  // null: not needed
+};
+constexpr int kFinishThreads = 128;
+
+__device__ __forceinline__ void put_norm(Pack<float, 4>* to, const NormGradient& n) {
+  put(to, Pack<float, 4>{{static_cast<float>(n.upstream), static_cast<float>(n.own),
+                          static_cast<float>(n.constant), 0}});
+}
+
+static __global__ void __launch_bounds__(kFinishThreads) finish_sums(
+    const __grid_constant__ FinishSums a) {
+  PCDARTS_SHARED(shared);
+  double* const warps = reinterpret_cast<double*>(shared);
+  const int e = static_cast<int>(blockIdx.x);
+  const DeviceEdge& edge = a.edge[e];
+  const double beta = static_cast<double>(get(edge.beta));
+  const double count = static_cast<double>(a.size.batch * a.size.height * a.size.width);
+  const double* const s0 = a.mixed + e * (1 + a.plan.branches) * a.size.sampled;
+  double d_beta = a.grad_beta != nullptr && a.bypass != nullptr ? get(a.bypass + e) : 0;
+  for (int i = static_cast<int>(threadIdx.x); a.grad_alpha != nullptr && i < a.primitives;
+       i += kFinishThreads) {
+    put(a.grad_alpha + a.row[e] * a.primitives + i, 0.f);  // of `none`; the others follow
+  }
+  for (int i = 0; i < a.plan.branches; ++i) {
+    const Branch& branch = a.plan.branch[i];
+    const double alpha = static_cast<double>(get(edge.alpha + branch.column));
+    const bool plain = is_plain(branch, a.stride);
+    double sum = 0;
+    for (int64_t c = threadIdx.x; c < a.size.sampled; c += kFinishThreads) {
+      const int64_t at = last_slot(branch) * a.size.sampled + c;
+      const double rstd = plain ? 1 : static_cast<double>(get(edge.rstd + at));
+      const double s1 = get(s0 + (1 + i) * a.size.sampled + c) * rstd;
+      sum += s1;
+      if (plain) continue;
+      put_norm(a.norm + int64_t{e} * a.plan.slots * a.size.sampled + at,
+               norm_gradient(alpha * beta, static_cast<double>(get(edge.mean + at)), rstd,
+                             get(s0 + c), s1, count, a.training));
+    }
+    sum = warp_sum(sum);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
+    __syncthreads();
+    sum = warps[0] + warps[1] + warps[2] + warps[3];
+    d_beta += alpha * sum;
+    if (threadIdx.x == 0 && a.grad_alpha != nullptr) {
+      put(a.grad_alpha + a.row[e] * a.primitives + branch.column, static_cast<float>(beta * sum));
+    }
+  }
+  if (threadIdx.x == 0 && a.grad_beta != nullptr) {
+    put(a.grad_beta + a.row[e], static_cast<float>(d_beta));
+  }
+}
+
+inline void launch_finish_sums(const FinishSums& a, void* stream) {
+  launch(&finish_sums, static_cast<unsigned>(a.edges), kFinishThreads, 4 * sizeof(double), stream,
+         a);
+}
+
+}  // namespace pcdarts
