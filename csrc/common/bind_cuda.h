@@ -1,5 +1,5 @@
-// What bind_cuda.cpp files share. With PCDARTS_SIMULATOR the same kernels are registered for tensors
-// in the CPU's memory and run there (tests/csrc/cusim.h).
+// What bind_cuda.cpp files share. With PCDARTS_SIMULATOR the same kernels are registered for
+// tensors in the CPU's memory and run there (tests/csrc/cusim.h).
 #pragma once
 #include "common/bind.h"
 
@@ -33,9 +33,9 @@ class CudaScope {
 
 inline DType storage_of(const Tensor& tensor) {
   const ScalarType type = tensor.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::BFloat16 ||
-                      type == ScalarType::Half,
-                  "the CUDA engine has float32, bfloat16 and float16 only");
+  STD_TORCH_CHECK(
+      type == ScalarType::Float || type == ScalarType::BFloat16 || type == ScalarType::Half,
+      "the CUDA engine has float32, bfloat16 and float16 only");
   return type == ScalarType::Float      ? DType::float32
          : type == ScalarType::BFloat16 ? DType::bfloat16
                                         : DType::float16;

@@ -59,8 +59,8 @@ __device__ __forceinline__ void get_bypass(const S* x, int stride, const BypassP
   float rows[2][2 * N];
   get_window_rows<N>(x, plane, at, wide, rows);
   PCDARTS_UNROLLED for (int i = 0; i < N; ++i) {
-    v[i] = window_winner(rows[0][2 * i], rows[0][2 * i + 1], rows[1][2 * i], rows[1][2 * i + 1])
-               .value;
+    v[i] =
+        window_winner(rows[0][2 * i], rows[0][2 * i + 1], rows[1][2 * i], rows[1][2 * i + 1]).value;
   }
 }
 

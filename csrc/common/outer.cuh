@@ -59,8 +59,8 @@ struct MergeWeights {
   int items;
   MergedWeight item[kMergedWeights];
 };
-static __global__ void __launch_bounds__(256) merge_weights(
-    const __grid_constant__ MergeWeights a) {
+static __global__ void __launch_bounds__(256)
+    merge_weights(const __grid_constant__ MergeWeights a) {
   const MergedWeight& item = a.item[blockIdx.y];
   for (int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x; i < item.size;
        i += int64_t{gridDim.x} * 256) {
@@ -71,8 +71,8 @@ static __global__ void __launch_bounds__(256) merge_weights(
 }
 inline void launch_merge_weights(const MergeWeights& a, int64_t largest, void* stream) {
   if (a.items == 0) return;
-  launch(&merge_weights, dim3(grid_of(ceil_div(largest, 256)), static_cast<unsigned>(a.items)),
-         256, 0, stream, a);
+  launch(&merge_weights, dim3(grid_of(ceil_div(largest, 256)), static_cast<unsigned>(a.items)), 256,
+         0, stream, a);
 }
 
 }  // namespace pcdarts

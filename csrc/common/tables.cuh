@@ -1,5 +1,5 @@
-// Channel tables in device memory, from kernel arguments: no copy from pageable host memory, so that
-// a CUDA graph can hold the call.
+// Channel tables in device memory, from kernel arguments: no copy from pageable host memory, so
+// that a CUDA graph can hold the call.
 #pragma once
 #include "common/memory.cuh"
 
@@ -12,8 +12,8 @@ struct TablePart {
   int *source, *destination;
   int from[kTablePart], to[kTablePart];
 };
-static __global__ void __launch_bounds__(kTablePart) write_tables(
-    const __grid_constant__ TablePart a) {
+static __global__ void __launch_bounds__(kTablePart)
+    write_tables(const __grid_constant__ TablePart a) {
   const int i = static_cast<int>(threadIdx.x);
   if (i >= a.count) return;
   put(a.source + a.first + i, a.from[i]);

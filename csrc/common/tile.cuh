@@ -1,8 +1,8 @@
 // A block's share of a plane [H, W] in shared memory, with a halo. A lane owns a quad: four columns
 // of one row of one sample. Small planes share a block: a tile then holds several samples.
 //
-// With stride 2 the input [2H, 2W] is kept as four phases, by the parity of row and column; on those
-// everything is of stride 1 again.
+// With stride 2 the input [2H, 2W] is kept as four phases, by the parity of row and column; on
+// those everything is of stride 1 again.
 #pragma once
 #include "common/memory.cuh"
 
@@ -50,7 +50,7 @@ inline Tile make_tile(int64_t batch, int64_t height, int64_t width, int stride, 
 }
 
 // The same tiles of another state, whose edges have this stride.
-inline Tile with_stride(Tile t, int stride) {
+PCDARTS_HD Tile with_stride(Tile t, int stride) {
   t.stride = stride, t.phases = stride * stride;
   return t;
 }

@@ -6,16 +6,16 @@
 namespace pcdarts {
 
 // By position in PRIMITIVES (pcdarts_fast/space/primitives.py).
-inline constexpr Primitive kPrimitives[] = {{Kind::none, 0},     {Kind::max_pool, 3}, {Kind::avg_pool, 3},
-                                     {Kind::skip, 0},     {Kind::sep_conv, 3}, {Kind::sep_conv, 5},
-                                     {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
+inline constexpr Primitive kPrimitives[] = {
+    {Kind::none, 0},     {Kind::max_pool, 3}, {Kind::avg_pool, 3}, {Kind::skip, 0},
+    {Kind::sep_conv, 3}, {Kind::sep_conv, 5}, {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
 
 // The public function (pcdarts_fast/ops/mixed_cell) has checked the shapes.
 inline MixedCell problem(DType dtype, const std::vector<Tensor>& inputs,
-                         const std::vector<Tensor>& weights,
-                  const std::vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
-                  const std::vector<int64_t>& source, const std::vector<int64_t>& destination, double eps,
-                  bool training) {
+                         const std::vector<Tensor>& weights, const std::vector<int64_t>& primitives,
+                         int64_t nodes, int64_t k, int64_t stride,
+                         const std::vector<int64_t>& source,
+                         const std::vector<int64_t>& destination, double eps, bool training) {
   const Tensor& x = inputs[0];
   MixedCell p = {};
   p.dtype = dtype;

@@ -119,9 +119,8 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const ForwardS
   launch_tables(p.source, p.destination, p.channels, scratch.source, scratch.destination, stream);
   if (!p.training) {
     const int64_t slots = edge_offsets(p, edge_count(p)).slots;
-    launch_fill_rstd({static_cast<const float*>(args.variance), scratch.rstd, slots * p.sampled,
-                      p.eps},
-                     stream);
+    launch_fill_rstd(
+        {static_cast<const float*>(args.variance), scratch.rstd, slots * p.sampled, p.eps}, stream);
   }
   float* const z = args.z == nullptr ? scratch.z : static_cast<float*>(args.z);
   std::vector<CellState> states;

@@ -6,6 +6,14 @@
 
 namespace pcdarts {
 
+constexpr int kPlaneFloats = 10 * 1024;  // 40 KiB for the tile of one channel
+
+// Tiles of one channel, for kernels that go channel by channel.
+inline Tile channel_tile(int64_t batch, int64_t height, int64_t width, int stride, int halo,
+                         int lanes, int planes) {
+  return make_tile(batch, height, width, stride, halo, lanes, planes, kPlaneFloats);
+}
+
 // What one edge reads. Slots and units count from the edge's own first one.
 struct DeviceEdge {
   const float *alpha, *beta;  // [primitives], [1]
@@ -28,8 +36,7 @@ __device__ __forceinline__ bool is_plain(const Branch& branch, int stride) {
 
 // Four columns of a unit at a lane's quad.
 __device__ __forceinline__ void get_unit(const Sizes& n, const float* z, int unit, int64_t sample,
-                                         int64_t channel, int row, int column,
-                                         float (&v)[kQuad]) {
+                                         int64_t channel, int row, int column, float (&v)[kQuad]) {
   const int64_t at = ((sample * n.sampled + channel) * n.height + row) * map_pitch(n.width);
   get_some(z + unit * n.unit + at + column, kQuad, true, v);
 }
@@ -43,8 +50,7 @@ __device__ __forceinline__ void get_state_quad(const Tile& t, const float* tile,
   get_shared(tile + q.at, s.own);
   PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
     const bool pooled = pools && p < q.count;
-    const Pooled v =
-        pooled ? pool_pixel(t, tile + q.at + p, q.row, q.column + p) : Pooled{0, 0, 0};
+    const Pooled v = pooled ? pool_pixel(t, tile + q.at + p, q.row, q.column + p) : Pooled{0, 0, 0};
     s.largest[p] = v.largest, s.average[p] = v.average;
   }
 }
@@ -57,7 +63,7 @@ __device__ __forceinline__ void load_state_tile(const Tile& t, const Corner& cor
   const Channels<S> x = {static_cast<const S*>(state.data), state.sample, state.channel,
                          state.packed};
   load_tile(t, corner, 1, shared, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x),
-            [&](int, int64_t b, int row, int column, float(&v)[kQuad]) {
+            [&](int, int64_t b, int row, int column, float (&v)[kQuad]) {
               get_quad(x, b, channel, int64_t{t.stride} * t.width, row, column, v);
             });
 }

@@ -10,15 +10,15 @@ constexpr int kNodeThreads = 256;
 
 struct Node {
   Sizes size;
-  Tile tile[2];       // of states whose edges have stride 1 and 2
+  Tile tile[2];  // of states whose edges have stride 1 and 2
   EdgePlan plan[2];
   int states;
   Channels<void> state[kMaxStates];
   int stride[kMaxStates];
   DeviceEdge edge[kMaxStates];
   const int *source, *destination;
-  void* out;           // the node's channel 0 in sample 0
-  int64_t out_sample;  // elements
+  void* out;              // the node's channel 0 in sample 0
+  int64_t out_sample;     // elements
   bool out_packed, wide;  // the output goes in packs of four, the bypass in packs of 16 bytes
 };
 
@@ -124,22 +124,13 @@ __global__ void __launch_bounds__(kNodeThreads, 3) node_kernel(const __grid_cons
   }
 }
 
-constexpr int kPlaneFloats = 10 * 1024;  // 40 KiB for the tile of one channel
-
-// Tiles of one channel, for kernels that go channel by channel: fit for both strides.
-inline Tile channel_tile(int64_t batch, int64_t height, int64_t width, int stride, int halo,
-                         int lanes, int planes) {
-  return make_tile(batch, height, width, stride, halo, lanes, planes, kPlaneFloats);
-}
-
 template <class S>
 void launch_node(const Node& a, void* stream) {
   const Tile& t = a.tile[a.stride[0] - 1];
   const size_t floats = 2 * kMaxStates * kMaxPrimitives + static_cast<size_t>(tile_floats(t));
   const BypassPlane plane = bypass_plane(a.size.height, a.size.width, a.stride[0], kWide<S>);
-  const int64_t bypass = a.size.channels == a.size.sampled
-                             ? 1
-                             : ceil_div(a.size.batch * plane.packs, kNodeThreads);
+  const int64_t bypass =
+      a.size.channels == a.size.sampled ? 1 : ceil_div(a.size.batch * plane.packs, kNodeThreads);
   const int64_t blocks = t.tiles > bypass ? t.tiles : bypass;
   launch(&node_kernel<S>, dim3(grid_of(blocks), static_cast<unsigned>(a.size.channels)),
          kNodeThreads, floats * sizeof(float), stream, a);

@@ -9,12 +9,12 @@ namespace pcdarts {
 
 struct PointwiseItem {
   Convolution convolution;
-  NodeGrad node;                // what reaches the batch-norm: the node's gradient ...
-  const float* middle;          // ... or a map [B, sampled, H, pitch] where this is not null
-  const float* z;               // [B, sampled, H, pitch]
-  const Pack<float, 4>* norm;   // [sampled]
-  float* t;                     // in: depthwise output, where weights learn; out: its gradient
-  float* partial;               // [blocks, outputs, sampled]
+  NodeGrad node;               // what reaches the batch-norm: the node's gradient ...
+  const float* middle;         // ... or a map [B, sampled, H, pitch] where this is not null
+  const float* z;              // [B, sampled, H, pitch]
+  const Pack<float, 4>* norm;  // [sampled]
+  float* t;                    // in: depthwise output, where weights learn; out: its gradient
+  float* partial;              // [blocks, outputs, sampled]
 };
 constexpr int kPointwiseItems = 24;
 
@@ -38,10 +38,10 @@ __global__ void __launch_bounds__(kOuterLanes, 1)
   const int lane = static_cast<int>(threadIdx.x);
   const int first = static_cast<int>(blockIdx.y) * R;  // channel of t
   const int outputs = conv.outputs, padded = (outputs + R - 1) / R * R;
-  float* const weights = shared;                         // [padded, R]
-  float* const left = weights + padded * R;              // dz
-  float* const right = left + R * kOuterPitch;           // t
-  float* const sums = right + R * kOuterPitch;           // [splits, padded, R]
+  float* const weights = shared;                // [padded, R]
+  float* const left = weights + padded * R;     // dz
+  float* const right = left + R * kOuterPitch;  // t
+  float* const sums = right + R * kOuterPitch;  // [splits, padded, R]
   const int sums_size = Shape::splits * padded * R;
   for (int i = lane; i < padded * R; i += kOuterLanes) {
     const int o = i / R, c = first + i % R;
@@ -140,8 +140,7 @@ void launch_pointwise_backward(const Pointwise& a, void* stream) {
     if (a.need_weights) floats += 2 * R * kOuterPitch + OuterShape<R>::splits * padded * R;
     launch(&pointwise_backward_kernel<S, R>,
            dim3(grid_of(pointwise_blocks(a.size)),
-                static_cast<unsigned>(ceil_div(a.size.sampled, R)),
-                static_cast<unsigned>(a.items)),
+                static_cast<unsigned>(ceil_div(a.size.sampled, R)), static_cast<unsigned>(a.items)),
            kOuterLanes, static_cast<size_t>(floats) * sizeof(float), stream, a);
   });
 }

@@ -41,8 +41,8 @@ CellState make_state(const MixedCell& p, const MixedCellForward& args, int numbe
   const int64_t size = p.height * p.width;
   if (number < p.inputs) {
     const int64_t channel = size * s.stride * s.stride;
-    s.x = untyped(channels_of<S>(args.inputs[number], p.channels * channel, channel,
-                                 p.width * s.stride));
+    s.x = untyped(
+        channels_of<S>(args.inputs[number], p.channels * channel, channel, p.width * s.stride));
   } else {  // a node's value lies in the cell's output
     const S* node = static_cast<const S*>(args.out) + (number - p.inputs) * p.channels * size;
     s.x = untyped(channels_of<S>(node, p.nodes * p.channels * size, size, p.width));

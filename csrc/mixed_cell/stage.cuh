@@ -20,9 +20,9 @@ constexpr int kStageLanes = 64, kStageGroups = 4;
 
 struct Stage {
   Tile tile;
-  int channels, chunk;  // `chunk` channels of a tile fit into shared memory
-  Channels<void> x;     // A: the state, in its storage type
-  const int* source;    // A: its sampled channels
+  int channels, chunk;   // `chunk` channels of a tile fit into shared memory
+  Channels<void> x;      // A: the state, in its storage type
+  const int* source;     // A: its sampled channels
   WarpMoments* partial;  // [warps, slots, channels]; null: not wanted
   int slots;
   int pools;  // the first of two slots of the pools' moments; negative: not wanted
@@ -44,14 +44,14 @@ __device__ __forceinline__ void load_stage_tile(const Stage& a, const StageItem&
   if (item.middle == nullptr) {
     const Channels<S> x = {static_cast<const S*>(a.x.data), a.x.sample, a.x.channel, a.x.packed};
     load_tile(t, corner, count, shared, thread, threads,
-              [&](int c, int64_t b, int row, int column, float(&v)[kQuad]) {
+              [&](int c, int64_t b, int row, int column, float (&v)[kQuad]) {
                 get_quad(x, b, get(a.source + first + c), width, row, column, v);
               });
     return;
   }
   const int64_t pitch = map_pitch(t.width);
   load_tile(t, corner, count, shared, thread, threads,
-            [&](int c, int64_t b, int row, int column, float(&v)[kQuad]) {
+            [&](int c, int64_t b, int row, int column, float (&v)[kQuad]) {
               const int channel = first + c;
               const float mean = get(item.mean + channel), rstd = get(item.rstd + channel);
               const int64_t at = ((b * a.channels + channel) * t.height + row) * pitch + column;

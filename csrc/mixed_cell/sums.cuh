@@ -103,9 +103,9 @@ __device__ __forceinline__ void sum_bypass(const Sums& a, int64_t position) {
   const bool exists = i < a.size.batch * plane.packs;
   const PackPlace at = pack_place<N>(plane, exists ? i : 0);
   float x[N];
-  get_bypass(static_cast<const S*>(a.state.data) + at.sample * a.state.sample +
-                 from * a.state.channel,
-             a.stride, plane, at, a.wide, x);
+  get_bypass(
+      static_cast<const S*>(a.state.data) + at.sample * a.state.sample + from * a.state.channel,
+      a.stride, plane, at, a.wide, x);
   const int64_t bypasses = a.size.channels - a.size.sampled;
   for (int e = 0; e < a.edges; ++e) {
     float g[N], sum = 0;
@@ -136,8 +136,8 @@ struct MergeRows {
   double* sums;
 };
 constexpr int kRowThreads = 128;
-static __global__ void __launch_bounds__(kRowThreads) merge_rows(
-    const __grid_constant__ MergeRows a, const __grid_constant__ MergeRows b) {
+static __global__ void __launch_bounds__(kRowThreads)
+    merge_rows(const __grid_constant__ MergeRows a, const __grid_constant__ MergeRows b) {
   PCDARTS_SHARED(shared);
   double* const warps = reinterpret_cast<double*>(shared);
   const int64_t block = blockIdx.x;
@@ -184,8 +184,8 @@ struct FinishSums {
   int row[kMaxStates];
   int primitives;
   bool training;
-  const double *mixed, *bypass;  // [edges, 1 + branches, sampled], [edges]
-  Pack<float, 4>* norm;          // [edges, slots, sampled]: upstream, own, constant
+  const double *mixed, *bypass;   // [edges, 1 + branches, sampled], [edges]
+  Pack<float, 4>* norm;           // [edges, slots, sampled]: upstream, own, constant
   float *grad_alpha, *grad_beta;  // null: not needed
 };
 constexpr int kFinishThreads = 128;
@@ -195,8 +195,8 @@ __device__ __forceinline__ void put_norm(Pack<float, 4>* to, const NormGradient&
                           static_cast<float>(n.constant), 0}});
 }
 
-static __global__ void __launch_bounds__(kFinishThreads) finish_sums(
-    const __grid_constant__ FinishSums a) {
+static __global__ void __launch_bounds__(kFinishThreads)
+    finish_sums(const __grid_constant__ FinishSums a) {
   PCDARTS_SHARED(shared);
   double* const warps = reinterpret_cast<double*>(shared);
   const int e = static_cast<int>(blockIdx.x);

@@ -94,7 +94,7 @@ __device__ __forceinline__ void depthwise_quad(const Tile& t, const Convolution&
     return;
   }
   const int kernel = c.kernel;
-  const auto add = [&](int ky, int kx, const float(&v)[4]) {
+  const auto add = [&](int ky, int kx, const float (&v)[4]) {
     const float w = weights[ky * kernel + kx];
     PCDARTS_UNROLLED for (int p = 0; p < 4; ++p) out[p] += w * v[p];
   };
@@ -137,8 +137,8 @@ __device__ __forceinline__ float pool_share(const Tile& t, int row, int column) 
   const auto inside = [](int at, int stride, int size) {
     return 3 - (at == 0) - (stride * at + 1 >= stride * size);
   };
-  return 1.f / static_cast<float>(inside(row, t.stride, t.height) *
-                                  inside(column, t.stride, t.width));
+  return 1.f /
+         static_cast<float>(inside(row, t.stride, t.height) * inside(column, t.stride, t.width));
 }
 
 }  // namespace pcdarts

@@ -50,8 +50,8 @@ struct Fibre {
   char* stack;
   dim3 thread;
   Wait wait;
-  unsigned mask;                    // of the warp collective it waits in
-  int source;                       // the lane that a shuffle reads
+  unsigned mask;  // of the warp collective it waits in
+  int source;     // the lane that a shuffle reads
   alignas(8) unsigned char in[8], out[8];
 };
 
@@ -216,8 +216,9 @@ void run(dim3 grid, dim3 size, size_t shared, F& body) {
   block.data = &body;
   const std::vector<int> in_order = thread_order();
   for (uint64_t i = 0; i < blocks; ++i) {
-    block.index = dim3(static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
-                       static_cast<unsigned>(i / (uint64_t{grid.x} * grid.y)));
+    block.index =
+        dim3(static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
+             static_cast<unsigned>(i / (uint64_t{grid.x} * grid.y)));
     block.shared = std::vector<float>(shared / sizeof(float), NAN);  // rubbish, as on a GPU
     run_block(in_order);
   }
