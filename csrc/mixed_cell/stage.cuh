@@ -31,7 +31,8 @@ struct Stage {
 };
 
 // Floats of shared memory besides the tile: a group's weights of `chunk` channels.
-PCDARTS_HD int weights_of_chunk(int chunk, int outputs) { return chunk * (25 + outputs); }
+constexpr int kTapsPitch = 28;  // at least 5 * 5; keeps what follows 16-byte aligned
+PCDARTS_HD int weights_of_chunk(int chunk, int outputs) { return chunk * (kTapsPitch + outputs); }
 
 template <class S>
 __device__ __forceinline__ void load_stage_tile(const Stage& a, const StageItem& item,
@@ -93,7 +94,7 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
   const int channel_floats = t.samples * t.phases * t.plane;
   float* const depthwise =
       shared + a.chunk * channel_floats + group * weights_of_chunk(a.chunk, OB);
-  float* const pointwise = depthwise + a.chunk * 25;
+  float* const pointwise = depthwise + a.chunk * kTapsPitch;
   const int64_t warp = (int64_t{blockIdx.x} * lanes + lane) / 32;
   WarpMoments* const moments =
       a.partial == nullptr ? nullptr : a.partial + warp * a.slots * a.channels;

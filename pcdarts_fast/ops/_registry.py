@@ -130,7 +130,8 @@ def why_not(backend: str) -> str | None:
 
 
 def _why_not(backend: str, op: str, device_type: str) -> str | None:
-    reason = why_not(backend)
+    simulated = backend == "cuda" and device_type == "cpu"  # by tests: the kernels' own host build
+    reason = None if simulated else why_not(backend)
     if reason or backend == "reference":
         return reason
     kernels = [name for name in _KERNELS if name.startswith(f"{op}_")]
