@@ -13,8 +13,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
     int64_t k, int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination,
     double eps, bool store) {
   const bool training = !running_mean.has_value();
-  const MixedCell p =
-      problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride, source, destination, eps, training);
+  const MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride,
+                              source, destination, eps, training);
   const MixedCellKernels& kernels = mixed_cell_kernels();
   const ScalarType type = accumulate_type(p.dtype);
   const int64_t slots = training ? edge_offsets(p, edge_count(p)).slots : 0;
@@ -43,8 +43,8 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
     const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
     const vector<int64_t>& source, const vector<int64_t>& destination, double eps, bool training,
     const vector<int64_t>& need_inputs, bool need_weights, bool need_alpha, bool need_beta) {
-  const MixedCell p =
-      problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride, source, destination, eps, training);
+  const MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride,
+                              source, destination, eps, training);
   vector<Tensor> grad_inputs;
   vector<void*> grad_input_data;
   for (size_t i = 0; i < inputs.size(); ++i) {

@@ -3,7 +3,7 @@
 // fixed order.
 #pragma once
 #include "common/bypass.cuh"
-#include "common/warp.cuh"
+#include "common/rows.cuh"
 #include "mixed_cell/edges.cuh"
 
 namespace pcdarts {
@@ -129,35 +129,6 @@ __global__ void __launch_bounds__(kSumThreads, 3) sums_kernel(const __grid_const
   }
 }
 
-// Every row of partial sums to one double.
-struct MergeRows {
-  const float* partial;
-  int64_t rows, length;
-  double* sums;
-};
-constexpr int kRowThreads = 128;
-static __global__ void __launch_bounds__(kRowThreads)
-    merge_rows(const __grid_constant__ MergeRows a, const __grid_constant__ MergeRows b) {
-  PCDARTS_SHARED(shared);
-  double* const warps = reinterpret_cast<double*>(shared);
-  const int64_t block = blockIdx.x;
-  const MergeRows& m = block < a.rows ? a : b;
-  const int64_t row = block < a.rows ? block : block - a.rows;
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < m.length; i += kRowThreads) {
-    sum += static_cast<double>(get(m.partial + row * m.length + i));
-  }
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
-  __syncthreads();
-  if (threadIdx.x == 0) put(m.sums + row, warps[0] + warps[1] + warps[2] + warps[3]);
-}
-
-inline void launch_merge_rows(const MergeRows& a, const MergeRows& b, void* stream) {
-  if (a.rows + b.rows == 0) return;
-  launch(&merge_rows, grid_of(a.rows + b.rows), kRowThreads, 4 * sizeof(double), stream, a, b);
-}
-
 inline int64_t sum_warps(const Tile& t) { return t.tiles * (kSumThreads / 32); }
 template <class S>
 int64_t bypass_warps(const Sizes& n, int stride) {
@@ -189,11 +160,6 @@ struct FinishSums {
   float *grad_alpha, *grad_beta;  // null: not needed
 };
 constexpr int kFinishThreads = 128;
-
-__device__ __forceinline__ void put_norm(Pack<float, 4>* to, const NormGradient& n) {
-  put(to, Pack<float, 4>{{static_cast<float>(n.upstream), static_cast<float>(n.own),
-                          static_cast<float>(n.constant), 0}});
-}
 
 static __global__ void __launch_bounds__(kFinishThreads)
     finish_sums(const __grid_constant__ FinishSums a) {
