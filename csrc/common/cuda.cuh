@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/host_device.h"
+
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 // A block's dynamic shared memory, 16-byte aligned.
@@ -42,7 +44,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, void* st
 #endif
 }
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+PCDARTS_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // A grid's x dimension.
 inline unsigned grid_of(int64_t blocks) {

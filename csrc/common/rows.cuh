@@ -35,10 +35,15 @@ inline void launch_merge_rows(const MergeRows& a, const MergeRows& b, void* stre
   launch(&merge_rows, grid_of(a.rows + b.rows), kRowThreads, 4 * sizeof(double), stream, a, b);
 }
 
-// A batch-norm's gradient as the kernels read it: upstream, own, constant.
-__device__ __forceinline__ void put_norm(Pack<float, 4>* to, const NormGradient& n) {
-  put(to, Pack<float, 4>{{static_cast<float>(n.upstream), static_cast<float>(n.own),
-                          static_cast<float>(n.constant), 0}});
+// A batch-norm's gradient as the kernels read it: dz = upstream * gradient + own * (z - mean) +
+// constant. The mean is taken off first, so that float32 keeps the digits of a small variance.
+__device__ __forceinline__ void put_norm(Pack<float, 4>* to, const NormGradient& n, double mean) {
+  put(to,
+      Pack<float, 4>{{static_cast<float>(n.upstream), static_cast<float>(n.own),
+                      static_cast<float>(n.constant + n.own * mean), static_cast<float>(mean)}});
+}
+__device__ __forceinline__ float through_norm(const Pack<float, 4>& norm, float gradient, float z) {
+  return norm.value[0] * gradient + norm.value[1] * (z - norm.value[3]) + norm.value[2];
 }
 
 }  // namespace pcdarts

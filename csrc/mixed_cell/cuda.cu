@@ -81,10 +81,10 @@ void source_forward(const MixedCell& p, const MixedCellForward& args, const Cell
     second.push_back({second_stage(p, s, e, branch), slot + 1, z, nullptr, middle,
                       s.edge[e].mean + norm, s.edge[e].rstd + norm});
   });
-  run_stage<S>(a, first, true, stream);
+  run_stage(p.dtype, a, first, true, stream);
   if (p.training) merge_slots(p, args, s, scratch, stage_warps(a.tile), false, stream);
   if (second.empty()) return;
-  run_stage<float>(b, second, false, stream);
+  run_stage(DType::float32, b, second, false, stream);
   if (p.training) merge_slots(p, args, s, scratch, stage_warps(b.tile), true, stream);
 }
 

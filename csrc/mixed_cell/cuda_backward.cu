@@ -144,8 +144,8 @@ void recompute(Source<S>& s, bool needs_state) {
     second.push_back({second_stage(p, state, e, branch), -1, unit, t, middle,
                       state.edge[e].mean + norm, state.edge[e].rstd + norm});
   });
-  if (!first.empty()) run_stage<S>(a, first, true, s.stream);
-  if (!second.empty()) run_stage<float>(b, second, false, s.stream);
+  if (!first.empty()) run_stage(p.dtype, a, first, true, s.stream);
+  if (!second.empty()) run_stage(DType::float32, b, second, false, s.stream);
 }
 
 // Pass C'.

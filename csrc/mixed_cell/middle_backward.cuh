@@ -97,9 +97,10 @@ static __global__ void __launch_bounds__(32)
   }
   if (threadIdx.x != 0) return;
   const double count = static_cast<double>(a.size.batch * a.size.height * a.size.width);
-  put_norm(item.norm + channel, norm_gradient(1, static_cast<double>(get(item.mean + channel)),
-                                              static_cast<double>(get(item.rstd + channel)),
-                                              sums[0], sums[1], count, a.training));
+  const double mean = static_cast<double>(get(item.mean + channel));
+  const double rstd = static_cast<double>(get(item.rstd + channel));
+  put_norm(item.norm + channel, norm_gradient(1, mean, rstd, sums[0], sums[1], count, a.training),
+           mean);
 }
 
 inline Tile middle_tile(const Sizes& n) {

@@ -86,9 +86,7 @@ __global__ void __launch_bounds__(kOuterLanes, 1)
           get_some(item.z + at + to * channel, kQuad, true, z);
           const Pack<float, 4> norm = get(item.norm + to);
           PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
-            if (p < count) {
-              dz[p] = norm.value[0] * upstream[p] + norm.value[1] * z[p] + norm.value[2];
-            }
+            if (p < count) dz[p] = through_norm(norm, upstream[p], z[p]);
           }
           PCDARTS_UNROLLED for (int c = 0; c < R; c += 4) {
             float w[4];

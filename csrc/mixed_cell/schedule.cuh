@@ -101,17 +101,9 @@ void for_convolutions(const CellState& s, const F& f) {
   }
 }
 
-// Pass A or B over any number of items, as many at a time as a kernel's arguments hold.
-template <class S>
-void run_stage(Stage a, const std::vector<StageItem>& items, bool together, void* stream) {
-  size_t first = 0;
-  do {
-    a.items = 0;
-    for (; first < items.size() && a.items < kStageItems; ++first) a.item[a.items++] = items[first];
-    launch_stage<S>(a, together, stream);
-    a.pools = -1;
-  } while (first < items.size());
-}
+// Pass A or B over any number of items. `dtype` is that of the state; B reads float32.
+void run_stage(DType dtype, Stage a, const std::vector<StageItem>& items, bool together,
+               void* stream);
 
 inline Stage make_stage(const MixedCell& p, const CellState& s, int stride) {
   Stage a = {};

@@ -33,12 +33,13 @@ struct StateGradient {
 // the pools' own values.
 struct StateTerms {
   float upstream[2][kMaxStates], skip[kMaxStates], own[2][kMaxStates], constant[2][kMaxStates];
+  float mean[2];  // the edges share their state's pools
 };
 __device__ __forceinline__ void put_state_terms(const StateGradient& a, int64_t channel,
                                                 StateTerms& terms) {
   const int e = static_cast<int>(threadIdx.x);
   if (e >= a.edges) return;
-  float upstream[2] = {}, own[2] = {}, constant[2] = {}, skip = 0;
+  float upstream[2] = {}, own[2] = {}, constant[2] = {}, mean[2] = {}, skip = 0;
   for (int i = 0; i < a.plan.branches; ++i) {
     const Branch& branch = a.plan.branch[i];
     const Kind kind = branch.primitive.kind;
@@ -49,11 +50,13 @@ __device__ __forceinline__ void put_state_terms(const StateGradient& a, int64_t 
     PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
       if (k != (kind == Kind::avg_pool)) continue;
       upstream[k] += norm.value[0], own[k] += norm.value[1], constant[k] += norm.value[2];
+      mean[k] = norm.value[3];
     }
   }
   PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
     terms.upstream[k][e] = upstream[k], terms.own[k][e] = own[k];
     terms.constant[k][e] = constant[k];
+    if (e == 0) terms.mean[k] = mean[k];
   }
   terms.skip[e] = skip;
 }
@@ -100,8 +103,8 @@ __device__ __forceinline__ void pool_windows(const StateGradient& a, const Tile&
       const Pooled v = pool_pixel(t, x + s * t.phases * t.plane + in_plane + p, row, column + p);
       float down[2] = {up[0][p], up[1][p]};
       for (int e = 0; e < a.edges; ++e) {
-        down[0] += terms.own[0][e] * v.largest + terms.constant[0][e];
-        down[1] += terms.own[1][e] * v.average + terms.constant[1][e];
+        down[0] += terms.own[0][e] * (v.largest - terms.mean[0]) + terms.constant[0][e];
+        down[1] += terms.own[1][e] * (v.average - terms.mean[1]) + terms.constant[1][e];
       }
       largest[at] = down[0], winner[at] = static_cast<float>(v.winner);
       average[at] = down[1] * pool_share(t, row, column + p);

@@ -156,7 +156,7 @@ struct FinishSums {
   int primitives;
   bool training;
   const double *mixed, *bypass;   // [edges, 1 + branches, sampled], [edges]
-  Pack<float, 4>* norm;           // [edges, slots, sampled]: upstream, own, constant
+  Pack<float, 4>* norm;           // [edges, slots, sampled]: upstream, own, constant, mean
   float *grad_alpha, *grad_beta;  // null: not needed
 };
 constexpr int kFinishThreads = 128;
@@ -186,9 +186,9 @@ static __global__ void __launch_bounds__(kFinishThreads)
       const double s1 = get(s0 + (1 + i) * a.size.sampled + c) * rstd;
       sum += s1;
       if (plain) continue;
+      const double mean = static_cast<double>(get(edge.mean + at));
       put_norm(a.norm + int64_t{e} * a.plan.slots * a.size.sampled + at,
-               norm_gradient(alpha * beta, static_cast<double>(get(edge.mean + at)), rstd,
-                             get(s0 + c), s1, count, a.training));
+               norm_gradient(alpha * beta, mean, rstd, get(s0 + c), s1, count, a.training), mean);
     }
     sum = warp_sum(sum);
     __syncthreads();

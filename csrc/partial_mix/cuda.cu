@@ -137,7 +137,7 @@ template <class S>
 Mix mix_of(const PartialMix& p, const Planes* outputs, const float* weights, const Planes& x,
            const MixScratch& scratch) {
   if (p.outputs > kMostOutputs) {
-    throw std::runtime_error("partial_mix: the CUDA engine mixes at most 128 outputs");
+    throw std::runtime_error("partial_mix: the CUDA engine mixes at most 64 outputs");
   }
   Mix a = {};
   a.batch = p.batch, a.channels = p.channels, a.mixed = p.mixed;

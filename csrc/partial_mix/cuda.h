@@ -6,7 +6,7 @@
 
 namespace pcdarts {
 
-constexpr int kMostOutputs = 128;  // candidate outputs that a kernel's arguments have room for
+constexpr int kMostOutputs = 64;  // candidate outputs that a kernel's arguments have room for
 
 // Device memory; dtype float32, bfloat16 or float16; `weights` [outputs] in float32. `scratch` holds
 // as many bytes as asked for, 256-byte aligned. Nothing synchronises.

@@ -53,7 +53,7 @@ static __global__ void __launch_bounds__(128) conv_norm(const __grid_constant__ 
       norm_gradient(1, 0, 1, get(a.sums + o), get(a.sums + a.channels + o), a.count, a.training);
   const double rstd = norm_rstd(static_cast<double>(get(a.variance + o)), a.eps);
   norm.upstream *= rstd, norm.own *= rstd, norm.constant *= rstd;
-  put_norm(a.norm + o, norm);
+  put_norm(a.norm + o, norm, 0);
 }
 
 // Writes stride * count columns of a row of the input's gradient: v at the half's pixels, else 0.
@@ -65,8 +65,9 @@ __device__ __forceinline__ void put_input_gradient(const ConvProblem& p, const C
     return;
   }
   PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
-    const float even[4] = {v[2 * k], 0, v[2 * k + 1], 0}, odd[4] = {0, v[2 * k], 0, v[2 * k + 1]};
-    put_some(to + 4 * k, 2 * q.count - 4 * k, p.packed, half == 0 ? even : odd);
+    float row[4];
+    PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) row[i] = i % 2 == half ? v[2 * k + i / 2] : 0;
+    put_some(to + 4 * k, 2 * q.count - 4 * k, p.packed, row);
   }
 }
 

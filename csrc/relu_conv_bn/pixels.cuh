@@ -1,7 +1,7 @@
 // How the kernels of relu_conv_bn see the pixels: quads of four columns of one row of one sample,
 // one a lane; and how a lane reads the input and the gradient of z there.
 #pragma once
-#include "common/memory.cuh"
+#include "common/rows.cuh"
 #include "relu_conv_bn/math.h"
 
 namespace pcdarts {
@@ -76,7 +76,7 @@ __device__ __forceinline__ void get_dz(const ConvProblem& p, const ConvQuad& q, 
   get_some(static_cast<const S*>(p.out_data) + at, q.count, p.packed, out);
   const Pack<float, 4> norm = get(p.norm + channel);
   PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) {
-    const float v = norm.value[0] * dz[i] + norm.value[1] * out[i] + norm.value[2];
+    const float v = through_norm(norm, dz[i], out[i]);
     dz[i] = i < q.count ? v : 0;
   }
 }
