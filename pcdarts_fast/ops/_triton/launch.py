@@ -23,7 +23,7 @@ def launch(
 
 def tile_of(channels: int) -> tuple[int, int]:
     """Pixels and warps of a program whose threads keep a few columns [channels] in registers."""
-    return (256, 8) if channels <= 8 else (128, 4) if channels <= 16 else (64, 4)
+    return (256, 8) if channels <= 8 else (128, 4) if channels <= 16 else (64, 8)
 
 
 def power_of_2(n: int) -> int:

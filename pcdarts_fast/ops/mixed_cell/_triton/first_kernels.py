@@ -11,6 +11,7 @@ from .device import (
     first_stage,
     map_at,
     one_of,
+    rolled,
     slots_before,
     units_before,
     weights_before,
@@ -96,7 +97,7 @@ def through_pools(
     at = y * W + column
     offset, inside = window(y, column, ok, H * S, W * S, 3, 1, S)
     pixels = tl.maximum(tl.sum(inside.to(tl.float32), 0), 1.0)
-    for c in range(SAMPLED):
+    for c in tl.range(0, rolled(SAMPLED, H), disable_licm=True):
         channel = tl.load(tables + c)
         plane = H * W * S * S
         largest, average = pools(x, channel, plane, offset, inside)

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from ..._triton.device import row_of
-from .device import skip_taps
+from .device import rolled, skip_taps
 
 
 @triton.jit
@@ -26,7 +26,7 @@ def through_pointwise(
     SAMPLED: tl.constexpr, WEIGHTS: tl.constexpr,
 ):  # fmt: skip
     """Writes the gradient of a depthwise output to dt ([P] pointers), the tile's of the matrix."""
-    for c in range(SAMPLED):
+    for c in tl.range(0, rolled(SAMPLED, size), disable_licm=True):
         w = tl.load(matrix + rows * SAMPLED + c, rows < SAMPLED, other=0.0)
         tl.store(dt + (c * size + at), tl.sum(w[:, None] * dz, 0), ok)
         if WEIGHTS:
@@ -42,7 +42,7 @@ def through_skip(
     """The same of a stride-2 skip, whose halves read two pixels: first, second [P] pointers."""
     half = rows >= SAMPLED - SAMPLED // 2
     at = y * W + column
-    for c in range(SAMPLED):
+    for c in tl.range(0, rolled(SAMPLED, H), disable_licm=True):
         w = tl.load(matrix + rows * SAMPLED + c, rows < SAMPLED, other=0.0)
         product = w[:, None] * dz
         even = tl.sum(tl.where(half[:, None], 0.0, product), 0)

@@ -18,6 +18,7 @@ from .device import (
     first_stage,
     map_at,
     one_of,
+    rolled,
     second_stage,
     slots_before,
     units_before,
@@ -43,7 +44,7 @@ def pool_rows(
     largest = tl.zeros((triton.next_power_of_2(SAMPLED), P), tl.float32)
     average = tl.zeros((triton.next_power_of_2(SAMPLED), P), tl.float32)
     offset, inside = window(y, column, ok, H * STRIDE, W * STRIDE, 3, 1, STRIDE)
-    for c in range(SAMPLED):
+    for c in tl.range(0, rolled(SAMPLED, H), disable_licm=True):
         m, a = pools(x, tl.load(tables + c), H * W * STRIDE * STRIDE, offset, inside)
         largest = put_row(largest, rows, c, m)
         average = put_row(average, rows, c, a)
