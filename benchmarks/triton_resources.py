@@ -105,7 +105,8 @@ def resources(compiled: Any, arch: str) -> tuple[int, int]:
         text = compiled.asm["amdgcn"]
         found = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", text)}
         return found["vgpr_count"], 4 * found["vgpr_spill_count"]
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+    newer = int(arch.removeprefix("sm_")) >= 100  # Triton brings an assembler of its own for them
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin" / f"ptxas{'-blackwell' * newer}"
     name = re.search(r"\.target (\w+)", compiled.asm["ptx"])
     assert name
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:

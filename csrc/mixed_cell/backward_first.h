@@ -90,6 +90,61 @@ PCDARTS_INLINE void write_gradient(const State<S>& state, const SourceGradient<S
   }
 }
 
+template <int stride, class S>
+PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S>& state,
+                                      const SourceGradient<S>& grad,
+                                      const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
+                                      int64_t q) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  const S* from[kMaxStates];
+  Vec<T> beta[kMaxStates];
+  for (int e = 0; e < state.edges; ++e) {
+    from[e] = node_channel(p, grad.node[e], b, q);
+    beta[e] = splat(*state.edge[e].beta);
+  }
+  const auto upstream = [&](int64_t at, int lanes, Vec<T> sum) __attribute__((always_inline)) {
+    for (int e = 0; e < state.edges; ++e) sum += beta[e] * load_part(from[e] + at, lanes);
+    return sum;
+  };
+  if constexpr (stride == 1) {
+    const int64_t channel = p.source[q] * state.channel;
+    S* to = grad.grad_x + b * grad.grad_sample + channel;
+    const S* add = grad.add + b * grad.add_sample + channel;
+    const bool adds = grad.add != nullptr;
+    for_vectors(state.channel, [&](int64_t at, int lanes, int) __attribute__((always_inline)) {
+      const Vec<T> sum = adds ? load_part(add + at, lanes) : Vec<T>{};
+      store_part(to + at, upstream(at, lanes, sum), lanes);
+    });
+  } else {
+    T* maps = scratch.dr;  // the first maximum of every 2x2 window takes the gradient
+    read_channel<2>(g, channel_of(state, b, p.source[q]), [&](int phase, int s, int y, Vec<T> v) {
+      store8(in_map(g, maps + phase * g.map, s, y), v);
+    });
+    for (int y = 0; y < g.height; ++y) {
+      for (int s = 0; s < g.strips; ++s) {
+        T* at = in_map(g, maps, s, y);
+        Vec<T> largest = load8(at);
+        PCDARTS_UNROLL for (int i = 1; i < 4; ++i) {
+          largest = maximum<T>(largest, load8(at + i * g.map));
+        }
+        const int lanes = is_short(g, s) ? g.tail : kLanes;
+        const Vec<T> gradient = upstream(int64_t{y} * g.width + s * kLanes, lanes, Vec<T>{});
+        Mask<T> open = first_lanes<T>(kLanes);
+        PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
+          const Vec<T> v = load8(at + i * g.map);
+          const Mask<T> wins = open & ((v == largest) | (v != v));
+          store8(at + i * g.map, keep<T>(wins, gradient));
+          open &= ~wins;
+        }
+      }
+    }
+    write_gradient<2>(state, grad, b, p.source[q], [&](int phase, int s, int y) {
+      return load8(in_map(g, maps + phase * g.map, s, y));
+    });
+  }
+}
+
 // A': the first stage of all edges, and everything else that reaches the state.
 template <int stride, class S>
 PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
@@ -158,6 +213,9 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
         write_gradient<stride>(state, grad, b, p.source[c], [&](int phase, int s, int y) {
           return load8(in_map(g, dr + phase * g.map, s, y));
         });
+      }
+      for (int64_t q = p.sampled; q < p.channels; ++q) {
+        bypass_gradient<stride>(p, state, grad, scratch, b, q);
       }
     }
     if (dw_size > 0) {

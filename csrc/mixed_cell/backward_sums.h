@@ -1,10 +1,37 @@
-// Pass C': the sums that serve batch-norm, alpha and beta alike, with z computed again where
-// forward has not kept it; and the bypass, whose gradient needs nothing else.
+// Pass C': the sums that serve batch-norm, alpha and beta alike; with z computed again where
+// forward has not kept it.
 #pragma once
-#include "mixed_cell/backward_bypass.h"
+#include "mixed_cell/backward.h"
+#include "mixed_cell/forward_node.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {
+
+// <Gb, xb> of one sample, the bypass pooled as in forward.
+template <int stride, class S>
+PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S>& state,
+                                   const NodeGradient<S>& node, int64_t b) {
+  using T = Accumulate<S>;
+  const Grid& g = state.grid;
+  double total = 0;
+  for (int64_t q = p.sampled; q < p.channels; ++q) {
+    const S* gradient = node_channel(p, node, b, q);
+    const S* x = channel_of(state, b, p.source[q]);
+    Vec<T> sum[4];
+    clear(sum);
+    if constexpr (stride == 1) {
+      for_vectors(p.height * p.width,
+                  [&](int64_t at, int lanes, int chain) __attribute__((always_inline)) {
+                    sum[chain] += load_part(x + at, lanes) * load_part(gradient + at, lanes);
+                  });
+    } else {
+      read_channel<1>(g, gradient,
+                      [&](int, int s, int y, Vec<T> v) { sum[0] += v * pooled_2x2(g, x, s, y); });
+    }
+    total += static_cast<double>(sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3])));
+  }
+  return total;
+}
 
 template <int stride, class S>
 PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
@@ -49,9 +76,9 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
                     edge_sum[(1 + i) * p.sampled + c]);
           }
         }
-      }
-      if (grad.need_beta || grad.grad_x != nullptr) {
-        bypass_gradient<stride>(p, state, grad, scratch, b);
+        if (grad.need_beta) {
+          edge_sum[edge_sums - 1].total += bypass_dot<stride>(p, state, grad.node[e], b);
+        }
       }
       for (int64_t c = 0; c < p.sampled; ++c) {  // pools and skip: one pool serves all edges
         const S* x = channel_of(state, b, p.source[c]);

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
 from .files import write_atomically
 from .folder import RunFolder
 from .versions import installed_version
@@ -30,7 +31,16 @@ def environment(*, backend: str, device: str, seed: int, processes: int = 1) -> 
 
 
 def record_environment(folder: RunFolder, record: dict[str, Any]) -> None:
-    """Adds `record` to environment.json: a list, one object for every start of the run."""
+    """Adds `record` to environment.json: a list, one object for every start of the run.
+
+    Raises:
+        UserError: the file holds something else, or cannot be written.
+    """
     path = folder.environment
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    try:
+        earlier = json.loads(path.read_bytes()) if path.exists() else []
+    except (ValueError, RecursionError):
+        earlier = None
+    if not isinstance(earlier, list):
+        raise UserError(f"{path} is damaged; take it away, nothing else needs it")
     write_atomically(path, (json.dumps([*earlier, record], indent=2) + "\n").encode())

@@ -51,7 +51,7 @@ def search(
     device = pick_device(config.device)
     with processes(device) as group:
         group.check_batch(config.batch_size)
-        resume = resume or group.agree_on(_restarted, output_dir)
+        resume = group.agree_on(_resumes, output_dir, resume)
         with run_folder(output_dir, resume=resume, group=group) as folder:
             checkpoint, note = group.agree_on(_begin, folder, config, resume)
             torch.manual_seed(config.seed)
@@ -122,9 +122,9 @@ def _check_parts(
             )
 
 
-def _restarted(output_dir: Path) -> bool:
-    """Whether torchrun goes on with a run that one of its processes has left."""
-    return restarts() > 0 and RunFolder(output_dir).begun
+def _resumes(output_dir: Path, resume: bool) -> bool:
+    """As asked for, or since torchrun goes on with a run that one of its processes has left."""
+    return resume or (restarts() > 0 and RunFolder(output_dir).begun)
 
 
 def _begin(
@@ -152,7 +152,7 @@ def _last_metrics(folder: RunFolder) -> dict[str, Any] | None:
 
 def _collapsed(config: SearchConfig, metrics: dict[str, Any] | None) -> bool:
     """Whether skip connections dominate after an epoch in which alpha has learnt."""
-    if metrics is None or config.stop_at_skips is None or not metrics["arch_learning_rate"]:
+    if metrics is None or config.stop_at_skips is None or not metrics.get("arch_learning_rate"):
         return False
     return int(metrics["skips"]) >= config.stop_at_skips
 

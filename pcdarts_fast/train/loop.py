@@ -61,7 +61,7 @@ def train(
     device = pick_device(config.device)
     with processes(device) as group:
         group.check_batch(config.batch_size)
-        resume = resume or group.agree_on(_restarted, output_dir)
+        resume = group.agree_on(_resumes, output_dir, resume)
         with run_folder(output_dir, resume=resume, group=group) as folder:
             genotype, checkpoint, note = group.agree_on(_begin, folder, config, genotype, resume)
             torch.manual_seed(config.seed)
@@ -114,9 +114,9 @@ def _load(config: TrainConfig, device: str, damaged: Damaged) -> Dataset:
     )
 
 
-def _restarted(output_dir: Path) -> bool:
-    """Whether torchrun goes on with a run that one of its processes has left."""
-    return restarts() > 0 and RunFolder(output_dir).begun
+def _resumes(output_dir: Path, resume: bool) -> bool:
+    """As asked for, or since torchrun goes on with a run that one of its processes has left."""
+    return resume or (restarts() > 0 and RunFolder(output_dir).begun)
 
 
 def _begin(

@@ -147,6 +147,7 @@ def test_what_several_processes_cannot_do_is_one_sentence(
     process = pcdarts("search", *options, *TINY, cwd=tmp_path)
     _, errors = process.communicate()
     assert process.returncode != 0
-    assert f"pcdarts: {sentence}" in errors and f"pcdarts (process 1): {sentence}" in errors
+    # torchrun may end a process before it has said the same as the other
+    assert f"pcdarts: {sentence}" in errors or f"pcdarts (process 1): {sentence}" in errors
     own = [line for line in errors.splitlines() if "pcdarts_fast/" in line]
     assert own == []  # no traceback through this package; torchrun adds its own

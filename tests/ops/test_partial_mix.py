@@ -270,7 +270,15 @@ def _call(**changes):
     ("changes", "message"),
     [
         ({"x": torch.zeros(8, 4, 4)}, r"x must be \[B, C, H, W\]: got \[8, 4, 4\]"),
-        ({"x": torch.zeros(2, 8, 4, 4).half()}, "x: got torch.float16, wanted one of float32"),
+        ({"x": torch.zeros(2, 8, 4, 4).half()}, r"outputs\[0\] must be .*float16 .*got.*float32"),
+        (
+            {
+                "x": torch.zeros(2, 8, 4, 4).half(),
+                "outputs": [torch.zeros(2, 2, 4, 4).half()] * 3,
+                "backend": "cpu",
+            },
+            "x: got torch.float16, wanted one of float32, float64, bfloat16",
+        ),
         ({"k": 3}, "multiple of k: got C=8, k=3"),
         ({"k": 0}, "k must divide .* got k=0"),
         ({"stride": 3}, "stride must be 1 or 2: got 3"),

@@ -129,3 +129,7 @@ def test_environment_is_recorded_at_every_start_and_names_no_machine(tmp_path):
         assert [record["seed"] for record in json.loads(text)] == [1, 2]
         assert {"torch", "numpy"} <= set(json.loads(text)[0]["packages"])
         assert os.uname().nodename not in text and "/" not in text
+        for damaged in (b"[{", b"\xff", b"{}"):
+            folder.environment.write_bytes(damaged)
+            with pytest.raises(UserError, match=r"environment.json is damaged; take it away"):
+                record_environment(folder, {})
