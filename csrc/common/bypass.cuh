@@ -28,9 +28,8 @@ __device__ __forceinline__ PackPlace pack_place(const BypassPlane& plane, int64_
   return {sample, row, column, static_cast<int>(left < N ? left : N)};
 }
 // Whether whole packs may be read, from planes that start at aligned addresses.
-template <class S>
-bool is_wide(const BypassPlane& plane, const void* data) {
-  return plane.width % kWide<S> == 0 && is_aligned<S>(data, kWide<S>);
+inline bool is_wide(DType dtype, const BypassPlane& plane, const void* data) {
+  return plane.width % wide_of(dtype) == 0 && is_aligned(dtype, data, wide_of(dtype));
 }
 
 // The rows 2 * row and 2 * row + 1 of a plane [2H, 2 * width] over the pixels of a pack.

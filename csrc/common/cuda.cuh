@@ -13,10 +13,12 @@
 // A block's dynamic shared memory, 16-byte aligned.
 #define PCDARTS_SHARED(name) extern __shared__ __align__(16) float name[]
 #define PCDARTS_UNROLLED _Pragma("unroll")
+#define PCDARTS_ROLLED _Pragma("unroll 1")
 #else
 #include "cusim.h"
 #define PCDARTS_SHARED(name) float* const name = cusim::shared_memory()
 #define PCDARTS_UNROLLED _Pragma("GCC unroll 64")
+#define PCDARTS_ROLLED
 #endif
 
 namespace pcdarts {
@@ -25,6 +27,7 @@ namespace pcdarts {
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, void* stream,
             const A&... arguments) {
+  static_assert((sizeof(P) + ... + 0) <= 4096, "older drivers take 4 KiB of arguments");
 #ifdef __CUDACC__
   constexpr size_t kWithoutAsking = 48 * 1024;
   if (shared > kWithoutAsking) {
@@ -40,7 +43,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, void* st
 #else
   (void)stream;
   auto body = [&] { kernel(arguments...); };
-  cusim::run(grid, block, shared, body);
+  cusim::run(reinterpret_cast<const void*>(kernel), grid, block, shared, body);
 #endif
 }
 

@@ -76,19 +76,47 @@ __device__ __forceinline__ void put_shared(float* p, const float (&v)[4]) {
   *reinterpret_cast<Pack<float, 4>*>(p) = pack;
 }
 
-// Whether packs of `elements` S may be read from p.
-template <class S>
-bool is_aligned(const void* p, int elements) {
-  return reinterpret_cast<uintptr_t>(p) % (elements * sizeof(S)) == 0;
-}
-
-// Calls f.template operator()<S>() with the storage type of `dtype`.
+// Calls f.template operator()<S>() with the storage type of `dtype`; the one is for the host, the
+// other for kernels.
 template <class F>
 void with_storage_type(DType dtype, const F& f) {
   if (dtype == DType::float32) return f.template operator()<float>();
   if (dtype == DType::bfloat16) return f.template operator()<bfloat16>();
-  if (dtype == DType::float16) return f.template operator()<float16>();
-  throw std::runtime_error("the CUDA engine has float32, bfloat16 and float16 only");
+  f.template operator()<float16>();
+}
+template <class F>
+__device__ __forceinline__ void with_stored_type(DType dtype, const F& f) {
+  if (dtype == DType::float32) return f.template operator()<float>();
+  if (dtype == DType::bfloat16) return f.template operator()<bfloat16>();
+  f.template operator()<float16>();
+}
+PCDARTS_HD int size_of(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
+PCDARTS_HD int wide_of(DType dtype) { return 16 / size_of(dtype); }
+
+// get_some and put_some from element `at` of an array of `dtype`: kernels that do more than to
+// stream are compiled once for all storage types.
+template <int N>
+__device__ __forceinline__ void get_stored(DType dtype, const void* data, int64_t at, int count,
+                                           bool packed, float (&v)[N]) {
+  with_stored_type(
+      dtype, [&]<class S>() { get_some(static_cast<const S*>(data) + at, count, packed, v); });
+}
+template <int N>
+__device__ __forceinline__ void put_stored(DType dtype, void* data, int64_t at, int count,
+                                           bool packed, const float (&v)[N]) {
+  with_stored_type(dtype,
+                   [&]<class S>() { put_some(static_cast<S*>(data) + at, count, packed, v); });
+}
+
+// Whether packs of `elements` may be read from p.
+inline bool is_aligned(DType dtype, const void* p, int elements) {
+  return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(elements * size_of(dtype)) == 0;
+}
+inline const void* element(DType dtype, const void* data, int64_t at) {
+  return static_cast<const char*>(data) + at * size_of(dtype);
+}
+inline void* element(DType dtype, void* data, int64_t at) {
+  return static_cast<char*>(data) + at * size_of(dtype);
 }
 
 // Deals out one piece of device memory; from a null base it only counts.

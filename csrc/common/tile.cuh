@@ -127,22 +127,20 @@ __device__ __forceinline__ int tile_offset(const Tile& t, int rows, int columns)
 }
 
 // A dense tensor of channels: sample b, channel c starts at data + b * sample + c * channel.
-template <class S>
 struct Channels {
-  const S* data;
+  DType dtype;
+  const void* data;
   int64_t sample, channel;
   bool packed;  // all rows may be read in packs of four
 };
-template <class S>
-Channels<S> channels_of(const void* data, int64_t sample, int64_t channel, int64_t width) {
-  return {static_cast<const S*>(data), sample, channel,
-          width % kQuad == 0 && is_aligned<S>(data, kQuad)};
+inline Channels channels_of(DType dtype, const void* data, int64_t sample, int64_t channel,
+                            int64_t width) {
+  return {dtype, data, sample, channel, width % kQuad == 0 && is_aligned(dtype, data, kQuad)};
 }
-template <class S>
-__device__ __forceinline__ void get_quad(const Channels<S>& x, int64_t sample, int64_t channel,
+__device__ __forceinline__ void get_quad(const Channels& x, int64_t sample, int64_t channel,
                                          int64_t width, int row, int column, float (&v)[kQuad]) {
-  const S* p = x.data + sample * x.sample + channel * x.channel + row * width + column;
-  get_some(p, static_cast<int>(width) - column, x.packed, v);
+  const int64_t at = sample * x.sample + channel * x.channel + row * width + column;
+  get_stored(x.dtype, x.data, at, static_cast<int>(width) - column, x.packed, v);
 }
 
 }  // namespace pcdarts

@@ -58,7 +58,6 @@ void merge_slots(const MixedCell& p, const MixedCellForward& args, const CellSta
 }
 
 // Passes A and B of one state.
-template <class S>
 void source_forward(const MixedCell& p, const MixedCellForward& args, const CellState& s,
                     const ForwardScratch& scratch, void* stream) {
   const Sizes n = sizes_of(p);
@@ -81,14 +80,13 @@ void source_forward(const MixedCell& p, const MixedCellForward& args, const Cell
     second.push_back({second_stage(p, s, e, branch), slot + 1, z, nullptr, middle,
                       s.edge[e].mean + norm, s.edge[e].rstd + norm});
   });
-  run_stage(p.dtype, a, first, true, stream);
+  run_stage(a, first, true, stream);
   if (p.training) merge_slots(p, args, s, scratch, stage_warps(a.tile), false, stream);
   if (second.empty()) return;
-  run_stage(DType::float32, b, second, false, stream);
+  run_stage(b, second, false, stream);
   if (p.training) merge_slots(p, args, s, scratch, stage_warps(b.tile), true, stream);
 }
 
-template <class S>
 void node_forward(const MixedCell& p, const MixedCellForward& args, const CellState* states,
                   int target, const ForwardScratch& scratch, void* stream) {
   Node a = {};
@@ -98,22 +96,21 @@ void node_forward(const MixedCell& p, const MixedCellForward& args, const CellSt
   a.tile[0] = with_stride(t, 1), a.tile[1] = with_stride(t, 2);
   a.source = scratch.source, a.destination = scratch.destination;
   const int64_t size = p.height * p.width;
-  S* const out = static_cast<S*>(args.out) + (target - p.inputs) * p.channels * size;
+  void* const out = element(p.dtype, args.out, (target - p.inputs) * p.channels * size);
   a.out = out, a.out_sample = p.nodes * p.channels * size;
-  a.out_packed = p.width % kQuad == 0 && is_aligned<S>(out, kQuad);
-  const BypassPlane plane = bypass_plane(p.height, p.width, p.stride, kWide<S>);
-  a.wide = is_wide<S>(plane, out);
+  a.out_packed = p.width % kQuad == 0 && is_aligned(p.dtype, out, kQuad);
+  const BypassPlane plane = bypass_plane(p.height, p.width, p.stride, wide_of(p.dtype));
+  a.wide = is_wide(p.dtype, plane, out);
   for (int j = 0; j < target; ++j) {
     const CellState& s = states[j];
     a.state[j] = s.x, a.stride[j] = s.stride;
     a.edge[j] = s.edge[target - s.target[0]];
-    a.wide &= is_wide<S>(plane, s.x.data);
+    a.wide &= is_wide(p.dtype, plane, s.x.data);
   }
   a.states = target;
-  launch_node<S>(a, stream);
+  launch_node(a, stream);
 }
 
-template <class S>
 void forward_of(const MixedCell& p, const MixedCellForward& args, const ForwardScratch& scratch,
                 void* stream) {
   launch_tables(p.source, p.destination, p.channels, scratch.source, scratch.destination, stream);
@@ -125,10 +122,10 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const ForwardS
   float* const z = args.z == nullptr ? scratch.z : static_cast<float*>(args.z);
   std::vector<CellState> states;
   for (int j = 0; j < states_of(p); ++j) {
-    if (j >= p.inputs) node_forward<S>(p, args, states.data(), j, scratch, stream);
+    if (j >= p.inputs) node_forward(p, args, states.data(), j, scratch, stream);
     if (j + 1 == states_of(p)) break;
-    states.push_back(make_state<S>(p, args, j, scratch.rstd, z));
-    source_forward<S>(p, args, states.back(), scratch, stream);
+    states.push_back(make_state(p, args, j, scratch.rstd, z));
+    source_forward(p, args, states.back(), scratch, stream);
   }
 }
 
@@ -147,7 +144,7 @@ size_t cuda_forward_scratch(const MixedCell& p, bool store) {
 void cuda_forward(const MixedCell& p, const MixedCellForward& args, void* scratch, void* stream) {
   Scratch pieces = {static_cast<char*>(scratch), 0};
   const ForwardScratch s = lay_out(p, args.z != nullptr, pieces);
-  with_storage_type(p.dtype, [&]<class S>() { forward_of<S>(p, args, s, stream); });
+  forward_of(p, args, s, stream);
 }
 
 }  // namespace pcdarts

@@ -1,7 +1,7 @@
 // Backward through one depthwise convolution of a quad: to its input and to its weights.
 #pragma once
 #include "common/warp.cuh"
-#include "mixed_cell/sums.cuh"
+#include "mixed_cell/edges.cuh"
 
 namespace pcdarts {
 

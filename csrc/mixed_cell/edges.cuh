@@ -6,6 +6,7 @@
 
 namespace pcdarts {
 
+constexpr int kStateItems = 48;          // convolutions that one launch of pass A' takes
 constexpr int kPlaneFloats = 10 * 1024;  // 40 KiB for the tile of one channel
 
 // Tiles of one channel, for kernels that go channel by channel.
@@ -22,6 +23,7 @@ struct DeviceEdge {
 };
 
 struct Sizes {
+  DType dtype;  // of states and their gradients
   int64_t batch, channels, sampled, height, width;
   int64_t unit;  // floats of one unit of all samples
 };
@@ -41,6 +43,24 @@ __device__ __forceinline__ void get_unit(const Sizes& n, const float* z, int uni
   get_some(z + unit * n.unit + at + column, kQuad, true, v);
 }
 
+// The complete gradient of a node: sample b, channel c at data + b * sample + c * H * W.
+struct NodeGrad {
+  const void* data;
+  int64_t sample;
+};
+template <class S>
+__device__ __forceinline__ const S* node_channel(const Sizes& n, const NodeGrad& node,
+                                                 int64_t sample, int64_t channel) {
+  return static_cast<const S*>(node.data) + sample * node.sample + channel * n.height * n.width;
+}
+// Four columns of it, of which the first `count` exist.
+__device__ __forceinline__ void get_node_quad(const Sizes& n, const NodeGrad& node, int64_t sample,
+                                              int64_t channel, int64_t row, int64_t column,
+                                              int count, bool packed, float (&g)[kQuad]) {
+  const int64_t at = sample * node.sample + (channel * n.height + row) * n.width + column;
+  get_stored(n.dtype, node.data, at, count, packed, g);
+}
+
 // Both pools and the value itself of the pixels of a quad.
 struct StateQuad {
   float largest[kQuad], average[kQuad], own[kQuad];
@@ -55,16 +75,29 @@ __device__ __forceinline__ void get_state_quad(const Tile& t, const float* tile,
   }
 }
 
+// What a branch adds up at a quad: its convolutions' output, a pool, or the value itself.
+__device__ __forceinline__ void get_branch_quad(const Sizes& n, const Branch& branch, int stride,
+                                                const float* z, const StateQuad& state,
+                                                int64_t channel, const Quad& q, float (&v)[kQuad]) {
+  const Kind kind = branch.primitive.kind;
+  if (units_of(kind, stride) && q.count > 0) {
+    get_unit(n, z, branch.unit, q.sample, channel, q.row, q.column, v);
+    return;
+  }
+  PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
+    v[p] = kind == Kind::max_pool   ? state.largest[p]
+           : kind == Kind::avg_pool ? state.average[p]
+                                    : state.own[p];
+  }
+}
+
 // One channel of a tile of a state, by all threads of the block.
-template <class S>
 __device__ __forceinline__ void load_state_tile(const Tile& t, const Corner& corner,
-                                                const Channels<void>& state, int64_t channel,
+                                                const Channels& state, int64_t channel,
                                                 float* shared) {
-  const Channels<S> x = {static_cast<const S*>(state.data), state.sample, state.channel,
-                         state.packed};
   load_tile(t, corner, 1, shared, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x),
             [&](int, int64_t b, int row, int column, float (&v)[kQuad]) {
-              get_quad(x, b, channel, int64_t{t.stride} * t.width, row, column, v);
+              get_quad(state, b, channel, int64_t{t.stride} * t.width, row, column, v);
             });
 }
 

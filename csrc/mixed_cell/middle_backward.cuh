@@ -2,6 +2,7 @@
 // to the gradient of its first batch-norm's output, kept where the ReLU between let it through, and
 // to that batch-norm's sums.
 #pragma once
+#include "common/rows.cuh"
 #include "mixed_cell/depthwise_backward.cuh"
 
 namespace pcdarts {

@@ -13,7 +13,7 @@ struct Node {
   Tile tile[2];  // of states whose edges have stride 1 and 2
   EdgePlan plan[2];
   int states;
-  Channels<void> state[kMaxStates];
+  Channels state[kMaxStates];
   int stride[kMaxStates];
   DeviceEdge edge[kMaxStates];
   const int *source, *destination;
@@ -44,7 +44,6 @@ __device__ __forceinline__ void put_mix_terms(const Node& a, int64_t channel, fl
   }
 }
 
-template <class S>
 __device__ __forceinline__ void mix_channel(const Node& a, int64_t channel, float* shared) {
   float* const weight = shared;
   float* const constant = weight + kMaxStates * kMaxPrimitives;
@@ -59,7 +58,7 @@ __device__ __forceinline__ void mix_channel(const Node& a, int64_t channel, floa
     const EdgePlan& plan = a.plan[a.stride[j] - 1];
     q = quad_of(t, corner, static_cast<int>(threadIdx.x));
     __syncthreads();
-    if (plan.pools || a.stride[j] == 1) load_state_tile<S>(t, corner, a.state[j], from, tile);
+    if (plan.pools || a.stride[j] == 1) load_state_tile(t, corner, a.state[j], from, tile);
     __syncthreads();
     if (q.count == 0) continue;
     StateQuad state;
@@ -67,24 +66,15 @@ __device__ __forceinline__ void mix_channel(const Node& a, int64_t channel, floa
     for (int i = 0; i < plan.branches; ++i) {
       const Branch& branch = plan.branch[i];
       const float w = weight[j * kMaxPrimitives + i], c = constant[j * kMaxPrimitives + i];
-      const Kind kind = branch.primitive.kind;
       float v[kQuad];
-      if (units_of(kind, a.stride[j])) {
-        get_unit(a.size, a.edge[j].z, branch.unit, q.sample, channel, q.row, q.column, v);
-      } else {
-        PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
-          v[p] = kind == Kind::max_pool   ? state.largest[p]
-                 : kind == Kind::avg_pool ? state.average[p]
-                                          : state.own[p];
-        }
-      }
+      get_branch_quad(a.size, branch, a.stride[j], a.edge[j].z, state, channel, q, v);
       PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) sum[p] += w * v[p] + c;
     }
   }
   if (q.count == 0) return;
-  const int64_t to = get(a.destination + channel) * a.size.height * a.size.width;
-  S* const out = static_cast<S*>(a.out) + q.sample * a.out_sample + to;
-  put_some(out + q.row * a.size.width + q.column, q.count, a.out_packed, sum);
+  const int64_t row = get(a.destination + channel) * a.size.height + q.row;
+  const int64_t at = q.sample * a.out_sample + row * a.size.width + q.column;
+  put_stored(a.size.dtype, a.out, at, q.count, a.out_packed, sum);
 }
 
 // One bypass channel: sum over the edges of beta * pool(x), in packs of 16 bytes.
@@ -101,7 +91,7 @@ __device__ __forceinline__ void mix_bypass(const Node& a, int64_t position) {
     float sum[N] = {};
     for (int j = 0; j < a.states; ++j) {
       const float beta = get(a.edge[j].beta);
-      const Channels<void>& state = a.state[j];
+      const Channels& state = a.state[j];
       const S* x =
           static_cast<const S*>(state.data) + at.sample * state.sample + from * state.channel;
       float v[N];
@@ -113,27 +103,27 @@ __device__ __forceinline__ void mix_bypass(const Node& a, int64_t position) {
   }
 }
 
-template <class S>
-__global__ void __launch_bounds__(kNodeThreads, 3) node_kernel(const __grid_constant__ Node a) {
+static __global__ void __launch_bounds__(kNodeThreads, 3)
+    node_kernel(const __grid_constant__ Node a) {
   PCDARTS_SHARED(shared);
   const int64_t position = blockIdx.y;
   if (position < a.size.sampled) {
-    if (blockIdx.x < a.tile[0].tiles) mix_channel<S>(a, position, shared);
+    if (blockIdx.x < a.tile[0].tiles) mix_channel(a, position, shared);
   } else {
-    mix_bypass<S>(a, position);
+    with_stored_type(a.size.dtype, [&]<class S>() { mix_bypass<S>(a, position); });
   }
 }
 
-template <class S>
-void launch_node(const Node& a, void* stream) {
+inline void launch_node(const Node& a, void* stream) {
   const Tile& t = a.tile[a.stride[0] - 1];
   const size_t floats = 2 * kMaxStates * kMaxPrimitives + static_cast<size_t>(tile_floats(t));
-  const BypassPlane plane = bypass_plane(a.size.height, a.size.width, a.stride[0], kWide<S>);
+  const BypassPlane plane =
+      bypass_plane(a.size.height, a.size.width, a.stride[0], wide_of(a.size.dtype));
   const int64_t bypass =
       a.size.channels == a.size.sampled ? 1 : ceil_div(a.size.batch * plane.packs, kNodeThreads);
   const int64_t blocks = t.tiles > bypass ? t.tiles : bypass;
-  launch(&node_kernel<S>, dim3(grid_of(blocks), static_cast<unsigned>(a.size.channels)),
-         kNodeThreads, floats * sizeof(float), stream, a);
+  launch(&node_kernel, dim3(grid_of(blocks), static_cast<unsigned>(a.size.channels)), kNodeThreads,
+         floats * sizeof(float), stream, a);
 }
 
 }  // namespace pcdarts

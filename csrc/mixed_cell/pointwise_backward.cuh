@@ -3,7 +3,9 @@
 // dP = sum dz t^T. A lane keeps its quad of R channels of dt in registers.
 #pragma once
 #include "common/outer.cuh"
-#include "mixed_cell/sums.cuh"
+#include "common/rows.cuh"
+#include "mixed_cell/edges.cuh"
+#include "mixed_cell/stage.cuh"
 
 namespace pcdarts {
 
@@ -27,7 +29,7 @@ struct Pointwise {
   PointwiseItem item[kPointwiseItems];
 };
 
-template <class S, int R>
+template <int R>
 __global__ void __launch_bounds__(kOuterLanes, 1)
     pointwise_backward_kernel(const __grid_constant__ Pointwise a) {
   PCDARTS_SHARED(shared);
@@ -80,8 +82,8 @@ __global__ void __launch_bounds__(kOuterLanes, 1)
           if (item.middle != nullptr) {
             get_some(item.middle + at + to * channel, kQuad, true, upstream);
           } else {
-            const S* g = node_channel<S>(n, item.node, sample, get(a.destination + to));
-            get_some(g + row * n.width + column, count, a.packed, upstream);
+            get_node_quad(n, item.node, sample, get(a.destination + to), row, column, count,
+                          a.packed, upstream);
           }
           get_some(item.z + at + to * channel, kQuad, true, z);
           const Pack<float, 4> norm = get(item.norm + to);
@@ -130,13 +132,12 @@ inline int64_t pointwise_blocks(const Sizes& n) {
   return ceil_div(groups, pointwise_span(n));
 }
 
-template <class S>
-void launch_pointwise_backward(const Pointwise& a, void* stream) {
+inline void launch_pointwise_backward(const Pointwise& a, void* stream) {
   with_outputs(a.size.sampled, [&]<int R>() {
     const int64_t padded = ceil_div(a.size.sampled, R) * R;
     int64_t floats = padded * R;
     if (a.need_weights) floats += 2 * R * kOuterPitch + OuterShape<R>::splits * padded * R;
-    launch(&pointwise_backward_kernel<S, R>,
+    launch(&pointwise_backward_kernel<R>,
            dim3(grid_of(pointwise_blocks(a.size)),
                 static_cast<unsigned>(ceil_div(a.size.sampled, R)), static_cast<unsigned>(a.items)),
            kOuterLanes, static_cast<size_t>(floats) * sizeof(float), stream, a);

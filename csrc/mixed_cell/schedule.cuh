@@ -13,7 +13,7 @@ namespace pcdarts {
 struct CellState {
   int number, stride, edges;
   EdgePlan plan;
-  Channels<void> x;
+  Channels x;
   int row[kMaxStates], target[kMaxStates];
   int64_t slots[kMaxStates];  // the first slot of every edge among all
   DeviceEdge edge[kMaxStates];
@@ -22,18 +22,12 @@ struct CellState {
 
 inline Sizes sizes_of(const MixedCell& p) {
   const int64_t unit = p.batch * p.sampled * p.height * map_pitch(p.width);
-  return {p.batch, p.channels, p.sampled, p.height, p.width, unit};
-}
-
-template <class S>
-Channels<void> untyped(const Channels<S>& x) {
-  return {x.data, x.sample, x.channel, x.packed};
+  return {p.dtype, p.batch, p.channels, p.sampled, p.height, p.width, unit};
 }
 
 // z: units of all edges, in the order of the edges' rows.
-template <class S>
-CellState make_state(const MixedCell& p, const MixedCellForward& args, int number,
-                     const float* rstd, float* z) {
+inline CellState make_state(const MixedCell& p, const MixedCellForward& args, int number,
+                            const float* rstd, float* z) {
   const Sizes n = sizes_of(p);
   CellState s = {};
   s.number = number, s.stride = edge_stride(p, number);
@@ -41,11 +35,11 @@ CellState make_state(const MixedCell& p, const MixedCellForward& args, int numbe
   const int64_t size = p.height * p.width;
   if (number < p.inputs) {
     const int64_t channel = size * s.stride * s.stride;
-    s.x = untyped(
-        channels_of<S>(args.inputs[number], p.channels * channel, channel, p.width * s.stride));
+    s.x = channels_of(p.dtype, args.inputs[number], p.channels * channel, channel,
+                      p.width * s.stride);
   } else {  // a node's value lies in the cell's output
-    const S* node = static_cast<const S*>(args.out) + (number - p.inputs) * p.channels * size;
-    s.x = untyped(channels_of<S>(node, p.nodes * p.channels * size, size, p.width));
+    const void* node = element(p.dtype, args.out, (number - p.inputs) * p.channels * size);
+    s.x = channels_of(p.dtype, node, p.nodes * p.channels * size, size, p.width);
   }
   const int first = number + 1 > p.inputs ? number + 1 : p.inputs;
   for (int target = first; target < states_of(p); ++target) {
@@ -101,9 +95,8 @@ void for_convolutions(const CellState& s, const F& f) {
   }
 }
 
-// Pass A or B over any number of items. `dtype` is that of the state; B reads float32.
-void run_stage(DType dtype, Stage a, const std::vector<StageItem>& items, bool together,
-               void* stream);
+// Pass A or B over any number of items.
+void run_stage(Stage a, const std::vector<StageItem>& items, bool together, void* stream);
 
 inline Stage make_stage(const MixedCell& p, const CellState& s, int stride) {
   Stage a = {};

@@ -1,11 +1,10 @@
 // The gradient of a state (pass A'): through the depthwise convolutions of all edges and the ReLU,
 // through pools and skips, and through the bypass. Every channel is written once.
 #pragma once
+#include "common/bypass.cuh"
 #include "mixed_cell/depthwise_backward.cuh"
 
 namespace pcdarts {
-
-constexpr int kStateItems = 48;
 
 struct StateGradient {
   Sizes size;
@@ -13,7 +12,7 @@ struct StateGradient {
   int64_t span;
   EdgePlan plan;
   int stride, edges;
-  Channels<void> state;
+  Channels state;
   NodeGrad node[kMaxStates];  // the edges' complete node gradients
   const float *alpha[kMaxStates], *beta[kMaxStates];
   const Pack<float, 4>* norm;  // [edges, slots, sampled]
@@ -39,7 +38,11 @@ __device__ __forceinline__ void put_state_terms(const StateGradient& a, int64_t 
                                                 StateTerms& terms) {
   const int e = static_cast<int>(threadIdx.x);
   if (e >= a.edges) return;
-  float upstream[2] = {}, own[2] = {}, constant[2] = {}, mean[2] = {}, skip = 0;
+  float skip = 0;
+  PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
+    terms.upstream[k][e] = terms.own[k][e] = terms.constant[k][e] = 0;
+    if (e == 0) terms.mean[k] = 0;
+  }
   for (int i = 0; i < a.plan.branches; ++i) {
     const Branch& branch = a.plan.branch[i];
     const Kind kind = branch.primitive.kind;
@@ -47,31 +50,16 @@ __device__ __forceinline__ void put_state_terms(const StateGradient& a, int64_t 
     if (kind != Kind::max_pool && kind != Kind::avg_pool) continue;
     const Pack<float, 4> norm =
         get(a.norm + (int64_t{e} * a.plan.slots + branch.slot) * a.size.sampled + channel);
-    PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
-      if (k != (kind == Kind::avg_pool)) continue;
-      upstream[k] += norm.value[0], own[k] += norm.value[1], constant[k] += norm.value[2];
-      mean[k] = norm.value[3];
-    }
-  }
-  PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
-    terms.upstream[k][e] = upstream[k], terms.own[k][e] = own[k];
-    terms.constant[k][e] = constant[k];
-    if (e == 0) terms.mean[k] = mean[k];
+    const int k = kind == Kind::avg_pool;
+    terms.upstream[k][e] += norm.value[0], terms.own[k][e] += norm.value[1];
+    terms.constant[k][e] += norm.value[2];
+    if (e == 0) terms.mean[k] = norm.value[3];
   }
   terms.skip[e] = skip;
 }
 
-template <class S>
-__device__ __forceinline__ void get_node_quad(const StateGradient& a, int e, int64_t sample,
-                                              int64_t channel, int row, int column, int count,
-                                              float (&g)[kQuad]) {
-  const S* from = node_channel<S>(a.size, a.node[e], sample, channel);
-  get_some(from + row * a.size.width + column, count, a.packed, g);
-}
-
 // The pools' gradients at every window that meets the tile: the maximum's in `largest`, with the
 // winning place in `winner`, and the average's share in `average`; all laid out as tile `u`.
-template <class S>
 __device__ __forceinline__ void pool_windows(const StateGradient& a, const Tile& u,
                                              const Corner& corner, int64_t destination,
                                              const StateTerms& terms, const float* x,
@@ -89,7 +77,7 @@ __device__ __forceinline__ void pool_windows(const StateGradient& a, const Tile&
     float up[2][kQuad] = {};
     for (int e = 0; count > 0 && e < a.edges; ++e) {
       float g[kQuad];
-      get_node_quad<S>(a, e, sample, destination, row, column, count, g);
+      get_node_quad(a.size, a.node[e], sample, destination, row, column, count, a.packed, g);
       PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
         PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) up[k][p] += terms.upstream[k][e] * g[p];
       }
@@ -134,7 +122,7 @@ __device__ __forceinline__ void add_pools(const Tile& u, int at, const float* la
 }
 
 // Writes stride rows of stride * 4 columns of the result.
-template <class S, int stride>
+template <int stride>
 __device__ __forceinline__ void put_state_quad(const StateGradient& a, int64_t channel,
                                                const Quad& q,
                                                const float (&dr)[stride * stride][4]) {
@@ -151,11 +139,11 @@ __device__ __forceinline__ void put_state_quad(const StateGradient& a, int64_t c
           channel * a.grad_channel + (stride * q.row + row) * width + stride * q.column + half * 4;
       if (a.add.data != nullptr) {
         float more[4];
-        get_some(static_cast<const S*>(a.add.data) + q.sample * a.add.sample + at, count,
-                 a.grad_packed, more);
+        get_stored(a.size.dtype, a.add.data, q.sample * a.add.sample + at, count, a.grad_packed,
+                   more);
         PCDARTS_UNROLLED for (int p = 0; p < 4; ++p) v[p] += more[p];
       }
-      put_some(static_cast<S*>(a.grad_x) + q.sample * a.grad_sample + at, count, a.grad_packed, v);
+      put_stored(a.size.dtype, a.grad_x, q.sample * a.grad_sample + at, count, a.grad_packed, v);
     }
   }
 }

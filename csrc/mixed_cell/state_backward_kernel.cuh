@@ -4,7 +4,7 @@
 
 namespace pcdarts {
 
-template <class S, int stride>
+template <int stride>
 __device__ __forceinline__ void state_channel(const StateGradient& a, int64_t channel,
                                               float* shared) {
   constexpr int phases = stride * stride;
@@ -37,7 +37,7 @@ __device__ __forceinline__ void state_channel(const StateGradient& a, int64_t ch
       }
     }
     __syncthreads();
-    load_state_tile<S>(t, corner, a.state, source, x);
+    load_state_tile(t, corner, a.state, source, x);
     for (int i = 0; i < a.items; ++i) {
       const Convolution conv = convolution_of(a.item[i]);
       __syncthreads();
@@ -70,16 +70,16 @@ __device__ __forceinline__ void state_channel(const StateGradient& a, int64_t ch
       for (int e = 0; e < a.edges; ++e) {
         if (terms.skip[e] == 0) continue;
         float g[kQuad];
-        get_node_quad<S>(a, e, q.sample, destination, q.row, q.column, q.count, g);
+        get_node_quad(n, a.node[e], q.sample, destination, q.row, q.column, q.count, a.packed, g);
         PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) dr[0][p] += terms.skip[e] * g[p];
       }
     }
     if (a.plan.pools) {
-      pool_windows<S>(a, u, corner, destination, terms, x, dt, average, winner);
+      pool_windows(a, u, corner, destination, terms, x, dt, average, winner);
       __syncthreads();
       add_pools<stride>(u, at, dt, average, winner, dr);
     }
-    if (q.count > 0) put_state_quad<S, stride>(a, source, q, dr);
+    if (q.count > 0) put_state_quad<stride>(a, source, q, dr);
   }
   __syncthreads();
   if (a.need_weights) {
@@ -117,15 +117,15 @@ __device__ __forceinline__ void bypass_channel(const StateGradient& a, int64_t p
   }
 }
 
-template <class S, int stride>
+template <int stride>
 __global__ void __launch_bounds__(kDepthwiseLanes, 3)
     state_backward_kernel(const __grid_constant__ StateGradient a) {
   PCDARTS_SHARED(shared);
   const int64_t position = blockIdx.y;
   if (position < a.size.sampled) {
-    state_channel<S, stride>(a, position, shared);
+    state_channel<stride>(a, position, shared);
   } else {
-    bypass_channel<S, stride>(a, position);
+    with_stored_type(a.size.dtype, [&]<class S>() { bypass_channel<S, stride>(a, position); });
   }
 }
 
@@ -134,8 +134,7 @@ inline Tile state_tile(const Sizes& n, int stride) {
                    8 * 1024);
 }
 
-template <class S>
-void launch_state_backward(const StateGradient& a, void* stream) {
+inline void launch_state_backward(const StateGradient& a, void* stream) {
   const size_t lanes = static_cast<size_t>(depthwise_lanes(a.tile));
   const size_t plane = static_cast<size_t>(a.tile.samples) * static_cast<size_t>(a.tile.plane);
   const size_t floats = (static_cast<size_t>(a.tile.phases) + 3) * plane + kSumsOfItem +
@@ -146,9 +145,9 @@ void launch_state_backward(const StateGradient& a, void* stream) {
   const dim3 grid(grid_of(depthwise_blocks(a.tile)), static_cast<unsigned>(rows));
   const dim3 block(static_cast<unsigned>(lanes));
   if (a.stride == 1) {
-    launch(&state_backward_kernel<S, 1>, grid, block, floats * sizeof(float), stream, a);
+    launch(&state_backward_kernel<1>, grid, block, floats * sizeof(float), stream, a);
   } else {
-    launch(&state_backward_kernel<S, 2>, grid, block, floats * sizeof(float), stream, a);
+    launch(&state_backward_kernel<2>, grid, block, floats * sizeof(float), stream, a);
   }
 }
 

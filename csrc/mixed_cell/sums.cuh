@@ -10,18 +10,12 @@ namespace pcdarts {
 
 constexpr int kSumThreads = 256;
 
-// The complete gradient of a node: sample b, channel c at data + b * sample + c * H * W.
-struct NodeGrad {
-  const void* data;
-  int64_t sample;
-};
-
 struct Sums {
   Sizes size;
   Tile tile;
   EdgePlan plan;
   int stride, edges;
-  Channels<void> state;
+  Channels state;
   DeviceEdge edge[kMaxStates];
   NodeGrad node[kMaxStates];
   const int *source, *destination;
@@ -35,12 +29,6 @@ struct Sums {
   int64_t bypass_warps;
 };
 
-template <class S>
-__device__ __forceinline__ const S* node_channel(const Sizes& n, const NodeGrad& node,
-                                                 int64_t sample, int64_t channel) {
-  return static_cast<const S*>(node.data) + sample * node.sample + channel * n.height * n.width;
-}
-
 __device__ __forceinline__ float dot(const float (&a)[kQuad], const float (&b)[kQuad], float mean,
                                      int count) {
   float sum = 0;
@@ -48,12 +36,11 @@ __device__ __forceinline__ float dot(const float (&a)[kQuad], const float (&b)[k
   return sum;
 }
 
-template <class S>
 __device__ __forceinline__ void sum_channel(const Sums& a, int64_t channel, float* tile) {
   const Corner corner = corner_of(a.tile, blockIdx.x);
   const Quad q = quad_of(a.tile, corner, static_cast<int>(threadIdx.x));
   const int64_t to = get(a.destination + channel);
-  load_state_tile<S>(a.tile, corner, a.state, get(a.source + channel), tile);
+  load_state_tile(a.tile, corner, a.state, get(a.source + channel), tile);
   __syncthreads();
   StateQuad state;
   get_state_quad(a.tile, tile, q, a.plan.pools, state);
@@ -66,30 +53,18 @@ __device__ __forceinline__ void sum_channel(const Sums& a, int64_t channel, floa
   for (int e = 0; e < a.edges; ++e) {
     float g[kQuad] = {};
     if (q.count > 0) {
-      const S* from = node_channel<S>(a.size, a.node[e], q.sample, to);
-      get_some(from + q.row * a.size.width + q.column, q.count, a.packed, g);
+      get_node_quad(a.size, a.node[e], q.sample, to, q.row, q.column, q.count, a.packed, g);
     }
     const int row = e * (1 + a.plan.branches);
     put_sum(row, g[0] + g[1] + g[2] + g[3]);
     for (int i = 0; i < a.plan.branches; ++i) {
       const Branch& branch = a.plan.branch[i];
-      const Kind kind = branch.primitive.kind;
       const bool plain = is_plain(branch, a.stride);
       const int64_t norm = last_slot(branch) * a.size.sampled + channel;
       const float mean = plain ? 0 : get(a.edge[e].mean + norm);
-      float sum = 0;
-      if (units_of(kind, a.stride)) {
-        if (q.count > 0) {
-          float z[kQuad];
-          get_unit(a.size, a.edge[e].z, branch.unit, q.sample, channel, q.row, q.column, z);
-          sum = dot(g, z, mean, q.count);
-        }
-      } else if (kind == Kind::max_pool) {
-        sum = dot(g, state.largest, mean, q.count);
-      } else {
-        sum = dot(g, kind == Kind::avg_pool ? state.average : state.own, mean, q.count);
-      }
-      put_sum(row + 1 + i, sum);
+      float v[kQuad];
+      get_branch_quad(a.size, branch, a.stride, a.edge[e].z, state, channel, q, v);
+      put_sum(row + 1 + i, dot(g, v, mean, q.count));
     }
   }
 }
@@ -118,31 +93,29 @@ __device__ __forceinline__ void sum_bypass(const Sums& a, int64_t position) {
   }
 }
 
-template <class S>
-__global__ void __launch_bounds__(kSumThreads, 3) sums_kernel(const __grid_constant__ Sums a) {
+static __global__ void __launch_bounds__(kSumThreads, 3)
+    sums_kernel(const __grid_constant__ Sums a) {
   PCDARTS_SHARED(shared);
   const int64_t position = blockIdx.y;
   if (position < a.size.sampled) {
-    if (blockIdx.x < a.tile.tiles) sum_channel<S>(a, position, shared);
+    if (blockIdx.x < a.tile.tiles) sum_channel(a, position, shared);
   } else if (blockIdx.x < a.bypass_warps / (kSumThreads / 32)) {
-    sum_bypass<S>(a, position);
+    with_stored_type(a.size.dtype, [&]<class S>() { sum_bypass<S>(a, position); });
   }
 }
 
 inline int64_t sum_warps(const Tile& t) { return t.tiles * (kSumThreads / 32); }
-template <class S>
-int64_t bypass_warps(const Sizes& n, int stride) {
+inline int64_t bypass_warps(const Sizes& n, int stride) {
   if (n.channels == n.sampled) return 0;
-  const BypassPlane plane = bypass_plane(n.height, n.width, stride, kWide<S>);
+  const BypassPlane plane = bypass_plane(n.height, n.width, stride, wide_of(n.dtype));
   return ceil_div(n.batch * plane.packs, kSumThreads) * (kSumThreads / 32);
 }
 
-template <class S>
-void launch_sums(const Sums& a, void* stream) {
+inline void launch_sums(const Sums& a, void* stream) {
   const int64_t bypass = a.need_beta ? a.bypass_warps / (kSumThreads / 32) : 0;
   const int64_t blocks = a.tile.tiles > bypass ? a.tile.tiles : bypass;
   const int64_t rows = a.need_beta ? a.size.channels : a.size.sampled;
-  launch(&sums_kernel<S>, dim3(grid_of(blocks), static_cast<unsigned>(rows)), kSumThreads,
+  launch(&sums_kernel, dim3(grid_of(blocks), static_cast<unsigned>(rows)), kSumThreads,
          static_cast<size_t>(tile_floats(a.tile)) * sizeof(float), stream, a);
 }
 
@@ -180,7 +153,7 @@ static __global__ void __launch_bounds__(kFinishThreads)
     const double alpha = static_cast<double>(get(edge.alpha + branch.column));
     const bool plain = is_plain(branch, a.stride);
     double sum = 0;
-    for (int64_t c = threadIdx.x; c < a.size.sampled; c += kFinishThreads) {
+    PCDARTS_ROLLED for (int64_t c = threadIdx.x; c < a.size.sampled; c += kFinishThreads) {
       const int64_t at = last_slot(branch) * a.size.sampled + c;
       const double rstd = plain ? 1 : static_cast<double>(get(edge.rstd + at));
       const double s1 = get(s0 + (1 + i) * a.size.sampled + c) * rstd;

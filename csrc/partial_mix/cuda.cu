@@ -115,17 +115,16 @@ struct MixScratch {
   float* partial;
   double* sums;
 };
-template <class S>
 int64_t mix_blocks(const PartialMix& p) {
   // the bypass at stride 2 is cut row by row, which can take more packs
-  const BypassPlane plane = bypass_plane(p.height, p.width, static_cast<int>(p.stride), kWide<S>);
+  const BypassPlane plane =
+      bypass_plane(p.height, p.width, static_cast<int>(p.stride), wide_of(p.dtype));
   return ceil_div(p.batch * plane.packs, kMixThreads);
 }
-template <class S>
 MixScratch lay_out(const PartialMix& p, Scratch& scratch) {
   MixScratch s = {};
   s.source = take<int>(scratch, p.channels), s.destination = take<int>(scratch, p.channels);
-  s.partial = take<float>(scratch, p.outputs * p.mixed * mix_blocks<S>(p) * (kMixThreads / 32));
+  s.partial = take<float>(scratch, p.outputs * p.mixed * mix_blocks(p) * (kMixThreads / 32));
   s.sums = take<double>(scratch, p.outputs);
   return s;
 }
@@ -133,7 +132,6 @@ MixScratch lay_out(const PartialMix& p, Scratch& scratch) {
 bool is_wide_planes(const Planes& planes, int pack) {
   return planes.sample_stride % pack == 0 && planes.channel_stride % pack == 0;
 }
-template <class S>
 Mix mix_of(const PartialMix& p, const Planes* outputs, const float* weights, const Planes& x,
            const MixScratch& scratch) {
   if (p.outputs > kMostOutputs) {
@@ -145,9 +143,9 @@ Mix mix_of(const PartialMix& p, const Planes* outputs, const float* weights, con
   a.stride = static_cast<int>(p.stride), a.outputs = static_cast<int>(p.outputs);
   a.source = scratch.source, a.destination = scratch.destination;
   a.weights = weights, a.x = x;
-  const BypassPlane plane = bypass_plane(p.height, p.width, a.stride, kWide<S>);
+  const BypassPlane plane = bypass_plane(p.height, p.width, a.stride, wide_of(p.dtype));
   const auto is_packed = [&](const Planes& planes) {
-    return is_wide<S>(plane, planes.data) && is_wide_planes(planes, kWide<S>);
+    return is_wide(p.dtype, plane, planes.data) && is_wide_planes(planes, wide_of(p.dtype));
   };
   a.wide = is_packed(x);
   for (int i = 0; outputs != nullptr && i < a.outputs; ++i) {
@@ -161,7 +159,7 @@ Mix mix_of(const PartialMix& p, const Planes* outputs, const float* weights, con
 
 size_t cuda_partial_mix_scratch(const PartialMix& p) {
   Scratch scratch = {nullptr, 0};
-  with_storage_type(p.dtype, [&]<class S>() { lay_out<S>(p, scratch); });
+  lay_out(p, scratch);
   return scratch.used;
 }
 
@@ -170,12 +168,12 @@ void cuda_partial_mix_forward(const PartialMix& p, const Planes* outputs, const 
   if (p.batch * p.channels * p.height * p.width == 0) return;
   with_storage_type(p.dtype, [&]<class S>() {
     Scratch pieces = {static_cast<char*>(scratch), 0};
-    const MixScratch s = lay_out<S>(p, pieces);
+    const MixScratch s = lay_out(p, pieces);
     launch_tables(p.source, p.destination, p.channels, s.source, s.destination, stream);
-    Mix a = mix_of<S>(p, outputs, weights, x, s);
+    Mix a = mix_of(p, outputs, weights, x, s);
     a.out = out;
-    a.wide = a.wide && is_aligned<S>(out, kWide<S>);
-    launch(&mix_kernel<S>, dim3(grid_of(mix_blocks<S>(p)), static_cast<unsigned>(p.channels)),
+    a.wide = a.wide && is_aligned(p.dtype, out, wide_of(p.dtype));
+    launch(&mix_kernel<S>, dim3(grid_of(mix_blocks(p)), static_cast<unsigned>(p.channels)),
            kMixThreads, 0, stream, a);
   });
 }
@@ -185,22 +183,23 @@ void cuda_partial_mix_backward(const PartialMix& p, const Planes& grad, const Pl
                                float* grad_weights, void* grad_x, void* scratch, void* stream) {
   with_storage_type(p.dtype, [&]<class S>() {
     Scratch pieces = {static_cast<char*>(scratch), 0};
-    const MixScratch s = lay_out<S>(p, pieces);
-    Mix a = mix_of<S>(p, grad_weights == nullptr ? nullptr : outputs, weights, x, s);
+    const MixScratch s = lay_out(p, pieces);
+    Mix a = mix_of(p, grad_weights == nullptr ? nullptr : outputs, weights, x, s);
     a.grad = grad, a.grad_x = grad_x;
-    a.warps = mix_blocks<S>(p) * (kMixThreads / 32);
+    a.warps = mix_blocks(p) * (kMixThreads / 32);
     a.partial = grad_weights == nullptr ? nullptr : s.partial;
-    a.wide = a.wide && is_aligned<S>(grad.data, kWide<S>) && is_wide_planes(grad, kWide<S>) &&
-             is_aligned<S>(grad_x, kWide<S>);
+    a.wide = a.wide && is_aligned(p.dtype, grad.data, wide_of(p.dtype)) &&
+             is_wide_planes(grad, wide_of(p.dtype)) &&
+             is_aligned(p.dtype, grad_x, wide_of(p.dtype));
     MixTargets targets = {};
     for (int i = 0; grad_outputs != nullptr && i < a.outputs; ++i) {
       targets.grad_output[i] = grad_outputs[i];
-      a.wide = a.wide && is_aligned<S>(grad_outputs[i], kWide<S>);
+      a.wide = a.wide && is_aligned(p.dtype, grad_outputs[i], wide_of(p.dtype));
     }
     if (p.batch * p.channels * p.height * p.width > 0) {
       launch_tables(p.source, p.destination, p.channels, s.source, s.destination, stream);
       launch(&mix_backward_kernel<S>,
-             dim3(grid_of(mix_blocks<S>(p)), static_cast<unsigned>(p.channels)), kMixThreads, 0,
+             dim3(grid_of(mix_blocks(p)), static_cast<unsigned>(p.channels)), kMixThreads, 0,
              stream, a, targets, grad_outputs != nullptr);
     }
     if (grad_weights == nullptr || p.outputs == 0) return;

@@ -57,23 +57,22 @@ static __global__ void __launch_bounds__(128) conv_norm(const __grid_constant__ 
 }
 
 // Writes stride * count columns of a row of the input's gradient: v at the half's pixels, else 0.
-template <class S>
 __device__ __forceinline__ void put_input_gradient(const ConvProblem& p, const ConvQuad& q,
-                                                   int half, S* to, const float (&v)[4]) {
+                                                   int half, void* to, int64_t at,
+                                                   const float (&v)[4]) {
   if (p.stride == 1) {
-    put_some(to, q.count, p.packed, v);
+    put_stored(p.dtype, to, at, q.count, p.packed, v);
     return;
   }
   PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
     float row[4];
     PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) row[i] = i % 2 == half ? v[2 * k + i / 2] : 0;
-    put_some(to + 4 * k, 2 * q.count - 4 * k, p.packed, row);
+    put_stored(p.dtype, to, at + 4 * k, 2 * q.count - 4 * k, p.packed, row);
   }
 }
 
-template <class S>
-__global__ void __launch_bounds__(kConvThreads, 3)
-    conv_input_kernel(const __grid_constant__ ConvProblem p, S* grad_x) {
+static __global__ void __launch_bounds__(kConvThreads, 3)
+    conv_input_kernel(const __grid_constant__ ConvProblem p, void* grad_x) {
   PCDARTS_SHARED(weights);  // [chunk, channels]
   const int lane = static_cast<int>(threadIdx.x), half = static_cast<int>(blockIdx.z);
   const ConvHalf h = conv_half(p, half);
@@ -90,7 +89,7 @@ __global__ void __launch_bounds__(kConvThreads, 3)
     __syncthreads();
     for (int64_t o = 0; q.count > 0 && o < count; ++o) {
       float dz[4];
-      get_dz<S>(p, q, h.first + first + o, dz);
+      get_dz(p, q, h.first + first + o, dz);
       add_products(weights + o * kConvChannels, dz, dx);
     }
   }
@@ -98,16 +97,15 @@ __global__ void __launch_bounds__(kConvThreads, 3)
     if (q.count == 0 || begin + c >= p.in) continue;
     float x[4];
     if (!p.linear) {
-      get_input<S>(p, q, half, begin + c, x);
+      get_input(p, q, half, begin + c, x);
       PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) dx[c][i] = x[i] <= 0 ? 0 : dx[c][i];
     }
-    put_input_gradient(p, q, half, grad_x + input_at(p, q, half, begin + c), dx[c]);
+    put_input_gradient(p, q, half, grad_x, input_at(p, q, half, begin + c), dx[c]);
   }
 }
 
 // One 16 x 16 block of dW of one half, over a span of pixels: partial [blocks, outputs, in].
-template <class S>
-__global__ void __launch_bounds__(kOuterLanes, 1)
+static __global__ void __launch_bounds__(kOuterLanes, 1)
     conv_weight_kernel(const __grid_constant__ ConvProblem p, int64_t span, float* even,
                        float* odd) {
   constexpr int R = kConvChannels, splits = OuterShape<R>::splits;
@@ -125,8 +123,8 @@ __global__ void __launch_bounds__(kOuterLanes, 1)
     __syncthreads();
     for (int r = 0; r < R; ++r) {
       float dz[4] = {}, v[4] = {};
-      if (q.count > 0 && o + r < h.outputs) get_dz<S>(p, q, h.first + o + r, dz);
-      if (q.count > 0 && c + r < p.in) get_input<S>(p, q, half, c + r, v);
+      if (q.count > 0 && o + r < h.outputs) get_dz(p, q, h.first + o + r, dz);
+      if (q.count > 0 && c + r < p.in) get_input(p, q, half, c + r, v);
       PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) v[i] = i < q.count ? rectified(p, v[i]) : 0;
       put_shared(left + r * kOuterPitch + 4 * lane, dz);
       put_shared(right + r * kOuterPitch + 4 * lane, v);

@@ -7,15 +7,16 @@
 namespace pcdarts {
 namespace {
 
-template <class S>
 ConvProblem problem_of(const ReluConvBn& p, const ReluConvBnForward& args,
                        const void* also_packed) {
   ConvProblem c = {};
-  c.batch = p.batch, c.in = p.in_channels, c.out = p.out_channels;
+  c.dtype = p.dtype, c.batch = p.batch, c.in = p.in_channels, c.out = p.out_channels;
   c.height = p.height, c.width = p.width, c.first = p.first;
   c.stride = p.stride, c.linear = p.linear;
-  c.packed = p.width % 4 == 0 && is_aligned<S>(args.x, 4) && is_aligned<S>(args.out, 4) &&
-             is_aligned<S>(also_packed, 4);
+  c.packed = p.width % 4 == 0;
+  for (const void* data : {args.x, static_cast<const void*>(args.out), also_packed}) {
+    c.packed = c.packed && is_aligned(p.dtype, data, 4);
+  }
   for (int half = 0; half < p.stride; ++half) {
     c.weights[half] = static_cast<const float*>(args.weights[half]);
   }
@@ -44,16 +45,14 @@ ForwardScratch lay_out_forward(const ReluConvBn& p, Scratch& scratch) {
   return s;
 }
 
-template <class S>
 void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const ForwardScratch& scratch,
                 void* stream) {
-  const ConvProblem c = problem_of<S>(p, args, args.out);
+  const ConvProblem c = problem_of(p, args, args.out);
   const bool measured = p.training && !p.plain;
   const dim3 grid(grid_of(ceil_div(conv_quads(p), kConvThreads)),
                   static_cast<unsigned>(ceil_div(largest_half(p), kConvChannels)),
                   static_cast<unsigned>(p.stride));
-  S* const out = static_cast<S*>(args.out);
-  launch(&conv_forward_kernel<S>, grid, kConvThreads, kChunkBytes, stream, c, out,
+  launch(&conv_forward_kernel, grid, kConvThreads, kChunkBytes, stream, c, args.out,
          measured ? scratch.partial : nullptr);
   if (p.plain) return;
   if (measured) {
@@ -69,11 +68,13 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Forwar
         {static_cast<const float*>(args.variance), scratch.rstd, p.out_channels, p.eps}, stream);
   }
   Normalise n = {};
-  n.out = out, n.plane = bypass_plane(p.height, p.width, 1, kWide<S>);
+  n.out = args.out, n.plane = bypass_plane(p.height, p.width, 1, wide_of(p.dtype));
   n.planes = p.batch * p.out_channels, n.channels = p.out_channels;
-  n.wide = is_wide<S>(n.plane, out);
+  n.wide = is_wide(p.dtype, n.plane, n.out);
   n.mean = static_cast<const float*>(args.mean), n.rstd = scratch.rstd;
-  launch(&normalise_kernel<S>, grid_of(ceil_div(n.planes * n.plane.packs, 256)), 256, 0, stream, n);
+  const unsigned blocks = grid_of(ceil_div(n.planes * n.plane.packs, 256));
+  with_storage_type(p.dtype,
+                    [&]<class S>() { launch(&normalise_kernel<S>, blocks, 256, 0, stream, n); });
 }
 
 constexpr int64_t kWeightBlocks = 64;  // at most, a part of the weights
@@ -90,17 +91,15 @@ struct BackwardScratch {
   Pack<float, 4>* norm;
   float *even, *odd;  // partial gradients of both weight tensors
 };
-template <class S>
 int64_t sum_warps(const ReluConvBn& p) {
-  const BypassPlane plane = bypass_plane(p.height, p.width, 1, kWide<S>);
+  const BypassPlane plane = bypass_plane(p.height, p.width, 1, wide_of(p.dtype));
   return ceil_div(p.batch * plane.packs, kConvSumThreads) * (kConvSumThreads / 32);
 }
-template <class S>
 BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Scratch& scratch) {
   const int64_t rows = p.plain ? 0 : 2 * p.out_channels;
   const int64_t blocks = need_weights ? weight_blocks(p) : 0;
   BackwardScratch s = {};
-  s.partial = take<float>(scratch, rows * sum_warps<S>(p));
+  s.partial = take<float>(scratch, rows * sum_warps(p));
   s.sums = take<double>(scratch, rows);
   s.norm = take<Pack<float, 4>>(scratch, p.out_channels);
   s.even = take<float>(scratch, blocks * p.first * p.in_channels);
@@ -108,17 +107,18 @@ BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Scratch
   return s;
 }
 
-template <class S>
 void norm_of(const ReluConvBn& p, const ReluConvBnBackward& args, const BackwardScratch& scratch,
              void* stream) {
   ConvSums s = {};
   s.grad = args.grad_out, s.out = args.forward.out;
-  s.plane = bypass_plane(p.height, p.width, 1, kWide<S>);
-  s.batch = p.batch, s.channels = p.out_channels, s.warps = sum_warps<S>(p);
-  s.wide = is_wide<S>(s.plane, s.grad) && is_wide<S>(s.plane, s.out);
+  s.plane = bypass_plane(p.height, p.width, 1, wide_of(p.dtype));
+  s.batch = p.batch, s.channels = p.out_channels, s.warps = sum_warps(p);
+  s.wide = is_wide(p.dtype, s.plane, s.grad) && is_wide(p.dtype, s.plane, s.out);
   s.partial = scratch.partial;
   const dim3 grid(grid_of(s.warps / (kConvSumThreads / 32)), static_cast<unsigned>(p.out_channels));
-  launch(&conv_sums_kernel<S>, grid, kConvSumThreads, 0, stream, s);
+  with_storage_type(p.dtype, [&]<class S>() {
+    launch(&conv_sums_kernel<S>, grid, kConvSumThreads, 0, stream, s);
+  });
   launch_merge_rows({s.partial, 2 * p.out_channels, s.warps, scratch.sums}, {}, stream);
   ConvNorm n = {};
   n.sums = scratch.sums, n.variance = static_cast<const float*>(args.forward.variance);
@@ -128,22 +128,20 @@ void norm_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Backward
   launch(&conv_norm, grid_of(ceil_div(p.out_channels, 128)), 128, 0, stream, n);
 }
 
-template <class S>
 void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args,
                  const BackwardScratch& scratch, void* stream) {
-  ConvProblem c = problem_of<S>(p, args.forward, args.grad_out);
-  c.packed = c.packed && is_aligned<S>(args.grad_x, 4);
+  ConvProblem c = problem_of(p, args.forward, args.grad_out);
+  c.packed = c.packed && is_aligned(p.dtype, args.grad_x, 4);
   c.grad_out = args.grad_out;
   if (!p.plain) {
-    norm_of<S>(p, args, scratch, stream);
+    norm_of(p, args, scratch, stream);
     c.norm = scratch.norm;
   }
   if (args.grad_x != nullptr) {
     const dim3 grid(grid_of(ceil_div(conv_quads(p), kConvThreads)),
                     static_cast<unsigned>(ceil_div(p.in_channels, kConvChannels)),
                     static_cast<unsigned>(p.stride));
-    launch(&conv_input_kernel<S>, grid, kConvThreads, kChunkBytes, stream, c,
-           static_cast<S*>(args.grad_x));
+    launch(&conv_input_kernel, grid, kConvThreads, kChunkBytes, stream, c, args.grad_x);
   }
   if (args.grad_weights == nullptr) return;
   const int64_t parts =
@@ -152,8 +150,8 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args,
                   static_cast<unsigned>(p.stride));
   constexpr int floats =
       kConvChannels * (2 * kOuterPitch + OuterShape<kConvChannels>::splits * kConvChannels);
-  launch(&conv_weight_kernel<S>, grid, kOuterLanes, floats * sizeof(float), stream, c,
-         weight_span(p), scratch.even, scratch.odd);
+  launch(&conv_weight_kernel, grid, kOuterLanes, floats * sizeof(float), stream, c, weight_span(p),
+         scratch.even, scratch.odd);
   MergeWeights m = {};
   for (int half = 0; half < p.stride; ++half) {
     const int64_t size = conv_half(c, half).outputs * p.in_channels;
@@ -176,22 +174,20 @@ void cuda_relu_conv_bn_forward(const ReluConvBn& p, const ReluConvBnForward& arg
                                void* stream) {
   Scratch pieces = {static_cast<char*>(scratch), 0};
   const ForwardScratch s = lay_out_forward(p, pieces);
-  with_storage_type(p.dtype, [&]<class S>() { forward_of<S>(p, args, s, stream); });
+  forward_of(p, args, s, stream);
 }
 
 size_t cuda_relu_conv_bn_backward_scratch(const ReluConvBn& p, bool need_weights) {
   Scratch scratch = {nullptr, 0};
-  with_storage_type(p.dtype, [&]<class S>() { lay_out_backward<S>(p, need_weights, scratch); });
+  lay_out_backward(p, need_weights, scratch);
   return scratch.used;
 }
 
 void cuda_relu_conv_bn_backward(const ReluConvBn& p, const ReluConvBnBackward& args, void* scratch,
                                 void* stream) {
-  with_storage_type(p.dtype, [&]<class S>() {
-    Scratch pieces = {static_cast<char*>(scratch), 0};
-    const BackwardScratch s = lay_out_backward<S>(p, args.grad_weights != nullptr, pieces);
-    backward_of<S>(p, args, s, stream);
-  });
+  Scratch pieces = {static_cast<char*>(scratch), 0};
+  const BackwardScratch s = lay_out_backward(p, args.grad_weights != nullptr, pieces);
+  backward_of(p, args, s, stream);
 }
 
 }  // namespace pcdarts

@@ -6,9 +6,8 @@
 
 namespace pcdarts {
 
-template <class S>
-__global__ void __launch_bounds__(kConvThreads, 3)
-    conv_forward_kernel(const __grid_constant__ ConvProblem p, S* out, WarpMoments* partial) {
+static __global__ void __launch_bounds__(kConvThreads, 3)
+    conv_forward_kernel(const __grid_constant__ ConvProblem p, void* out, WarpMoments* partial) {
   PCDARTS_SHARED(weights);  // [chunk, channels]
   const int lane = static_cast<int>(threadIdx.x), half = static_cast<int>(blockIdx.z);
   const ConvHalf h = conv_half(p, half);
@@ -27,7 +26,7 @@ __global__ void __launch_bounds__(kConvThreads, 3)
     __syncthreads();
     for (int64_t c = 0; q.count > 0 && c < count; ++c) {
       float v[4];
-      get_input<S>(p, q, half, first + c, v);
+      get_input(p, q, half, first + c, v);
       PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) v[i] = rectified(p, v[i]);
       add_products(weights + c * kConvChannels, v, z);
     }
@@ -36,7 +35,8 @@ __global__ void __launch_bounds__(kConvThreads, 3)
   PCDARTS_UNROLLED for (int o = 0; o < kConvChannels; ++o) {
     if (q.count == 0 || o >= left) continue;
     const int64_t plane = q.sample * p.out + h.first + begin + o;
-    put_some(out + (plane * p.height + q.row) * p.width + q.column, q.count, p.packed, z[o]);
+    const int64_t at = (plane * p.height + q.row) * p.width + q.column;
+    put_stored(p.dtype, out, at, q.count, p.packed, z[o]);
   }
   if (partial == nullptr) return;
   const int channels = static_cast<int>(left < kConvChannels ? left : kConvChannels);

@@ -11,6 +11,7 @@ constexpr int kConvChannels = 16;  // that a lane keeps in registers
 constexpr int kConvChunk = 64;     // channels whose weights lie in shared memory
 
 struct ConvProblem {
+  DType dtype;
   int64_t batch, in, out, height, width, first;
   int stride;
   bool linear, packed;  // all rows may be read in packs of four
@@ -49,16 +50,16 @@ __device__ __forceinline__ int64_t input_at(const ConvProblem& p, const ConvQuad
 }
 
 // The input at the pixels of a quad that `half` reads, before the ReLU.
-template <class S>
 __device__ __forceinline__ void get_input(const ConvProblem& p, const ConvQuad& q, int half,
                                           int64_t channel, float (&v)[4]) {
-  const S* from = static_cast<const S*>(p.x) + input_at(p, q, half, channel);
+  const int64_t at = input_at(p, q, half, channel);
   if (p.stride == 1) {
-    get_some(from, q.count, p.packed, v);
+    get_stored(p.dtype, p.x, at, q.count, p.packed, v);
     return;
   }
   float low[4], high[4];
-  get_some(from, 2 * q.count, p.packed, low), get_some(from + 4, 2 * q.count - 4, p.packed, high);
+  get_stored(p.dtype, p.x, at, 2 * q.count, p.packed, low);
+  get_stored(p.dtype, p.x, at + 4, 2 * q.count - 4, p.packed, high);
   PCDARTS_UNROLLED for (int i = 0; i < 2; ++i) {
     v[i] = half == 0 ? low[2 * i] : low[2 * i + 1];
     v[2 + i] = half == 0 ? high[2 * i] : high[2 * i + 1];
@@ -66,14 +67,13 @@ __device__ __forceinline__ void get_input(const ConvProblem& p, const ConvQuad& 
 }
 
 // dz of one output channel; pixels that do not exist have 0.
-template <class S>
 __device__ __forceinline__ void get_dz(const ConvProblem& p, const ConvQuad& q, int64_t channel,
                                        float (&dz)[4]) {
   const int64_t at = ((q.sample * p.out + channel) * p.height + q.row) * p.width + q.column;
-  get_some(static_cast<const S*>(p.grad_out) + at, q.count, p.packed, dz);
+  get_stored(p.dtype, p.grad_out, at, q.count, p.packed, dz);
   if (p.norm == nullptr) return;
   float out[4];
-  get_some(static_cast<const S*>(p.out_data) + at, q.count, p.packed, out);
+  get_stored(p.dtype, p.out_data, at, q.count, p.packed, out);
   const Pack<float, 4> norm = get(p.norm + channel);
   PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) {
     const float v = through_norm(norm, dz[i], out[i]);

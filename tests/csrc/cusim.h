@@ -41,7 +41,14 @@ struct Counters {
   int64_t launches, loaded, stored;  // loaded and stored: bytes of global memory
 };
 inline Counters counters = {};
-inline unsigned order = 0;  // 0: ascending, 1: descending, else the seed of a shuffle
+struct Launch {
+  const void* kernel;
+  unsigned threads;
+  size_t shared;
+};
+inline std::vector<Launch> launches;  // kept while `dry`
+inline bool dry = false;              // kernels are noted, not run
+inline unsigned order = 0;            // 0: ascending, 1: descending, else the seed of a shuffle
 
 enum class Wait { none, block, warp, exited };
 struct Fibre {
@@ -202,7 +209,7 @@ inline void set_size(dim3 size) {
 }
 
 template <class F>
-void run(dim3 grid, dim3 size, size_t shared, F& body) {
+void run(const void* kernel, dim3 grid, dim3 size, size_t shared, F& body) {
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   const uint64_t threads = uint64_t{size.x} * size.y * size.z;
   if (blocks == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535 || threads == 0 ||
@@ -210,6 +217,10 @@ void run(dim3 grid, dim3 size, size_t shared, F& body) {
     fail("invalid launch configuration");
   }
   ++counters.launches;
+  if (dry) {
+    launches.push_back({kernel, static_cast<unsigned>(threads), shared});
+    return;
+  }
   set_size(size);
   block.grid = grid;
   block.body = [](void* data) { (*static_cast<F*>(data))(); };
