@@ -31,7 +31,7 @@ endif()
 set(CMAKE_CUDA_COMPILER ${PCDARTS_NVCC})
 set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
 set(CMAKE_CUDA_ARCHITECTURES ${architectures})
-set(CMAKE_CUDA_FLAGS "-std=c++20")  # not CMAKE_CUDA_STANDARD: CMake 3.25 knows no 20 of nvcc 13
+set(CMAKE_CUDA_FLAGS "-std=c++20 -Xfatbin=-compress-all")  # not CMAKE_CUDA_STANDARD: CMake 3.25 knows no 20 of nvcc 13
 set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -DNDEBUG")
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 message(STATUS "CUDA engine: ${PCDARTS_NVCC} for ${architectures}")

@@ -36,18 +36,13 @@ namespace cusim {
 constexpr size_t kStack = 256 * 1024;
 constexpr size_t kMostShared = 99 * 1024;  // of a block, on the smallest of the supported devices
 
-// What the kernels did since the last reset; only accesses through csrc/common/memory.cuh count.
-struct Counters {
-  int64_t launches, loaded, stored;  // loaded and stored: bytes of global memory
-};
-inline Counters counters = {};
 struct Launch {
   const void* kernel;
-  unsigned threads;
-  size_t shared;
+  int64_t threads, shared;  // of a block; bytes
+  int64_t moved;  // bytes of global memory, by accesses through csrc/common/memory.cuh
 };
-inline std::vector<Launch> launches;  // kept while `dry`
-inline bool dry = false;              // kernels are noted, not run
+inline std::vector<Launch> launches;
+inline bool dry = false;  // launches are noted, not run
 inline unsigned order = 0;            // 0: ascending, 1: descending, else the seed of a shuffle
 
 enum class Wait { none, block, warp, exited };
@@ -74,6 +69,10 @@ struct Block {
   void* data;
 };
 inline Block block = {};
+
+inline void moved(const void*, size_t bytes) {
+  launches.back().moved += static_cast<int64_t>(bytes);
+}
 
 [[noreturn]] inline void fail(const std::string& what) {
   throw std::runtime_error("cusim: " + what);
@@ -216,11 +215,8 @@ void run(const void* kernel, dim3 grid, dim3 size, size_t shared, F& body) {
       threads > 1024 || size.z > 64 || shared > kMostShared) {
     fail("invalid launch configuration");
   }
-  ++counters.launches;
-  if (dry) {
-    launches.push_back({kernel, static_cast<unsigned>(threads), shared});
-    return;
-  }
+  launches.push_back({kernel, static_cast<int64_t>(threads), static_cast<int64_t>(shared), 0});
+  if (dry) return;
   set_size(size);
   block.grid = grid;
   block.body = [](void* data) { (*static_cast<F*>(data))(); };

@@ -4,15 +4,21 @@
 #define PCDARTS_EXPORT extern "C" __attribute__((visibility("default")))
 
 PCDARTS_EXPORT void cusim_set_order(unsigned order) { cusim::order = order; }
-PCDARTS_EXPORT void cusim_reset() { cusim::counters = {}; }
-PCDARTS_EXPORT int64_t cusim_launches() { return cusim::counters.launches; }
-// From here on launches are only noted: which kernel, as its place relative to this function, how
-// many threads a block, how many bytes of shared memory.
-PCDARTS_EXPORT void cusim_dry_run() { cusim::dry = true, cusim::launches.clear(); }
-PCDARTS_EXPORT void cusim_launch(int64_t number, int64_t* place, int64_t* threads,
-                                 int64_t* shared) {
+
+// From here on launches are only noted, where `dry`, and those so far are forgotten.
+PCDARTS_EXPORT void cusim_restart(int dry) { cusim::launches.clear(), cusim::dry = dry != 0; }
+PCDARTS_EXPORT int64_t cusim_launches() { return static_cast<int64_t>(cusim::launches.size()); }
+// {the kernel, by its place relative to `cusim_restart`; threads and bytes of shared memory of a
+// block; bytes moved}
+PCDARTS_EXPORT void cusim_launch(int64_t number, int64_t (&values)[4]) {
   const cusim::Launch& launch = cusim::launches.at(static_cast<size_t>(number));
-  *place = static_cast<const char*>(launch.kernel) - reinterpret_cast<const char*>(&cusim_dry_run);
-  *threads = launch.threads, *shared = static_cast<int64_t>(launch.shared);
+  const int64_t place =
+      static_cast<const char*>(launch.kernel) - reinterpret_cast<const char*>(&cusim_restart);
+  values[0] = place, values[1] = launch.threads, values[2] = launch.shared;
+  values[3] = launch.moved;
 }
-PCDARTS_EXPORT int64_t cusim_bytes() { return cusim::counters.loaded + cusim::counters.stored; }
+PCDARTS_EXPORT int64_t cusim_moved() {
+  int64_t moved = 0;
+  for (const cusim::Launch& launch : cusim::launches) moved += launch.moved;
+  return moved;
+}
