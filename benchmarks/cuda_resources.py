@@ -151,7 +151,7 @@ def launches_of(simulator: ctypes.CDLL, names: dict[int, str], cell: str) -> lis
     )
     x = [torch.zeros(BATCH, previous, *[size * stride] * 2).requires_grad_() for _ in range(2)]
     alpha, beta = torch.rand(14, 8).requires_grad_(), torch.rand(14).requires_grad_()
-    simulator.cusim_restart(1)
+    simulator.cusim_restart(2)
     out = module(*x, alpha, beta)
     out.backward(out.detach())
     found = []

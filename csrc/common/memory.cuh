@@ -18,14 +18,14 @@ constexpr int kWide = 16 / sizeof(T);
 template <class T>
 __device__ __forceinline__ T get(const T* p) {
 #ifndef __CUDACC__
-  cusim::moved(p, sizeof(T));
+  cusim::touch(cusim::loads, p, sizeof(T));
 #endif
   return *p;
 }
 template <class T>
 __device__ __forceinline__ void put(T* p, const T& value) {
 #ifndef __CUDACC__
-  cusim::moved(p, sizeof(T));
+  cusim::touch(cusim::stores, p, sizeof(T));
 #endif
   *p = value;
 }

@@ -39,10 +39,36 @@ constexpr size_t kMostShared = 99 * 1024;  // of a block, on the smallest of the
 struct Launch {
   const void* kernel;
   int64_t threads, shared;  // of a block; bytes
-  int64_t moved;  // bytes of global memory, by accesses through csrc/common/memory.cuh
+  int64_t moved;  // bytes of global memory, where counted
 };
 inline std::vector<Launch> launches;
-inline bool dry = false;  // launches are noted, not run
+enum class Mode { run, count, dry };  // dry: launches are noted, not run
+inline Mode mode = Mode::run;
+
+// What a block loads and stores through csrc/common/memory.cuh: the bytes that it must fetch from
+// beyond its own cache, so that an address counts once a block.
+struct Span {
+  uintptr_t begin, end;
+};
+struct Touched {
+  std::vector<Span> spans;
+  int64_t bytes() {
+    std::sort(spans.begin(), spans.end(), [](Span a, Span b) { return a.begin < b.begin; });
+    int64_t sum = 0;
+    uintptr_t end = 0;
+    for (const Span& span : spans) {
+      const uintptr_t begin = std::max(end, span.begin);
+      if (span.end > begin) sum += static_cast<int64_t>(span.end - begin), end = span.end;
+    }
+    spans.clear();
+    return sum;
+  }
+};
+inline Touched loads, stores;
+inline void touch(Touched& touched, const void* p, size_t bytes) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(p);
+  if (mode == Mode::count) touched.spans.push_back({begin, begin + bytes});
+}
 inline unsigned order = 0;            // 0: ascending, 1: descending, else the seed of a shuffle
 
 enum class Wait { none, block, warp, exited };
@@ -69,10 +95,6 @@ struct Block {
   void* data;
 };
 inline Block block = {};
-
-inline void moved(const void*, size_t bytes) {
-  launches.back().moved += static_cast<int64_t>(bytes);
-}
 
 [[noreturn]] inline void fail(const std::string& what) {
   throw std::runtime_error("cusim: " + what);
@@ -216,7 +238,7 @@ void run(const void* kernel, dim3 grid, dim3 size, size_t shared, F& body) {
     fail("invalid launch configuration");
   }
   launches.push_back({kernel, static_cast<int64_t>(threads), static_cast<int64_t>(shared), 0});
-  if (dry) return;
+  if (mode == Mode::dry) return;
   set_size(size);
   block.grid = grid;
   block.body = [](void* data) { (*static_cast<F*>(data))(); };
@@ -228,6 +250,7 @@ void run(const void* kernel, dim3 grid, dim3 size, size_t shared, F& body) {
              static_cast<unsigned>(i / (uint64_t{grid.x} * grid.y)));
     block.shared = std::vector<float>(shared / sizeof(float), NAN);  // rubbish, as on a GPU
     run_block(in_order);
+    launches.back().moved += loads.bytes() + stores.bytes();
   }
 }
 

@@ -5,8 +5,11 @@
 
 PCDARTS_EXPORT void cusim_set_order(unsigned order) { cusim::order = order; }
 
-// From here on launches are only noted, where `dry`, and those so far are forgotten.
-PCDARTS_EXPORT void cusim_restart(int dry) { cusim::launches.clear(), cusim::dry = dry != 0; }
+// Forgets the launches so far. From here on kernels run (0), run and count their bytes (1), or are
+// only noted (2).
+PCDARTS_EXPORT void cusim_restart(int mode) {
+  cusim::launches.clear(), cusim::mode = static_cast<cusim::Mode>(mode);
+}
 PCDARTS_EXPORT int64_t cusim_launches() { return static_cast<int64_t>(cusim::launches.size()); }
 // {the kernel, by its place relative to `cusim_restart`; threads and bytes of shared memory of a
 // block; bytes moved}

@@ -1,6 +1,7 @@
 """Bytes and launches of a cell, counted from the loads and stores of the simulated kernels.
 
-Every access of every thread to global memory counts, also where a whole warp reads one address.
+A block's bytes are the distinct addresses that it loads, plus those that it stores: what it must
+fetch from beyond its own cache, halos of neighbouring tiles included.
 The naive side is PyTorch's operators, each of which is taken to read and write its tensors once
 (`testing.Cost`).
 """
@@ -29,6 +30,7 @@ def test_bytes_and_launches_of_a_cell(C: int, size: int, reduction: bool) -> Non
     def so_far() -> tuple[int, int]:
         return simulator.cusim_launches(), simulator.cusim_moved()
 
+    simulator.cusim_restart(1)
     naive = cell_costs("reference", C, size, reduction)
     fused = cell_costs("cuda", C, size, reduction, so_far)
     for way in fused:
@@ -37,3 +39,4 @@ def test_bytes_and_launches_of_a_cell(C: int, size: int, reduction: bool) -> Non
     for what, most in MOST_OF_NAIVE.items():
         got, wanted = (sum(cost[way][what] for way in cost) for cost in (fused, naive))
         assert got <= most * wanted, what
+    simulator.cusim_restart(0)
