@@ -1,4 +1,5 @@
-// The second stage of plain sums: rows of partial sums, one a warp, are added up in a fixed order.
+// The second stage of plain sums: rows of partial sums, one from every warp of the first stage, are
+// added up in a fixed order.
 #pragma once
 #include "common/batch_norm.h"
 #include "common/memory.cuh"
@@ -6,33 +7,13 @@
 
 namespace pcdarts {
 
-// Every row of partial sums to one double.
-struct MergeRows {
-  const float* partial;
-  int64_t rows, length;
-  double* sums;
-};
-constexpr int kRowThreads = 128;
-static __global__ void __launch_bounds__(kRowThreads)
-    merge_rows(const __grid_constant__ MergeRows a, const __grid_constant__ MergeRows b) {
-  PCDARTS_SHARED(shared);
-  double* const warps = reinterpret_cast<double*>(shared);
-  const int64_t block = blockIdx.x;
-  const MergeRows& m = block < a.rows ? a : b;
-  const int64_t row = block < a.rows ? block : block - a.rows;
+// The sum of a row by a warp, in every lane.
+__device__ __forceinline__ double sum_row(const float* row, int64_t length) {
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < m.length; i += kRowThreads) {
-    sum += static_cast<double>(get(m.partial + row * m.length + i));
+  for (int64_t i = threadIdx.x % 32; i < length; i += 32) {
+    sum += static_cast<double>(get(row + i));
   }
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
-  __syncthreads();
-  if (threadIdx.x == 0) put(m.sums + row, warps[0] + warps[1] + warps[2] + warps[3]);
-}
-
-inline void launch_merge_rows(const MergeRows& a, const MergeRows& b, void* stream) {
-  if (a.rows + b.rows == 0) return;
-  launch(&merge_rows, grid_of(a.rows + b.rows), kRowThreads, 4 * sizeof(double), stream, a, b);
+  return warp_sum(sum);
 }
 
 // A batch-norm's gradient as the kernels read it: dz = upstream * gradient + own * (z - mean) +

@@ -55,7 +55,7 @@ BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scra
   s.t_second = take<float>(scratch, edges * most.separable * n.unit);
   s.mixed = take<float>(scratch, sums * warps);
   s.bypass = take<float>(scratch, edges * (n.channels - c) * for_bypass);
-  s.sums = take<double>(scratch, sums + edges);
+  s.sums = take<double>(scratch, sums);
   s.norm = take<Pack<float, 4>>(scratch, edges * most.slots * c);
   const int64_t matrix = count.pointwise * c * c;
   s.pointwise = take<float>(scratch, weights * most.convolutions * matrix);
@@ -127,15 +127,11 @@ void sums(Source& s) {
   a.bypass = s.scratch.bypass, a.bypass_warps = bypass_warps(n, state.stride);
   a.need_beta = s.args.grad_beta != nullptr && n.channels > n.sampled;
   launch_sums(a, s.stream);
-  const int64_t rows = int64_t{state.edges} * (1 + state.plan.branches) * n.sampled;
-  double* const bypass = s.scratch.sums + rows;
-  launch_merge_rows(
-      {a.mixed, rows, a.warps, s.scratch.sums},
-      {a.bypass, a.need_beta ? state.edges : 0, (n.channels - n.sampled) * a.bypass_warps, bypass},
-      s.stream);
   f.size = n, f.plan = state.plan, f.stride = state.stride, f.edges = state.edges;
   f.primitives = s.p.primitives, f.training = s.p.training;
-  f.mixed = s.scratch.sums, f.bypass = a.need_beta ? bypass : nullptr, f.norm = s.scratch.norm;
+  f.mixed = a.mixed, f.warps = a.warps;
+  f.bypass = a.need_beta ? a.bypass : nullptr, f.bypass_warps = a.bypass_warps;
+  f.sums = s.scratch.sums, f.norm = s.scratch.norm;
   f.grad_alpha = static_cast<float*>(s.args.grad_alpha);
   f.grad_beta = static_cast<float*>(s.args.grad_beta);
   launch_finish_sums(f, s.stream);

@@ -1,6 +1,6 @@
 // The sums behind the gradients of batch-norm, alpha and beta (pass C'): S0 and S1 of every branch
-// of every edge, and <bypass gradient, bypass>. Warps leave partial sums, which are merged in a
-// fixed order.
+// of every edge, and <bypass gradient, bypass>. Warps leave partial sums; a block an edge then adds
+// them up in a fixed order.
 #pragma once
 #include "common/bypass.cuh"
 #include "common/rows.cuh"
@@ -128,32 +128,54 @@ struct FinishSums {
   int row[kMaxStates];
   int primitives;
   bool training;
-  const double *mixed, *bypass;   // [edges, 1 + branches, sampled], [edges]
+  const float *mixed, *bypass;  // as in Sums; bypass is null where it is not needed
+  int64_t warps, bypass_warps;
+  double* sums;                   // [edges, 1 + branches, sampled]
   Pack<float, 4>* norm;           // [edges, slots, sampled]: upstream, own, constant, mean
   float *grad_alpha, *grad_beta;  // null: not needed
 };
-constexpr int kFinishThreads = 128;
+constexpr int kFinishThreads = 512, kFinishWarps = kFinishThreads / 32;
+
+// The sum of a value of every thread of the block, in every thread.
+__device__ __forceinline__ double finish_total(double value, double* warps) {
+  value = warp_sum(value);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  double sum = 0;
+  for (int i = 0; i < kFinishWarps; ++i) sum += warps[i];
+  return sum;
+}
 
 static __global__ void __launch_bounds__(kFinishThreads)
     finish_sums(const __grid_constant__ FinishSums a) {
   PCDARTS_SHARED(shared);
   double* const warps = reinterpret_cast<double*>(shared);
-  const int e = static_cast<int>(blockIdx.x);
+  const int e = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const DeviceEdge& edge = a.edge[e];
-  const double beta = static_cast<double>(get(edge.beta));
-  const double count = static_cast<double>(a.size.batch * a.size.height * a.size.width);
-  const double* const s0 = a.mixed + e * (1 + a.plan.branches) * a.size.sampled;
-  double d_beta = a.grad_beta != nullptr && a.bypass != nullptr ? get(a.bypass + e) : 0;
-  for (int i = static_cast<int>(threadIdx.x); a.grad_alpha != nullptr && i < a.primitives;
-       i += kFinishThreads) {
+  const int64_t rows = (1 + a.plan.branches) * a.size.sampled;
+  double* const s0 = a.sums + e * rows;
+  for (int64_t row = thread / 32; row < rows; row += kFinishWarps) {
+    const double sum = sum_row(a.mixed + (e * rows + row) * a.warps, a.warps);
+    if (thread % 32 == 0) put(s0 + row, sum);
+  }
+  double d_beta = 0;
+  const int64_t length = (a.size.channels - a.size.sampled) * a.bypass_warps;
+  for (int64_t i = thread; a.bypass != nullptr && i < length; i += kFinishThreads) {
+    d_beta += static_cast<double>(get(a.bypass + e * length + i));
+  }
+  d_beta = finish_total(d_beta, warps);  // after which s0 is complete
+  for (int i = thread; a.grad_alpha != nullptr && i < a.primitives; i += kFinishThreads) {
     put(a.grad_alpha + a.row[e] * a.primitives + i, 0.f);  // of `none`; the others follow
   }
+  const double beta = static_cast<double>(get(edge.beta));
+  const double count = static_cast<double>(a.size.batch * a.size.height * a.size.width);
   for (int i = 0; i < a.plan.branches; ++i) {
     const Branch& branch = a.plan.branch[i];
     const double alpha = static_cast<double>(get(edge.alpha + branch.column));
     const bool plain = is_plain(branch, a.stride);
     double sum = 0;
-    PCDARTS_ROLLED for (int64_t c = threadIdx.x; c < a.size.sampled; c += kFinishThreads) {
+    PCDARTS_ROLLED for (int64_t c = thread; c < a.size.sampled; c += kFinishThreads) {
       const int64_t at = last_slot(branch) * a.size.sampled + c;
       const double rstd = plain ? 1 : static_cast<double>(get(edge.rstd + at));
       const double s1 = get(s0 + (1 + i) * a.size.sampled + c) * rstd;
@@ -163,24 +185,20 @@ static __global__ void __launch_bounds__(kFinishThreads)
       put_norm(a.norm + int64_t{e} * a.plan.slots * a.size.sampled + at,
                norm_gradient(alpha * beta, mean, rstd, get(s0 + c), s1, count, a.training), mean);
     }
-    sum = warp_sum(sum);
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
-    __syncthreads();
-    sum = warps[0] + warps[1] + warps[2] + warps[3];
+    sum = finish_total(sum, warps);
     d_beta += alpha * sum;
-    if (threadIdx.x == 0 && a.grad_alpha != nullptr) {
+    if (thread == 0 && a.grad_alpha != nullptr) {
       put(a.grad_alpha + a.row[e] * a.primitives + branch.column, static_cast<float>(beta * sum));
     }
   }
-  if (threadIdx.x == 0 && a.grad_beta != nullptr) {
+  if (thread == 0 && a.grad_beta != nullptr) {
     put(a.grad_beta + a.row[e], static_cast<float>(d_beta));
   }
 }
 
 inline void launch_finish_sums(const FinishSums& a, void* stream) {
-  launch(&finish_sums, static_cast<unsigned>(a.edges), kFinishThreads, 4 * sizeof(double), stream,
-         a);
+  launch(&finish_sums, static_cast<unsigned>(a.edges), kFinishThreads,
+         kFinishWarps * sizeof(double), stream, a);
 }
 
 }  // namespace pcdarts

@@ -104,16 +104,16 @@ __global__ void __launch_bounds__(kMixThreads)
   }
 }
 
-static __global__ void __launch_bounds__(32) narrow_sums(const double* sums, float* to, int count) {
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += 32) {
-    put(to + i, static_cast<float>(get(sums + i)));
-  }
+// The gradient of a weight: a warp adds up its row of partial sums.
+static __global__ void __launch_bounds__(32)
+    merge_weight_sums(const float* partial, int64_t length, float* to) {
+  const double sum = sum_row(partial + blockIdx.x * length, length);
+  if (threadIdx.x == 0) put(to + blockIdx.x, static_cast<float>(sum));
 }
 
 struct MixScratch {
   int *source, *destination;
   float* partial;
-  double* sums;
 };
 int64_t mix_blocks(const PartialMix& p) {
   // the bypass at stride 2 is cut row by row, which can take more packs
@@ -125,7 +125,6 @@ MixScratch lay_out(const PartialMix& p, Scratch& scratch) {
   MixScratch s = {};
   s.source = take<int>(scratch, p.channels), s.destination = take<int>(scratch, p.channels);
   s.partial = take<float>(scratch, p.outputs * p.mixed * mix_blocks(p) * (kMixThreads / 32));
-  s.sums = take<double>(scratch, p.outputs);
   return s;
 }
 
@@ -203,9 +202,8 @@ void cuda_partial_mix_backward(const PartialMix& p, const Planes& grad, const Pl
              stream, a, targets, grad_outputs != nullptr);
     }
     if (grad_weights == nullptr || p.outputs == 0) return;
-    launch_merge_rows({s.partial, p.outputs, p.mixed * a.warps, s.sums}, {}, stream);
-    launch(&narrow_sums, 1, 32, 0, stream, static_cast<const double*>(s.sums), grad_weights,
-           a.outputs);
+    launch(&merge_weight_sums, grid_of(p.outputs), 32, 0, stream,
+           static_cast<const float*>(s.partial), p.mixed * a.warps, grad_weights);
   });
 }
 

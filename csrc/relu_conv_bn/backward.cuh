@@ -37,20 +37,26 @@ __global__ void __launch_bounds__(kConvSumThreads)
   put(a.partial + (a.channels + channel) * a.warps + i / 32, s1);
 }
 
-// The output stands for a z of mean 0 and rstd 1; the true rstd is multiplied in at the end.
+// The output stands for a z of mean 0 and rstd 1; the true rstd is multiplied in at the end. A
+// block of two warps a channel, one for each sum.
 struct ConvNorm {
-  const double* sums;  // [2, channels]
+  const float* partial;  // as in ConvSums
+  int64_t warps;
   const float* variance;
   int64_t channels;
   double count, eps;
   bool training;
   Pack<float, 4>* norm;
 };
-static __global__ void __launch_bounds__(128) conv_norm(const __grid_constant__ ConvNorm a) {
-  const int64_t o = int64_t{blockIdx.x} * 128 + threadIdx.x;
-  if (o >= a.channels) return;
-  NormGradient norm =
-      norm_gradient(1, 0, 1, get(a.sums + o), get(a.sums + a.channels + o), a.count, a.training);
+static __global__ void __launch_bounds__(64) conv_norm(const __grid_constant__ ConvNorm a) {
+  PCDARTS_SHARED(shared);
+  double* const sums = reinterpret_cast<double*>(shared);
+  const int64_t o = blockIdx.x, warp = threadIdx.x / 32;
+  const double sum = sum_row(a.partial + (warp * a.channels + o) * a.warps, a.warps);
+  if (threadIdx.x % 32 == 0) sums[warp] = sum;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  NormGradient norm = norm_gradient(1, 0, 1, sums[0], sums[1], a.count, a.training);
   const double rstd = norm_rstd(static_cast<double>(get(a.variance + o)), a.eps);
   norm.upstream *= rstd, norm.own *= rstd, norm.constant *= rstd;
   put_norm(a.norm + o, norm, 0);

@@ -87,7 +87,6 @@ int64_t weight_blocks(const ReluConvBn& p) {
 
 struct BackwardScratch {
   float* partial;
-  double* sums;
   Pack<float, 4>* norm;
   float *even, *odd;  // partial gradients of both weight tensors
 };
@@ -100,7 +99,6 @@ BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Scratch
   const int64_t blocks = need_weights ? weight_blocks(p) : 0;
   BackwardScratch s = {};
   s.partial = take<float>(scratch, rows * sum_warps(p));
-  s.sums = take<double>(scratch, rows);
   s.norm = take<Pack<float, 4>>(scratch, p.out_channels);
   s.even = take<float>(scratch, blocks * p.first * p.in_channels);
   s.odd = take<float>(scratch, blocks * (p.out_channels - p.first) * p.in_channels);
@@ -119,13 +117,13 @@ void norm_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Backward
   with_storage_type(p.dtype, [&]<class S>() {
     launch(&conv_sums_kernel<S>, grid, kConvSumThreads, 0, stream, s);
   });
-  launch_merge_rows({s.partial, 2 * p.out_channels, s.warps, scratch.sums}, {}, stream);
   ConvNorm n = {};
-  n.sums = scratch.sums, n.variance = static_cast<const float*>(args.forward.variance);
+  n.partial = s.partial, n.warps = s.warps,
+  n.variance = static_cast<const float*>(args.forward.variance);
   n.channels = p.out_channels, n.eps = p.eps, n.training = p.training;
   n.count = static_cast<double>(p.batch) * static_cast<double>(p.height * p.width);
   n.norm = scratch.norm;
-  launch(&conv_norm, grid_of(ceil_div(p.out_channels, 128)), 128, 0, stream, n);
+  launch(&conv_norm, grid_of(p.out_channels), 64, 2 * sizeof(double), stream, n);
 }
 
 void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args,
