@@ -91,7 +91,7 @@ class Cost(TorchDispatchMode):
         if func.is_view or func.namespace != "aten" or "empty" in func.__name__:
             return result
         tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
-        self.launches += 1
+        self.launches += bool(tensors)
         self.bytes += sum(t.numel() * t.element_size() for t in tensors)
         return result
 

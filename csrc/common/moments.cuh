@@ -113,14 +113,10 @@ struct FillRstd {
   int64_t size;
   double eps;
 };
-static __global__ void __launch_bounds__(256) fill_rstd(const __grid_constant__ FillRstd a) {
-  const int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x;
+__device__ __forceinline__ void fill_rstd(const FillRstd& a, int64_t i) {
   if (i >= a.size) return;
   const double variance = static_cast<double>(get(a.variance + i));
   put(a.rstd + i, static_cast<float>(norm_rstd(variance, a.eps)));
-}
-inline void launch_fill_rstd(const FillRstd& a, void* stream) {
-  if (a.size > 0) launch(&fill_rstd, grid_of(ceil_div(a.size, 256)), 256, 0, stream, a);
 }
 
 }  // namespace pcdarts

@@ -1,6 +1,8 @@
 // Sums over pixels of the outer product of two sets of channels: a pointwise convolution's weight
 // gradient. Both sets lie in shared memory, R rows of the pixels of 64 lanes.
 #pragma once
+#include <vector>
+
 #include "common/memory.cuh"
 
 namespace pcdarts {
@@ -51,10 +53,9 @@ __device__ __forceinline__ void add_outer(const float* left, const float* right,
 struct MergedWeight {
   const float* partial;
   float* to;
-  int64_t size;
-  int count;
+  int size, count;
 };
-constexpr int kMergedWeights = 96;
+constexpr int kMergedWeights = 170;  // arguments of a kernel have 4 KiB
 struct MergeWeights {
   int items;
   MergedWeight item[kMergedWeights];
@@ -65,14 +66,22 @@ static __global__ void __launch_bounds__(256)
   for (int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x; i < item.size;
        i += int64_t{gridDim.x} * 256) {
     float sum = 0;
-    for (int k = 0; k < item.count; ++k) sum += get(item.partial + k * item.size + i);
+    for (int64_t k = 0; k < item.count; ++k) sum += get(item.partial + k * item.size + i);
     put(item.to + i, sum);
   }
 }
-inline void launch_merge_weights(const MergeWeights& a, int64_t largest, void* stream) {
-  if (a.items == 0) return;
-  launch(&merge_weights, dim3(grid_of(ceil_div(largest, 256)), static_cast<unsigned>(a.items)), 256,
-         0, stream, a);
+inline void launch_merge_weights(const std::vector<MergedWeight>& weights, void* stream) {
+  MergeWeights a = {};
+  for (size_t first = 0; first < weights.size();) {
+    int largest = 1;
+    a.items = 0;
+    for (; first < weights.size() && a.items < kMergedWeights; ++first) {
+      a.item[a.items++] = weights[first];
+      largest = largest > weights[first].size ? largest : weights[first].size;
+    }
+    launch(&merge_weights, dim3(grid_of(ceil_div(largest, 256)), static_cast<unsigned>(a.items)),
+           256, 0, stream, a);
+  }
 }
 
 }  // namespace pcdarts

@@ -113,12 +113,9 @@ void node_forward(const MixedCell& p, const MixedCellForward& args, const CellSt
 
 void forward_of(const MixedCell& p, const MixedCellForward& args, const ForwardScratch& scratch,
                 void* stream) {
-  launch_tables(p.source, p.destination, p.channels, scratch.source, scratch.destination, stream);
-  if (!p.training) {
-    const int64_t slots = edge_offsets(p, edge_count(p)).slots;
-    launch_fill_rstd(
-        {static_cast<const float*>(args.variance), scratch.rstd, slots * p.sampled, p.eps}, stream);
-  }
+  const int64_t norms = p.training ? 0 : edge_offsets(p, edge_count(p)).slots * p.sampled;
+  launch_prepare(p.source, p.destination, p.channels, scratch.source, scratch.destination,
+                 {static_cast<const float*>(args.variance), scratch.rstd, norms, p.eps}, stream);
   float* const z = args.z == nullptr ? scratch.z : static_cast<float*>(args.z);
   std::vector<CellState> states;
   for (int j = 0; j < states_of(p); ++j) {

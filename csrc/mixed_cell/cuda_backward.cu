@@ -33,7 +33,7 @@ Most most_of(const MixedCell& p) {
 BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scratch& scratch) {
   const Sizes n = sizes_of(p);
   const Most most = most_of(p);
-  const int64_t edges = p.nodes, weights = need_weights ? edges : 0, c = p.sampled;
+  const int64_t edges = p.nodes, c = p.sampled;
   const auto larger = [&](auto f) {
     const int64_t a = f(1), b = f(p.stride);
     return a > b ? a : b;
@@ -58,10 +58,15 @@ BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scra
   s.sums = take<double>(scratch, sums);
   s.norm = take<Pack<float, 4>>(scratch, edges * most.slots * c);
   const int64_t matrix = count.pointwise * c * c;
-  s.pointwise = take<float>(scratch, weights * most.convolutions * matrix);
-  s.pointwise_second = take<float>(scratch, weights * most.separable * matrix);
-  s.depthwise = take<float>(scratch, weights * most.convolutions * blocks * c * 25);
-  s.depthwise_second = take<float>(scratch, weights * most.separable * count.middle * c * 25);
+  if (need_weights) {
+    s.of_edge = {most.convolutions * matrix, most.separable * matrix,
+                 most.convolutions * blocks * c * 25, most.separable * count.middle * c * 25};
+  }
+  const int64_t all = edge_count(p);
+  s.pointwise = take<float>(scratch, all * s.of_edge.pointwise);
+  s.pointwise_second = take<float>(scratch, all * s.of_edge.pointwise_second);
+  s.depthwise = take<float>(scratch, all * s.of_edge.depthwise);
+  s.depthwise_second = take<float>(scratch, all * s.of_edge.depthwise_second);
   s.middle_sums = take<float>(scratch, edges * most.separable * 2 * c * count.middle);
   const bool carries = edges * most.convolutions > kStateItems;
   for (float*& carry : s.carry) {
@@ -69,6 +74,15 @@ BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scra
   }
   s.nodes = take<char>(
       scratch, (p.nodes - 1) * n.batch * n.channels * n.height * n.width * size_of(p.dtype));
+  return s;
+}
+
+// With the partial weight gradients of the edges behind the first `edges` ones.
+BackwardScratch after_edges(BackwardScratch s, int64_t edges) {
+  s.pointwise += edges * s.of_edge.pointwise;
+  s.pointwise_second += edges * s.of_edge.pointwise_second;
+  s.depthwise += edges * s.of_edge.depthwise;
+  s.depthwise_second += edges * s.of_edge.depthwise_second;
   return s;
 }
 
@@ -137,28 +151,17 @@ void sums(Source& s) {
   launch_finish_sums(f, s.stream);
 }
 
-void merge_all(Source& s) {
-  MergeWeights m = {};
-  for (size_t first = 0; first < s.weights.size();) {
-    int64_t largest = 1;
-    m.items = 0;
-    for (; first < s.weights.size() && m.items < kMergedWeights; ++first) {
-      m.item[m.items++] = s.weights[first];
-      largest = largest > s.weights[first].size ? largest : s.weights[first].size;
-    }
-    launch_merge_weights(m, largest, s.stream);
-  }
-}
-
 void backward_of(const MixedCell& p, const MixedCellBackward& args, const BackwardScratch& scratch,
                  void* stream) {
   const Sizes n = sizes_of(p);
   const int64_t node = n.channels * n.height * n.width;
-  launch_tables(p.source, p.destination, p.channels, scratch.source, scratch.destination, stream);
-  const int64_t slots = edge_offsets(p, edge_count(p)).slots;
-  launch_fill_rstd(
-      {static_cast<const float*>(args.forward.variance), scratch.rstd, slots * p.sampled, p.eps},
-      stream);
+  const EdgeOffsets all = edge_offsets(p, edge_count(p));
+  launch_prepare(p.source, p.destination, p.channels, scratch.source, scratch.destination,
+                 {static_cast<const float*>(args.forward.variance), scratch.rstd,
+                  all.slots * p.sampled, p.eps},
+                 stream);
+  std::vector<MergedWeight> weights;  // partial gradients that wait to be merged
+  int64_t edges = 0;                  // whose partial gradients are computed
   NodeGrad complete[kMaxStates];
   for (int t = p.inputs; t < states_of(p); ++t) {
     complete[t] = {element(p.dtype, args.grad_out, (t - p.inputs) * node), p.nodes * node};
@@ -170,7 +173,9 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
     for (int e = 0; !stored && e < state.edges; ++e) {
       state.edge[e].z = scratch.z + int64_t{e} * state.plan.units * n.unit;
     }
-    Source s = {p, args, state, scratch, {}, {nullptr, 0}, nullptr, 0, false, stream, {}};
+    const BackwardScratch own = after_edges(scratch, edges);
+    edges += state.edges;
+    Source s = {p, args, state, own, {}, {nullptr, 0}, nullptr, 0, false, stream, weights};
     s.packed = n.width % kQuad == 0;
     for (int e = 0; e < state.edges; ++e) {
       s.node[e] = complete[state.target[e]];
@@ -192,8 +197,8 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
     if (!needs_state) continue;
     second_backward(s);
     first_backward(s);
-    merge_all(s);
   }
+  launch_merge_weights(weights, stream);
 }
 
 }  // namespace

@@ -13,7 +13,11 @@ struct BackwardScratch {
   float *mixed, *bypass;      // partial sums of pass C'
   double* sums;
   Pack<float, 4>* norm;
-  float *pointwise, *pointwise_second, *depthwise, *depthwise_second;  // partial weight gradients
+  // partial weight gradients of all edges, merged at the end; floats of one edge
+  float *pointwise, *pointwise_second, *depthwise, *depthwise_second;
+  struct {
+    int64_t pointwise, pointwise_second, depthwise, depthwise_second;
+  } of_edge;
   float* middle_sums;
   float* carry[2];
   char* nodes;  // gradients of the nodes inside of the cell
@@ -30,7 +34,7 @@ struct Source {
   int64_t grad_sample;
   bool packed;
   void* stream;
-  std::vector<MergedWeight> weights;  // partial gradients that wait to be merged
+  std::vector<MergedWeight>& weights;  // partial gradients that wait to be merged
 
   Sizes size() const { return sizes_of(p); }
   bool need_weights() const { return args.grad_weights != nullptr; }
@@ -40,7 +44,7 @@ struct Source {
   void merge_later(int e, int weight, const float* partial, int64_t size, int64_t count) {
     const int number = edge_offsets(p, state.row[e]).weights + weight;
     float* const to = static_cast<float*>(args.grad_weights[number]);
-    weights.push_back({partial, to, size, static_cast<int>(count)});
+    weights.push_back({partial, to, static_cast<int>(size), static_cast<int>(count)});
   }
 };
 

@@ -168,7 +168,7 @@ void cuda_partial_mix_forward(const PartialMix& p, const Planes* outputs, const 
   with_storage_type(p.dtype, [&]<class S>() {
     Scratch pieces = {static_cast<char*>(scratch), 0};
     const MixScratch s = lay_out(p, pieces);
-    launch_tables(p.source, p.destination, p.channels, s.source, s.destination, stream);
+    launch_prepare(p.source, p.destination, p.channels, s.source, s.destination, {}, stream);
     Mix a = mix_of(p, outputs, weights, x, s);
     a.out = out;
     a.wide = a.wide && is_aligned(p.dtype, out, wide_of(p.dtype));
@@ -196,7 +196,7 @@ void cuda_partial_mix_backward(const PartialMix& p, const Planes& grad, const Pl
       a.wide = a.wide && is_aligned(p.dtype, grad_outputs[i], wide_of(p.dtype));
     }
     if (p.batch * p.channels * p.height * p.width > 0) {
-      launch_tables(p.source, p.destination, p.channels, s.source, s.destination, stream);
+      launch_prepare(p.source, p.destination, p.channels, s.source, s.destination, {}, stream);
       launch(&mix_backward_kernel<S>,
              dim3(grid_of(mix_blocks(p)), static_cast<unsigned>(p.channels)), kMixThreads, 0,
              stream, a, targets, grad_outputs != nullptr);

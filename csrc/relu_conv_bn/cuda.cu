@@ -64,8 +64,9 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Forwar
     m.edges = 1, m.count = 1, m.shared[0] = -1;
     launch_merge(m, stream);
   } else {
-    launch_fill_rstd(
-        {static_cast<const float*>(args.variance), scratch.rstd, p.out_channels, p.eps}, stream);
+    const FillRstd r = {static_cast<const float*>(args.variance), scratch.rstd, p.out_channels,
+                        p.eps};
+    launch(&conv_rstd, grid_of(ceil_div(r.size, 256)), 256, 0, stream, r);
   }
   Normalise n = {};
   n.out = args.out, n.plane = bypass_plane(p.height, p.width, 1, wide_of(p.dtype));
@@ -150,14 +151,14 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args,
       kConvChannels * (2 * kOuterPitch + OuterShape<kConvChannels>::splits * kConvChannels);
   launch(&conv_weight_kernel, grid, kOuterLanes, floats * sizeof(float), stream, c, weight_span(p),
          scratch.even, scratch.odd);
-  MergeWeights m = {};
+  std::vector<MergedWeight> merged;
   for (int half = 0; half < p.stride; ++half) {
-    const int64_t size = conv_half(c, half).outputs * p.in_channels;
-    m.item[m.items++] = {half == 0 ? scratch.even : scratch.odd,
-                         static_cast<float*>(args.grad_weights[half]), size,
-                         static_cast<int>(weight_blocks(p))};
+    merged.push_back({half == 0 ? scratch.even : scratch.odd,
+                      static_cast<float*>(args.grad_weights[half]),
+                      static_cast<int>(conv_half(c, half).outputs * p.in_channels),
+                      static_cast<int>(weight_blocks(p))});
   }
-  launch_merge_weights(m, largest_half(p) * p.in_channels, stream);
+  launch_merge_weights(merged, stream);
 }
 
 }  // namespace

@@ -44,6 +44,10 @@ static __global__ void __launch_bounds__(kConvThreads, 3)
                                   partial + number / 32 * p.out + h.first + begin);
 }
 
+static __global__ void __launch_bounds__(256) conv_rstd(const __grid_constant__ FillRstd a) {
+  fill_rstd(a, int64_t{blockIdx.x} * 256 + threadIdx.x);
+}
+
 struct Normalise {
   void* out;
   BypassPlane plane;

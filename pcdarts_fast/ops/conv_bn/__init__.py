@@ -34,6 +34,7 @@ class _ConvBn(torch.autograd.Function):
         saved_mean, saved_variance = running or (mean, variance)
         ctx.save_for_backward(x, weight, gamma, saved_mean, saved_variance)
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)  # no zeros for them
         return out.mul_(_channels(gamma)).add_(_channels(beta)), mean, variance
 
     @staticmethod

@@ -81,6 +81,7 @@ class _MixedCell(torch.autograd.Function):
         moments = running or (mean, variance)
         ctx.save_for_backward(alpha, beta, *moments, out, z, *inputs, *weights)
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)  # no zeros for them
         return out, mean, variance
 
     @staticmethod

@@ -44,6 +44,7 @@ class _ReluConvBn(torch.autograd.Function):
         ctx.constants = stride, eps, backend, running is None, plain
         ctx.save_for_backward(x, out, running[1] if running else variance, *weights)
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)  # no zeros for them
         return out, mean, variance
 
     @staticmethod
