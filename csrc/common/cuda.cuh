@@ -15,7 +15,7 @@
 #define PCDARTS_UNROLLED _Pragma("unroll")
 #define PCDARTS_ROLLED _Pragma("unroll 1")
 #else
-#include "cusim.h"
+#include <cusim.h>
 #define PCDARTS_SHARED(name) float* const name = cusim::shared_memory()
 #define PCDARTS_UNROLLED _Pragma("GCC unroll 64")
 #define PCDARTS_ROLLED
