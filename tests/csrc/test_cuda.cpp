@@ -156,6 +156,8 @@ void cells() {
       {1, 36, 2, 4, 2, 1, 1, 1, true, {kSep5, kDil3, kSkip}},
       {2, 1, 6, 1, 1, 1, 1, 3, true, all},
       {2, 2, 3, 5, 1, 1, 2, 1, true, {kNone}},
+      {2, 8, 1, 1, 1, 2, 2, 2, true, all},
+      {1, 4, 1, 1, 2, 1, 1, 4, false, all},
       {2, 2, 4, 4, 2, 2, 4, 1, true, twice},
   };
   for (size_t i = 0; i < rows.size(); ++i) {
