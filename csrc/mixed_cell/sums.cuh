@@ -147,7 +147,7 @@ __device__ __forceinline__ double finish_total(double value, double* warps) {
   return sum;
 }
 
-static __global__ void __launch_bounds__(kFinishThreads)
+static __global__ void __launch_bounds__(kFinishThreads, 1)
     finish_sums(const __grid_constant__ FinishSums a) {
   PCDARTS_SHARED(shared);
   double* const warps = reinterpret_cast<double*>(shared);
