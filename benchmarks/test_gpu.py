@@ -1,4 +1,5 @@
-"""GPU engines against naive: medians of `do_bench`, eager and as a CUDA graph, and peak memory.
+"""GPU engines against naive: medians of `do_bench`, eager and as a CUDA graph, and peak memory;
+and what other tiles than `tile_of` chooses would do to the Triton engine.
 
     pytest benchmarks/test_gpu.py -s
 
@@ -8,6 +9,7 @@ Skipped without a GPU. Results are compared before anything is timed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
-from pcdarts_fast.testing import CASES, relative_error
+from pcdarts_fast.testing import CASES, Case, relative_error
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,6 +27,7 @@ pytestmark = [
 ]
 BACKENDS = [name for name in ("cuda", "triton") if why_not(name) is None]
 ROWS: dict[str, Callable[[str], tuple[nn.Module, list[Tensor]]]] = {}
+TILES = [(64, 2), (64, 4), (64, 8), (128, 4), (128, 8), (256, 4), (256, 8), (512, 8)]
 LIMIT = 1e-3  # of a whole super-net's loss gradients, float32 against float32
 
 
@@ -96,3 +99,30 @@ def test_step(name: str, backend: str, tabulate: Callable[..., None]) -> None:
         naive_peak=f"{peak_mib(naive_step):.0f}",
         fused_peak=f"{peak_mib(fused_step):.0f}",
     )
+
+
+@pytest.mark.skipif("triton" not in BACKENDS, reason=str(why_not("triton")))
+@pytest.mark.parametrize("case", [c for c in CASES["mixed_op"] if c.bench], ids=lambda c: c.id)
+def test_tiles(case: Case, monkeypatch: pytest.MonkeyPatch, tabulate: Callable[..., None]) -> None:
+    """Every tile of pixels and warps, in float32; `tile_of` chose the one with a star."""
+    from triton.runtime.errors import OutOfResources
+    from triton.testing import do_bench
+
+    forward = import_module("pcdarts_fast.ops.mixed_cell._triton.forward")
+    edge, inputs = ROWS[f"edge {case.id}"]("triton")
+    step = step_of(edge, inputs)
+    wanted = step()
+    chosen = forward.tile_of(edge.C // edge.k)
+    milliseconds = {}
+    for pixels, warps in TILES:
+        monkeypatch.setattr(forward, "tile_of", lambda _, tile=(pixels, warps): tile)
+        name = f"{pixels}/{warps}"
+        try:
+            for got, value in zip(step(), wanted, strict=True):
+                assert relative_error(got, value) < LIMIT, f"{name}: wrong, so not timed"
+            median = do_bench(step, return_mode="median")
+            milliseconds[name] = f"{median:.3f}" + "*" * ((pixels, warps) == chosen)
+        except OutOfResources:
+            milliseconds[name] = "too large"
+    device = torch.cuda.get_device_name()
+    tabulate(f"Triton: pixels/warps of a program on {device}, ms", case.id, **milliseconds)

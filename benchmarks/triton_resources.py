@@ -1,6 +1,6 @@
 """Compiles the Triton kernels for GPUs that need not be here, and tables what they take.
 
-    python benchmarks/triton_resources.py                              all cells, NVIDIA GPUs
+    python benchmarks/triton_resources.py                              all cells, all GPUs
     python benchmarks/triton_resources.py --arch gfx942 --cells cifar-normal-16
     python benchmarks/triton_resources.py --write docs/gpu.md          puts the table there
 
@@ -201,7 +201,7 @@ def table(rows: list[Row], archs: list[str]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arch", nargs="+", default=["sm_80", "sm_90", "sm_100"])
+    parser.add_argument("--arch", nargs="+", default=["sm_80", "sm_90", "sm_100", "gfx942"])
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()

@@ -14,11 +14,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--nightly",
         action="store_true",
-        help="kill 20 searches instead of 2, and fuzz with 100,000 inputs instead of some hundred",
+        help="kill 20 searches instead of 2, fuzz with 100,000 inputs instead of some hundred, and "
+        "compile the Triton kernels of all presets",
     )
 
 
 @pytest.fixture(scope="session")
 def nightly(request: pytest.FixtureRequest) -> bool:
-    """Whether tests that draw at random should take hours instead of seconds."""
+    """Whether tests of which more is always better should take hours instead of seconds."""
     return bool(request.config.getoption("--nightly"))

@@ -159,7 +159,8 @@ PCDARTS_INLINE void gradient_maps(const MixedCell& p, const Grid& g, const NodeG
   }
 }
 
-// dz = upstream * a + z * b + c, channel by channel; upstream(c) is a map.
+// dz = upstream * a + z * b + c, channel by channel; upstream(c) is a map. In eval mode z is not
+// read: 0 times infinity is NaN.
 template <class T, class F>
 PCDARTS_INLINE void through_norm(const MixedCell& p, const Grid& g, const NormGradient* norm,
                                  F upstream, const T* z, T* dz) {
@@ -168,9 +169,10 @@ PCDARTS_INLINE void through_norm(const MixedCell& p, const Grid& g, const NormGr
                  b = splat(static_cast<T>(norm[c].own)),
                  d = splat(static_cast<T>(norm[c].constant));
     const T* from = upstream(c);
-    for (int v = 0; v < g.map; v += kLanes) {
+    for (int v = 0; p.training && v < g.map; v += kLanes) {
       store8(dz + v, a * load8(from + v) + b * load8(z + v) + d);
     }
+    for (int v = 0; !p.training && v < g.map; v += kLanes) store8(dz + v, a * load8(from + v));
     clear_tail(g, dz);
   }
 }

@@ -63,7 +63,9 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
   load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
   const auto pool_upstream = [&](int which, int s, int y,
                                  Vec<T> value) __attribute__((always_inline)) {
-    const Vec<T> sum = splat(terms.own[which]) * value + splat(terms.constant[which]);
+    Vec<T> sum = splat(terms.constant[which]);
+    // 0 in eval mode and of a pool that no edge has; times infinity it would be NaN
+    if (terms.own[which] != 0) sum += splat(terms.own[which]) * value;
     return weighted(terms.upstream[which], y * g.row + s * kLanes, sum);
   };
   pool_gradient<stride>(

@@ -113,6 +113,7 @@ PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Bands& bands, const Nor
                               const S* grad, const S* out, const Scratch<Accumulate<S>>& scratch) {
   using T = Accumulate<S>;
   const int64_t size = p.height * p.width;
+  const bool normed = p.training && !p.plain;  // else out is not read: 0 times infinity is NaN
   for (int64_t o = 0; o < p.out_channels; ++o, grad += size, out += size) {
     const Vec<T> a = splat(static_cast<T>(norm[o].upstream)),
                  b = splat(static_cast<T>(norm[o].own)),
@@ -124,8 +125,9 @@ PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Bands& bands, const Nor
         for (int s = 0; s < g.strips; ++s) {
           const int lanes = is_short(g, s) ? g.tail : kLanes;
           const int64_t at = (bands.first_row[k] + y) * g.width + s * kLanes;
-          store8(in_map(g, dz, s, y),
-                 a * load_part(grad + at, lanes) + b * load_part(out + at, lanes) + d);
+          Vec<T> v = a * load_part(grad + at, lanes) + d;
+          if (normed) v += b * load_part(out + at, lanes);
+          store8(in_map(g, dz, s, y), v);
         }
       }
       clear_tail(g, dz);

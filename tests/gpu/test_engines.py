@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,17 @@ def test_edge(engine: Any, case: Case, memory: str) -> None:
     arguments = case.make()
     shape = tuple(arguments["x"].shape)
     check_edge(engine, arguments["C"], arguments["stride"], shape, memory=memory)
+
+
+@pytest.mark.parametrize("tile", [(64, 2), (512, 8)], ids=str)
+def test_triton_computes_the_same_in_any_tile(
+    engine: Any, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine.backend != "triton":
+        pytest.skip("only Triton's programs have tiles to choose")
+    forward = import_module("pcdarts_fast.ops.mixed_cell._triton.forward")
+    monkeypatch.setattr(forward, "tile_of", lambda channels: tile)
+    check_edge(engine, 8, 1, (3, 8, 6, 10))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -236,14 +236,18 @@ def test_bfloat16_stores_halves_and_accumulates_in_float() -> None:
 def test_non_finite_values_come_out_where_they_do_eagerly(
     bad: float, training: bool, stride: int
 ) -> None:
+    """In outputs and gradients. A running mean may be NaN where it is infinite eagerly."""
     reference, fused = pair(8, stride, primitives=[p for p in PRIMITIVES if p != "none"])
     x = images(3, 8, 10, 12, dtype=torch.float32)
     x[1, 0, 4, 5] = x[2, 6, 7, 9] = bad
     alpha = torch.full((7,), 1 / 7)
-    wanted = reference.train(training)(x, alpha)
-    got = fused.train(training)(x, alpha)
-    assert torch.equal(got.isnan(), wanted.isnan())
-    assert torch.equal(got.isinf(), wanted.isinf())
+    wanted = run(reference.train(training), [x], [alpha])
+    got = run(fused.train(training), [x], [alpha])
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.equal(got[name].isfinite(), value.isfinite()), name
+        if "running" not in name:
+            assert torch.equal(got[name].isnan(), value.isnan()), name
 
 
 def test_uninitialised_memory_is_never_read() -> None:
