@@ -8,8 +8,8 @@ namespace pcdarts {
 
 constexpr int kMostOutputs = 64;  // candidate outputs that a kernel's arguments have room for
 
-// Device memory; dtype float32, bfloat16 or float16; `weights` [outputs] in float32. `scratch` holds
-// as many bytes as asked for, 256-byte aligned. Nothing synchronises.
+// Device memory; dtype float32, bfloat16 or float16; `weights` [outputs] in float32. `scratch`
+// holds as many bytes as asked for, 256-byte aligned. Nothing synchronises.
 size_t cuda_partial_mix_scratch(const PartialMix&);
 void cuda_partial_mix_forward(const PartialMix&, const Planes* outputs, const float* weights,
                               const Planes& x, void* out, void* scratch, void* stream);

@@ -39,7 +39,7 @@ constexpr size_t kMostShared = 99 * 1024;  // of a block, on the smallest of the
 struct Launch {
   const void* kernel;
   int64_t threads, shared;  // of a block; bytes
-  int64_t moved;  // bytes of global memory, where counted
+  int64_t moved;            // bytes of global memory, where counted
 };
 inline std::vector<Launch> launches;
 enum class Mode { run, count, dry };  // dry: launches are noted, not run
@@ -69,7 +69,7 @@ inline void touch(Touched& touched, const void* p, size_t bytes) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(p);
   if (mode == Mode::count) touched.spans.push_back({begin, begin + bytes});
 }
-inline unsigned order = 0;            // 0: ascending, 1: descending, else the seed of a shuffle
+inline unsigned order = 0;  // 0: ascending, 1: descending, else the seed of a shuffle
 
 enum class Wait { none, block, warp, exited };
 struct Fibre {

@@ -39,7 +39,9 @@ class _ConvBn(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
         eps, backend, training = ctx.constants
         x, weight, gamma, mean, variance = ctx.saved_tensors
         need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[3:]

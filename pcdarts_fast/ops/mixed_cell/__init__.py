@@ -86,7 +86,9 @@ class _MixedCell(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
         graph, tables, backend, training, inputs_count = ctx.constants
         alpha, beta, mean, variance, out, z, *tensors = ctx.saved_tensors
         inputs, weights = tensors[:inputs_count], tensors[inputs_count:]

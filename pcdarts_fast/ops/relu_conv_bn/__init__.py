@@ -49,7 +49,9 @@ class _ReluConvBn(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
         stride, eps, backend, training, plain = ctx.constants
         x, out, variance, *weights = ctx.saved_tensors
         need_x, *need_each_weight = ctx.needs_input_grad[5:]
