@@ -66,20 +66,20 @@ def follow(
                     console.print(f"note: {text}", highlight=False, soft_wrap=True, style="yellow")
                 case Stopped(epoch, step):
                     where = f"in epoch {epoch + 1} after step {step} of {started.steps}"
-                    raise _interrupted(stop, f"stopped {where}, checkpoint written", go_on)
+                    # Another process of the run may have had the signal.
+                    number = stop.signal or signal.SIGTERM
+                    raise _interrupted(number, f"stopped {where}, checkpoint written", go_on)
     return event
 
 
 @contextmanager
 def interrupting(stop: StopRequest, go_on: str) -> Iterator[None]:
-    """Turns the second Ctrl-C, which does not wait for the step to end, into a sentence."""
+    """Turns a Ctrl-C that `stop` does not wait with, such as the second one, into a sentence."""
     try:
         yield
     except KeyboardInterrupt:
-        raise _interrupted(stop, "stopped at once", go_on) from None
+        raise _interrupted(stop.signal or signal.SIGINT, "stopped at once", go_on) from None
 
 
-def _interrupted(stop: StopRequest, what: str, go_on: str) -> Interrupted:
-    # Another process of the run may have had the signal.
-    number = stop.signal or signal.SIGTERM
+def _interrupted(number: int, what: str, go_on: str) -> Interrupted:
     return Interrupted(f"{what}; go on with: {go_on}", 128 + number)

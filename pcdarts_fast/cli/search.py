@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from ..run.stop import StopRequest
 from ..space import Genotype
 from .follow import follow
 from .options import output_folder, starting_settings
+from .seeds import parse_seeds
 from .show import cell_table
 
 
@@ -111,18 +111,6 @@ def _search_seeds(command: Search, folder: Path, console: Console) -> None:
     console.print(
         f"mean {result.mean:.2%}, standard deviation {result.deviation:.2%}", highlight=False
     )
-
-
-def parse_seeds(text: str) -> range:
-    """The seeds of "0..4": 0, 1, 2, 3, 4.
-
-    Raises:
-        UserError: `text` is no such range.
-    """
-    match = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", text, re.ASCII)
-    if not match or int(match[1]) > int(match[2]):
-        raise UserError(f"--seeds is {text!r}, wanted FIRST..LAST such as 0..4")
-    return range(int(match[1]), int(match[2]) + 1)
 
 
 def _introduce(started: Any) -> str:

@@ -53,8 +53,8 @@ def main(args: list[str]) -> int:
         console,
         stop,
         go_on=f"pcdarts train --resume --output-dir {folder}",
-        introduce=_introduce,
-        summarize=_summarize,
+        introduce=introduce,
+        summarize=summarize,
     )
     if rank() > 0:
         return 0
@@ -69,7 +69,8 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _introduce(started: Any) -> str:
+def introduce(started: Any) -> str:
+    """Where it trains, and with how much."""
     resumed = f", going on after epoch {started.epochs_done}" if started.epochs_done else ""
     return (
         f"Training in {started.folder} ({started.device}{resumed})\n"
@@ -78,7 +79,8 @@ def _introduce(started: Any) -> str:
     )
 
 
-def _summarize(metrics: dict[str, Any]) -> str:
+def summarize(metrics: dict[str, Any]) -> str:
+    """The line of an epoch."""
     return (
         f"train {metrics['train_loss']:.3f} {metrics['train_accuracy']:6.1%}  "
         f"test {metrics['test_loss']:.3f} {metrics['test_accuracy']:6.1%}  "
