@@ -16,11 +16,10 @@ from rich.table import Table
 from ..errors import UserError
 from ..run.folder import RunFolder
 from ..run.launcher import started_by_torchrun
-from ..run.presets import search_config
+from ..run.presets import IMAGES, search_config
 from ..run.stop import StopRequest
 from ..train.config import TrainConfig
 from ..train.presets import train_config
-from .count import IMAGES
 from .follow import follow, interrupting
 from .options import output_folder, starting_settings
 from .seeds import parse_seeds

@@ -18,6 +18,7 @@ from ..run.stop import StopRequest
 from ..space import Genotype
 from .follow import follow
 from .options import output_folder, starting_settings
+from .report import PAGE
 from .seeds import parse_seeds
 from .show import cell_table
 
@@ -50,6 +51,7 @@ def main(args: list[str]) -> int:
 
     # Takes seconds to import, and --help does without.
     from ..report.draw import draw_genotype
+    from ..report.page import write_report
 
     console = Console(quiet=rank() > 0)
     if command.seeds is not None:
@@ -61,12 +63,15 @@ def main(args: list[str]) -> int:
     genotype = Genotype.load(folder / "genotype.json")
     drawing = folder / "genotype.svg"
     draw_genotype(genotype, drawing)
+    if command.seeds is not None:
+        write_report([folder], folder / PAGE)
     console.print("\nNormal cell", cell_table(genotype.normal, genotype.normal_concat), sep="\n")
     console.print("\nReduction cell", cell_table(genotype.reduce, genotype.reduce_concat), sep="\n")
     numbers = folder / ("seeds.json" if command.seeds else "metrics.jsonl")
     console.print(
         f"\ngenotype  {folder / 'genotype.json'}\n"
         f"drawing   {drawing}\n"
+        f"report    {folder / PAGE}\n"
         f"{'seeds    ' if command.seeds else 'metrics  '} {numbers}\n\n"
         "Next, train the network it describes:\n"
         f"  pcdarts train --genotype {folder / 'genotype.json'} --preset {config.preset}",
@@ -77,6 +82,7 @@ def main(args: list[str]) -> int:
 
 
 def _search(config: SearchConfig, folder: Path, resume: bool, console: Console, go_on: str) -> None:
+    from ..report.page import write_report
     from ..search import search
 
     stop = StopRequest()
@@ -88,6 +94,8 @@ def _search(config: SearchConfig, folder: Path, resume: bool, console: Console, 
         introduce=_introduce,
         summarize=_summarize,
     )
+    if rank() == 0:
+        write_report([folder], folder / PAGE)
 
 
 def _search_seeds(command: Search, folder: Path, console: Console) -> None:

@@ -16,6 +16,7 @@ from ..train.config import TrainConfig
 from ..train.presets import train_config
 from .follow import follow
 from .options import output_folder, starting_settings
+from .report import PAGE
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def main(args: list[str]) -> int:
     folder = output_folder(command.output_dir, f"train-{command.config.preset}")
 
     # Takes seconds to import, and --help does without.
+    from ..report.page import write_report
     from ..train.loop import train
 
     console, stop = Console(quiet=rank() > 0), StopRequest()
@@ -58,10 +60,12 @@ def main(args: list[str]) -> int:
     )
     if rank() > 0:
         return 0
+    write_report([folder], folder / PAGE)
     metrics = finished.metrics
     console.print(
         f"\ntest accuracy  {metrics['test_accuracy']:.2%} (loss {metrics['test_loss']:.4f})\n"
         f"metrics        {folder / 'metrics.jsonl'}\n"
+        f"report         {folder / PAGE}\n"
         f"weights        {folder / 'weights.safetensors'}",
         highlight=False,
         soft_wrap=True,
