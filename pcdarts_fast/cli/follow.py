@@ -1,15 +1,14 @@
-"""Prints what a run tells, a bar in a terminal and a line an epoch everywhere, and stops it."""
+"""Prints what a run tells, a live view in a terminal and a line an epoch everywhere; stops it."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.live import Live
 
 from ..run.events import EpochDone, Notice, Progress, Stopped
 from ..run.stop import StopRequest
@@ -34,32 +33,23 @@ def follow(
     Raises:
         Interrupted: the run was asked to stop; says that `go_on` is the command to go on with.
     """
+    # Imports torch, as the run has by now, and --help does without.
+    from .live import LiveView
+
     started = event = next(events)
     console.print(introduce(started), highlight=False, soft_wrap=True)
     width = len(str(started.epochs))
-    bar = Bar(
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-    with stop, bar, interrupting(stop, go_on):
-        task = bar.add_task("", total=started.epochs, completed=started.epochs_done, status="")
+    view = LiveView(started) if console.is_terminal else None
+    showing = Live(view, console=console, transient=True) if view else nullcontext()
+    with stop, showing, interrupting(stop, go_on):
         for event in events:
             match event:
                 case Progress():
-                    status = (
-                        f"loss {event.loss:.3f}  accuracy {event.accuracy:.1%}  "
-                        f"{event.images_per_second:,.0f} images/s"
-                    )
-                    done = event.epoch + event.step / started.steps
-                    bar.update(task, completed=done, status=status)
+                    if view:
+                        view.step(event)
                 case EpochDone(metrics):
-                    bar.update(task, completed=metrics["epoch"] + 1)
+                    if view:
+                        view.epoch(metrics["epoch"] + 1)
                     line = f"epoch {metrics['epoch'] + 1:{width}}/{started.epochs}  "
                     console.print(line + summarize(metrics), highlight=False, soft_wrap=True)
                 case Notice(text):

@@ -33,6 +33,8 @@ class Search:
     runs/search-PRESET-2, -3, ..."""
     resume: bool = False
     """Go on with the run in --output-dir where its checkpoint was written."""
+    tensorboard: bool = False
+    """Write everything for TensorBoard too, into the run folder's folder `tensorboard`."""
     seeds: Annotated[str | None, tyro.conf.arg(metavar="FIRST..LAST")] = None
     """Search once with every seed, in folders of their own, and take the genotype of the best."""
 
@@ -57,7 +59,8 @@ def main(args: list[str]) -> int:
     if command.seeds is not None:
         _search_seeds(command, folder, console)
     else:
-        _search(config, folder, command.resume, console, f"--resume --output-dir {folder}")
+        go_on = f"--resume --output-dir {folder}{' --tensorboard' * command.tensorboard}"
+        _search(command, config, folder, console, resume=command.resume, go_on=go_on)
     if rank() > 0:
         return 0
     genotype = Genotype.load(folder / "genotype.json")
@@ -81,13 +84,26 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _search(config: SearchConfig, folder: Path, resume: bool, console: Console, go_on: str) -> None:
+def _search(
+    command: Search,
+    config: SearchConfig,
+    folder: Path,
+    console: Console,
+    *,
+    resume: bool,
+    go_on: str,
+) -> None:
+    """One search to its end, and its report."""
     from ..report.page import write_report
+    from ..report.tensorboard import check_installed, logged
     from ..search import search
 
+    if command.tensorboard:
+        check_installed()
     stop = StopRequest()
+    events = search(config, folder, resume=resume, stop=stop)
     follow(
-        search(config, folder, resume=resume, stop=stop),
+        logged(events) if command.tensorboard and rank() == 0 else events,
         console,
         stop,
         go_on=f"pcdarts search {go_on}",
@@ -109,7 +125,7 @@ def _search_seeds(command: Search, folder: Path, console: Console) -> None:
         own = seed_folder(folder, seed)
         go_on = f"--seeds {command.seeds} --output-dir {folder} and the other options as before"
         config = replace(command.config, seed=seed)
-        _search(config, own, RunFolder(own).begun, console, go_on)
+        _search(command, config, own, console, resume=RunFolder(own).begun, go_on=go_on)
     if rank() > 0:
         return
     result = compare_seeds(folder, seeds)

@@ -31,6 +31,8 @@ class Train:
     runs/train-PRESET, or the first free one of runs/train-PRESET-2, -3, ..."""
     resume: bool = False
     """Go on with the run in --output-dir where its checkpoint was written."""
+    tensorboard: bool = False
+    """Write everything for TensorBoard too, into the run folder's folder `tensorboard`."""
 
 
 def main(args: list[str]) -> int:
@@ -47,14 +49,20 @@ def main(args: list[str]) -> int:
 
     # Takes seconds to import, and --help does without.
     from ..report.page import write_report
+    from ..report.tensorboard import check_installed, logged
     from ..train.loop import train
 
+    go_on = f"pcdarts train --resume --output-dir {folder}"
+    if command.tensorboard:
+        check_installed()
+        go_on += " --tensorboard"
     console, stop = Console(quiet=rank() > 0), StopRequest()
+    events = train(command.config, genotype, folder, resume=command.resume, stop=stop)
     finished = follow(
-        train(command.config, genotype, folder, resume=command.resume, stop=stop),
+        logged(events) if command.tensorboard and rank() == 0 else events,
         console,
         stop,
-        go_on=f"pcdarts train --resume --output-dir {folder}",
+        go_on=go_on,
         introduce=introduce,
         summarize=summarize,
     )

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ..run.config import SearchConfig
 from ..space import CELL_INPUTS, PRIMITIVES, cell_edges, edges_into
-from .cells import state_name
+from .cells import plain_state, state_name
 from .charts import COLOURS, Curve, leaders, small_chart
 from .read import Run
 
@@ -62,6 +62,37 @@ def source_legend(run: Run) -> list[tuple[str, int]]:
     assert isinstance(run.config, SearchConfig)
     states = range(CELL_INPUTS + run.config.nodes - 1)
     return [(state_name(state), _source_colour(state)) for state in states]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge of the super-net's cell as it stands."""
+
+    source: str
+    target: str
+    shares: dict[str, float]
+    """softmax(alpha) by primitive."""
+    kept: str
+    """The operation that the genotype keeps on it, or nothing."""
+
+    @property
+    def leading(self) -> str:
+        """The primitive with the largest share."""
+        return max(self.shares, key=lambda name: self.shares[name])
+
+
+def current_edges(run: Run, config: SearchConfig, kind: str) -> list[Edge]:
+    """The edges of a cell, `normal` or `reduce`, after the last epoch, in the order of alpha."""
+    kept = _kept(run, kind)
+    return [
+        Edge(
+            plain_state(edge.source),
+            plain_state(edge.target),
+            dict(zip(config.primitives, softmax(row), strict=True)),
+            kept.get((edge.target, edge.source), ""),
+        )
+        for edge, row in zip(cell_edges(config.nodes), run.alphas[kind][-1], strict=True)
+    ]
 
 
 def movements(run: Run) -> list[Movement]:

@@ -37,6 +37,11 @@ def state_name(state: int) -> str:
     return INPUT_NAMES[state] if state < CELL_INPUTS else str(state - CELL_INPUTS)
 
 
+def plain_state(state: int) -> str:
+    """The same in ASCII."""
+    return f"c_k-{CELL_INPUTS - state}" if state < CELL_INPUTS else str(state - CELL_INPUTS)
+
+
 def _words(cell: tuple[tuple[str, int], ...]) -> list[str]:
     edges = [f"{primitive} of {state_name(source)}" for primitive, source in cell]
     nodes = range(len(cell) // 2)
