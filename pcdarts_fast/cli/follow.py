@@ -39,7 +39,8 @@ def follow(
     started = event = next(events)
     console.print(introduce(started), highlight=False, soft_wrap=True)
     width = len(str(started.epochs))
-    view = LiveView(started) if console.is_terminal else None
+    # Processes other than the first are quiet, and may not see the run folder.
+    view = LiveView(started) if console.is_terminal and not console.quiet else None
     showing = Live(view, console=console, transient=True) if view else nullcontext()
     with stop, showing, interrupting(stop, go_on):
         for event in events:
