@@ -140,7 +140,7 @@ def _betas(run: Run, config: SearchConfig, kind: str) -> list[SmallPlot]:
     plots = []
     for state in range(CELL_INPUTS, CELL_INPUTS + config.nodes):
         shares = [softmax(row[edges_into(state)]) for row in run.betas[kind]]
-        names = [state_name(source) for source in range(state)]
+        names = [f"from {state_name(source)}" for source in range(state)]
         colours = [_source_colour(source) for source in range(state)]
         title = f"into node {state_name(state)}"
         plots.append(_small(title, "", shares, names, colours, config.frozen_epochs))
@@ -173,7 +173,7 @@ def _small(
     while others and decimals < 6 and f"{others[0][1]:.{decimals + 2}f}" == apart:
         decimals += 1
         apart = f"{first[1]:.{decimals + 2}f}"
-    ends = [f"{name} {share:.{decimals}%}" for name, share in (first, *others)]
+    ends = [f"{name}: {share:.{decimals}%}" for name, share in (first, *others)]
     return SmallPlot(title, kept, ends[0], ends[1] if others else "", low, high, picture)
 
 

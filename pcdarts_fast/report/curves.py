@@ -57,13 +57,14 @@ FIRST_COLOUR = 8
 
 
 def plots(runs: Sequence[Run]) -> list[list[Plot]]:
-    """For every run its charts; those of one kind share their scale, so that runs compare."""
+    """For every run its charts; those of searches share their scales, and so do trainings'."""
     of_runs: list[list[Plot]] = [[] for _ in runs]
     for kind in KINDS:
         curves = [_curves(run, kind) for run in runs]
-        together = [curve for found in curves for curve in found]
         for run, found, own in zip(runs, curves, of_runs, strict=True):
             if found:
+                alike = zip(runs, curves, strict=True)
+                together = [c for other, its in alike if other.kind == run.kind for c in its]
                 own.append(_plot(run, kind, found, span(together)))
     return of_runs
 
@@ -82,7 +83,7 @@ def _plot(run: Run, kind: _Kind, curves: Sequence[Curve], limits: tuple[float, f
     legend = []
     for curve in curves:
         last = curve.points[-1][1]
-        value = f"{last:.2%}" if kind.percent else f"{last:.4g}"
+        value = f"{last:.2%}" if kind.percent else f"{last:#.4g}".rstrip(".")
         legend.append((curve.name, curve.colour, value))
     picture = chart(
         kind.title,

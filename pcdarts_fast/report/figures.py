@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 from ..errors import UserError
 from ..nn.footprint import kept_for_backward
@@ -79,47 +80,27 @@ def cost(run: Run) -> Cost | None:
 
 
 def _kept(config: SearchConfig, backend: str) -> int | None:
-    _, channels, side = IMAGES.get(config.preset, (0, 3, 0))
-    return _counted(
-        (channels, config.image_size or side, config.image_size or side),
-        config.init_channels,
-        config.layers,
-        config.k,
-        config.primitives,
-        config.nodes,
-        config.stem,
-        config.sampling,
-        backend,
-        config.memory,
-    )
+    return _count(replace(config, seed=0, data_dir=Path()), backend)
 
 
 @lru_cache(maxsize=64)
-def _counted(
-    image: tuple[int, int, int],
-    C: int,
-    layers: int,
-    k: int,
-    primitives: tuple[str, ...],
-    nodes: int,
-    stem: str,
-    sampling: str,
-    backend: str,
-    memory: str,
-) -> int | None:
+def _count(config: SearchConfig, backend: str) -> int | None:
+    classes, channels, side = IMAGES.get(config.preset, IMAGES["imagefolder"])
+    side = config.image_size or side
     try:
         return kept_for_backward(
-            image,
-            C=C,
-            num_classes=10,
-            layers=layers,
-            k=k,
-            primitives=primitives,
-            nodes=nodes,
-            stem=stem,
-            sampling=sampling,
+            (channels, side, side),
+            C=config.init_channels,
+            num_classes=classes,
+            layers=config.layers,
+            k=config.k,
+            primitives=config.primitives,
+            nodes=config.nodes,
+            stem=config.stem,
+            sampling=config.sampling,
+            edge_normalization=config.edge_normalization,
             backend=backend,
-            memory=memory,
+            memory=config.memory,
         )
     except UserError:  # such as a candidate operation of the user's own
         return None

@@ -241,7 +241,7 @@ def test_options_give_the_settings_again(tmp_path, monkeypatch):
         workers=0,
     )
     parsed = []
-    monkeypatch.setattr(search, "_search", lambda config, *_: parsed.append(config))
+    monkeypatch.setattr(search, "_search", lambda _, config, *__, **___: parsed.append(config))
     monkeypatch.setattr(search, "rank", lambda: 1)
     search.main([*changed_options(config), "--output-dir", str(tmp_path)])
     assert parsed == [config]
