@@ -41,7 +41,9 @@ def follow(
     width = len(str(started.epochs))
     # Processes other than the first are quiet, and may not see the run folder.
     view = LiveView(started) if console.is_terminal and not console.quiet else None
-    showing = Live(view, console=console, transient=True) if view else nullcontext()
+    showing = (
+        Live(view, console=console, transient=True, refresh_per_second=2) if view else nullcontext()
+    )
     with stop, showing, interrupting(stop, go_on):
         for event in events:
             match event:

@@ -50,7 +50,7 @@ def span(curves: Sequence[Curve]) -> tuple[float, float]:
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
-    if high - low > 1e-9 * max(abs(low), abs(high)):
+    if high - low > max(1e-9 * max(abs(low), abs(high)), 1e-30):
         return low, high
     around = 0.01 * abs(low) or 1.0
     return low - around, high + around

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from fcntl import F_DUPFD, fcntl
 from pathlib import Path
+from select import select
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -17,6 +18,9 @@ OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-dev-shm-usage", "--remote-debugging-pipe"),
 )
+
+PATIENCE = 120.0
+"""Seconds, also on a busy machine."""
 
 # The protocol reads from 3 and writes to 4.
 AS_3_AND_4 = (
@@ -105,8 +109,9 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            part = os.read(self._answers, 1 << 16)
-            assert part, "Chromium has ended"
+            ready, _, _ = select([self._answers], [], [], PATIENCE)
+            part = os.read(self._answers, 1 << 16) if ready else b""
+            assert part, "Chromium has ended" if ready else "Chromium does not answer"
             self._buffer += part
         message, _, self._buffer = self._buffer.partition(b"\0")
         return dict(json.loads(message))

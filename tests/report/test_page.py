@@ -10,15 +10,17 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import example, given, settings
 
 from pcdarts_fast.cli import main
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.report.charts import Curve, small_chart
+from pcdarts_fast.report.charts import Curve, chart, small_chart
 from pcdarts_fast.report.commands import changed_options, commands
 from pcdarts_fast.report.figures import duration, size
 from pcdarts_fast.report.page import HERE, write_report
-from pcdarts_fast.report.read import read_run, read_runs
+from pcdarts_fast.report.read import LARGEST, read_run, read_runs
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.run.settings import load_settings, save_settings
 from pcdarts_fast.space import PRIMITIVES, PUBLISHED
@@ -212,6 +214,22 @@ def test_small_charts_say_their_range_however_narrow():
     assert ends(0.1248, 0.1252) == ("12.480%", "12.520%")
     assert len(set(ends(0.125, 0.1250001))) == 2
     assert ends(0.5, 0.5)  # no range at all
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-LARGEST, LARGEST), max_size=6), st.booleans())
+@example([0.0, 5e-324], False)
+@example([1e15, 1e15 + 0.125], True)
+def test_any_numbers_can_be_drawn(values, percent):
+    curves = [Curve("a", list(enumerate(values, 1)), 0)]
+    for picture in (
+        chart("t", curves, epochs=len(values), percent=percent),
+        small_chart("t", curves, epochs=len(values), frozen=0)[0],
+    ):
+        assert not re.search(r"\b(nan|inf)\b", picture)
+        assert picture.count("<text") < 30
+        for x, y in re.findall(r"(-?\d[\d.]*),(-?\d[\d.]*)", picture):
+            assert -1 <= float(x) <= 441 and -1 <= float(y) <= 201
 
 
 def test_commands_can_be_typed(make_search, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from pcdarts_fast.cli import main
 from pcdarts_fast.report.architecture import current_edges
 from pcdarts_fast.report.read import read_run
+from pcdarts_fast.report.tensorboard import logged
+from pcdarts_fast.run.events import EpochDone
 
 TINY = [
     *("--device", "cpu", "--init-channels", "4", "--k", "2", "--layers", "3", "--nodes", "1"),
@@ -22,6 +25,12 @@ needs_tensorboard = pytest.mark.skipif(
 )
 
 
+def only_once(points: Iterable[tuple[int, float]]) -> dict[int, float]:
+    listed = list(points)
+    assert len(dict(listed)) == len(listed)
+    return dict(listed)
+
+
 def written(folder) -> SimpleNamespace:
     """Scalars as {tag: {step: value}}, and tags of images and texts."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -29,7 +38,7 @@ def written(folder) -> SimpleNamespace:
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     scalars = {
-        tag: {event.step: event.value for event in events.Scalars(tag)}
+        tag: only_once((event.step, event.value) for event in events.Scalars(tag))
         for tag in events.Tags()["scalars"]
     }
     return SimpleNamespace(scalars=scalars, images=events.Images, tensors=events.Tags()["tensors"])
@@ -62,6 +71,13 @@ def test_a_search(tmp_path):
     picture = found.images("cells")[0]
     assert picture.encoded_image_string.startswith(b"\x89PNG") and picture.width > 300
     assert "genotype/text_summary" in found.tensors
+
+    # Gone on with after the first epoch, the second is written anew and counts once.
+    started = SimpleNamespace(folder=folder, epochs_done=1)
+    again = {**run.metrics[1], "valid_loss": 7.0}
+    assert len(list(logged(iter([started, EpochDone(again)])))) == 2
+    losses = written(folder).scalars["loss/valid_loss"]
+    assert losses == {1: pytest.approx(run.metrics[0]["valid_loss"], rel=1e-6), 2: 7.0}
 
 
 @needs_tensorboard

@@ -72,6 +72,7 @@ def test_results_rank_the_finished_trainings(tmp_path: Path) -> None:
     field = [Contestant(name, TINY, drawn=name == "c") for name in "abcd"]
     accuracies = {"a": (0.5, 0.7), "b": (0.9, 0.8), "c": (0.9, 0.8)}
     list(train(CONFIG, TINY, training_folder(tmp_path, field[0], 0)))
+    assert is_finished(training_folder(tmp_path, field[0], 0), CONFIG, TINY)
     whole = RunFolder(training_folder(tmp_path, field[0], 0)).weights.read_bytes()
     for one in field[:3]:
         for seed in seeds:
