@@ -10,18 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import UserError
+from ..run.presets import IMAGES
 from ..space import Genotype
 from ..train.presets import train_config
-
-IMAGES = {
-    "digits": (10, 1, 8),
-    "fashion-mnist": (10, 1, 28),
-    "cifar10": (10, 3, 32),
-    "cifar100": (100, 3, 32),
-    "imagenet": (1000, 3, 224),
-    "imagefolder": (1000, 3, 224),
-}
-"""Classes, channels and side of each preset's images: counting needs no data."""
 
 Number = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 

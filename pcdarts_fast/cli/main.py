@@ -16,6 +16,8 @@ from .interrupted import Interrupted
 COMMANDS = {
     "search": "find a cell for your images",
     "train": "train the network of a genotype from scratch",
+    "compare": "train several genotypes on one budget and rank them",
+    "report": "one HTML page about a run, or several side by side",
     "count": "parameters and multiply-adds of a genotype's network",
     "show": "draw a genotype, or print it",
     "info": "version, backends and instruction sets of this machine",

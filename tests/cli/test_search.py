@@ -25,7 +25,7 @@ TINY = [
     *("--frozen-epochs", "1", "--batch-size", "48"),
     *("--train-fraction", "0.2", "--valid-fraction", "0.2"),
 ]
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 
 
 @pytest.fixture(autouse=True)
