@@ -22,18 +22,26 @@ from ..train.config import TrainConfig
 from ..train.presets import train_config
 from .follow import follow, interrupting
 from .options import output_folder, starting_settings
+from .parse import parse
 from .seeds import parse_seeds
 from .train import introduce, summarize
 
 if TYPE_CHECKING:  # takes seconds to import, and --help does without
     from ..train.compare import Contestant, Result
 
+EXAMPLES = """\
+pcdarts compare runs/search-digits/genotype.json DARTS_V2 random:8
+pcdarts compare PC_DARTS_cifar random:8 --preset cifar10 --seeds 0..4"""
+
+MOST_USED = (
+    *("genotypes", "preset", "data_dir", "output_dir", "seeds", "random_seed"),
+    *("epochs", "batch_size", "device"),
+)
+
 
 @dataclass(frozen=True)
 class Compare:
-    """Trains several genotypes from scratch on one budget and ranks them by test accuracy.
-
-    For example: pcdarts compare runs/search-digits/genotype.json DARTS_V2 random:8"""
+    """Trains several genotypes from scratch on one budget and ranks them by test accuracy."""
 
     genotypes: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="GENOTYPE...")
@@ -59,7 +67,8 @@ def main(args: list[str]) -> int:
     if "--resume" in args:
         raise UserError("compare goes on by itself with the trainings in --output-dir; no --resume")
     settings = starting_settings(args, TrainConfig, lambda preset, _: train_config(preset))
-    command = tyro.cli(Compare, prog="pcdarts compare", default=Compare((), settings), args=args)
+    start = Compare((), settings)
+    command = parse(Compare, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
     if started_by_torchrun():
         raise UserError(
             "compare works in one process; what `torchrun ... train` leaves in a folder "

@@ -9,6 +9,11 @@ from typing import Annotated
 import tyro
 
 from ..errors import UserError
+from .parse import parse
+
+EXAMPLES = """\
+pcdarts report runs/search-digits
+pcdarts report runs/search-digits runs/search-digits-2 -o report.html"""
 
 PAGE = "report.html"
 """Its name in a run folder."""
@@ -16,9 +21,7 @@ PAGE = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """Writes a self-contained HTML page about a search or a training, or several side by side.
-
-    For example: pcdarts report runs/search-digits runs/search-digits-2 -o report.html"""
+    """Writes a self-contained HTML page about runs, several of them side by side."""
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Run folders; a folder of `search --seeds` stands for all runs in it."""
@@ -32,7 +35,7 @@ def main(args: list[str]) -> int:
     Raises:
         UserError: a folder holds no run, a file in it is damaged, or the page cannot be written.
     """
-    command = tyro.cli(Report, prog="pcdarts report", args=args)
+    command = parse(Report, args, examples=EXAMPLES)
     if not command.runs:
         raise UserError("no run to report on; name its folder, such as runs/search-digits")
     # Takes seconds to import.

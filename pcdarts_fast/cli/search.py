@@ -18,14 +18,25 @@ from ..run.stop import StopRequest
 from ..space import Genotype
 from .follow import follow
 from .options import output_folder, starting_settings
+from .parse import parse
 from .report import PAGE
 from .seeds import parse_seeds
 from .show import cell_table
 
+EXAMPLES = """\
+pcdarts search                                    digits, from scikit-learn
+pcdarts search --preset cifar10 --data-dir data   the setting of the paper
+pcdarts search --resume --output-dir runs/search-digits"""
+
+MOST_USED = (
+    *("preset", "data_dir", "output_dir", "resume", "layers", "k"),
+    *("epochs", "batch_size", "device"),
+)
+
 
 @dataclass(frozen=True)
 class Search:
-    """Searches a cell for your images; without options, for the digits that scikit-learn ships."""
+    """Searches a cell for your images; without options, for handwritten digits."""
 
     config: tyro.conf.OmitArgPrefixes[SearchConfig]
     output_dir: Path | None = None
@@ -47,7 +58,7 @@ def main(args: list[str]) -> int:
         Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
     """
     start = Search(starting_settings(args, SearchConfig, search_config))
-    command = tyro.cli(Search, prog="pcdarts search", default=start, args=args)
+    command = parse(Search, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
     config = command.config
     folder = output_folder(command.output_dir, f"search-{config.preset}")
 

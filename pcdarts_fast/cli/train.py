@@ -16,7 +16,18 @@ from ..train.config import TrainConfig
 from ..train.presets import train_config
 from .follow import follow
 from .options import output_folder, starting_settings
+from .parse import parse
 from .report import PAGE
+
+EXAMPLES = """\
+pcdarts train --genotype runs/search-digits/genotype.json --preset digits
+pcdarts train --genotype PC_DARTS_cifar --preset cifar10 --data-dir data
+pcdarts train --resume --output-dir runs/train-digits"""
+
+MOST_USED = (
+    *("genotype", "preset", "data_dir", "output_dir", "resume", "init_channels", "layers"),
+    *("epochs", "batch_size", "device"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ def main(args: list[str]) -> int:
         Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
     """
     start = Train(starting_settings(args, TrainConfig, lambda preset, _: train_config(preset)))
-    command = tyro.cli(Train, prog="pcdarts train", default=start, args=args)
+    command = parse(Train, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
     genotype = Genotype.load(command.genotype) if command.genotype else None
     folder = output_folder(command.output_dir, f"train-{command.config.preset}")
 
