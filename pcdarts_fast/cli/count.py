@@ -10,25 +10,22 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import UserError
+from ..run.presets import IMAGES
 from ..space import Genotype
 from ..train.presets import train_config
+from .parse import parse
 
-IMAGES = {
-    "digits": (10, 1, 8),
-    "fashion-mnist": (10, 1, 28),
-    "cifar10": (10, 3, 32),
-    "cifar100": (100, 3, 32),
-    "imagenet": (1000, 3, 224),
-    "imagefolder": (1000, 3, 224),
-}
-"""Classes, channels and side of each preset's images: counting needs no data."""
+EXAMPLES = """\
+pcdarts count PC_DARTS_cifar
+pcdarts count PC_DARTS_image --preset imagenet
+pcdarts count runs/search-digits/genotype.json --preset digits --layers 8"""
 
 Number = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 
 
 @dataclass(frozen=True)
 class Count:
-    """Counts parameters and multiply-adds of the network that `pcdarts train` would train."""
+    """Counts parameters and multiply-adds of a genotype's network."""
 
     genotype: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GENOTYPE")]
     """Genotype: a JSON file, or the name of a published one."""
@@ -50,7 +47,7 @@ def main(args: list[str]) -> int:
     Raises:
         UserError: no such genotype or preset, or a number below 1.
     """
-    command = tyro.cli(Count, prog="pcdarts count", args=args)
+    command = parse(Count, args, examples=EXAMPLES)
     genotype = Genotype.load(command.genotype)
     config = train_config(command.preset)
     classes, channels, size = IMAGES[command.preset]

@@ -1,15 +1,14 @@
-"""Prints what a run tells, a bar in a terminal and a line an epoch everywhere, and stops it."""
+"""Prints what a run tells, a live view in a terminal and a line an epoch everywhere; stops it."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.live import Live
 
 from ..run.events import EpochDone, Notice, Progress, Stopped
 from ..run.stop import StopRequest
@@ -34,52 +33,46 @@ def follow(
     Raises:
         Interrupted: the run was asked to stop; says that `go_on` is the command to go on with.
     """
+    # Imports torch, as the run has by now, and --help does without.
+    from .live import LiveView
+
     started = event = next(events)
     console.print(introduce(started), highlight=False, soft_wrap=True)
     width = len(str(started.epochs))
-    bar = Bar(
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
+    # Processes other than the first are quiet, and may not see the run folder.
+    view = LiveView(started) if console.is_terminal and not console.quiet else None
+    showing = (
+        Live(view, console=console, transient=True, refresh_per_second=2) if view else nullcontext()
     )
-    with stop, bar, interrupting(stop, go_on):
-        task = bar.add_task("", total=started.epochs, completed=started.epochs_done, status="")
+    with stop, showing, interrupting(stop, go_on):
         for event in events:
             match event:
                 case Progress():
-                    status = (
-                        f"loss {event.loss:.3f}  accuracy {event.accuracy:.1%}  "
-                        f"{event.images_per_second:,.0f} images/s"
-                    )
-                    done = event.epoch + event.step / started.steps
-                    bar.update(task, completed=done, status=status)
+                    if view:
+                        view.step(event)
                 case EpochDone(metrics):
-                    bar.update(task, completed=metrics["epoch"] + 1)
+                    if view:
+                        view.epoch(metrics["epoch"] + 1)
                     line = f"epoch {metrics['epoch'] + 1:{width}}/{started.epochs}  "
                     console.print(line + summarize(metrics), highlight=False, soft_wrap=True)
                 case Notice(text):
                     console.print(f"note: {text}", highlight=False, soft_wrap=True, style="yellow")
                 case Stopped(epoch, step):
                     where = f"in epoch {epoch + 1} after step {step} of {started.steps}"
-                    raise _interrupted(stop, f"stopped {where}, checkpoint written", go_on)
+                    # Another process of the run may have had the signal.
+                    number = stop.signal or signal.SIGTERM
+                    raise _interrupted(number, f"stopped {where}, checkpoint written", go_on)
     return event
 
 
 @contextmanager
 def interrupting(stop: StopRequest, go_on: str) -> Iterator[None]:
-    """Turns the second Ctrl-C, which does not wait for the step to end, into a sentence."""
+    """Turns a Ctrl-C that `stop` does not wait with, such as the second one, into a sentence."""
     try:
         yield
     except KeyboardInterrupt:
-        raise _interrupted(stop, "stopped at once", go_on) from None
+        raise _interrupted(stop.signal or signal.SIGINT, "stopped at once", go_on) from None
 
 
-def _interrupted(stop: StopRequest, what: str, go_on: str) -> Interrupted:
-    # Another process of the run may have had the signal.
-    number = stop.signal or signal.SIGTERM
+def _interrupted(number: int, what: str, go_on: str) -> Interrupted:
     return Interrupted(f"{what}; go on with: {go_on}", 128 + number)

@@ -6,21 +6,21 @@ import platform
 from dataclasses import dataclass
 from importlib import import_module
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from ..run.versions import installed_version
+from .parse import parse
 
 
 @dataclass(frozen=True)
 class Info:
-    """Prints versions, backends (why one is missing, how to get it) and instruction sets."""
+    """Prints versions, backends (and why one is missing) and instruction sets."""
 
 
 def main(args: list[str]) -> int:
     """Runs the command; always 0."""
-    tyro.cli(Info, prog="pcdarts info", args=args)
+    parse(Info, args, examples="pcdarts info")
     import torch
 
     from ..ops._registry import BACKENDS, why_not

@@ -16,15 +16,19 @@ from .interrupted import Interrupted
 COMMANDS = {
     "search": "find a cell for your images",
     "train": "train the network of a genotype from scratch",
+    "compare": "train several genotypes on one budget and rank them",
+    "report": "one HTML page about a run, or several side by side",
     "count": "parameters and multiply-adds of a genotype's network",
     "show": "draw a genotype, or print it",
+    "export": "a trained network as ONNX, torch.export, weights or Python code",
+    "completion": "a script that completes commands and options in your shell",
     "info": "version, backends and instruction sets of this machine",
 }
 """Name -> what it does. `main(args)` of the module of that name runs it, imported when needed."""
 
 EXAMPLES = """\
-pcdarts search                                       searches the digits that scikit-learn ships
-pcdarts search --preset cifar10 --data-dir data      the setting of the paper
+pcdarts search                                    digits, from scikit-learn
+pcdarts search --preset cifar10 --data-dir data   the setting of the paper
 pcdarts train --genotype runs/search-digits/genotype.json --preset digits
 pcdarts show PC_DARTS_cifar -o cell.svg"""
 
@@ -76,10 +80,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """What plain `pcdarts` prints."""
-    commands = "\n".join(f"  {name:8}{does}" for name, does in COMMANDS.items())
+    commands = "\n".join(f"  {name:12}{does}" for name, does in COMMANDS.items())
     examples = "\n".join(f"  {line}" for line in EXAMPLES.splitlines())
     return (
         "pcdarts: PC-DARTS architecture search with fused operators\n\n"
         f"usage: pcdarts COMMAND [OPTIONS]\n\n{commands}\n\nexamples:\n{examples}\n\n"
-        "`pcdarts COMMAND --help` lists every option."
+        "`pcdarts COMMAND --help` says more about a command."
     )

@@ -23,12 +23,17 @@ def starting_settings(args: Sequence[str], kind: type[S], preset: Callable[[str,
     Raises:
         UserError: unknown preset or variant, or --resume without a run to resume.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", default="digits")
     parser.add_argument("--variant", default="paper")
     parser.add_argument("--output-dir", "--output_dir", type=Path)
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction)
-    ahead, _ = parser.parse_known_args(args)
+    try:
+        ahead, _ = parser.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        raise UserError(
+            f"{error.argument_name}: {error.message}; `--help` says what it takes"
+        ) from None
     if not ahead.resume:
         return preset(ahead.preset, ahead.variant)
     if ahead.output_dir is None:

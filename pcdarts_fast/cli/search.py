@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +18,25 @@ from ..run.stop import StopRequest
 from ..space import Genotype
 from .follow import follow
 from .options import output_folder, starting_settings
+from .parse import parse
+from .report import PAGE
+from .seeds import parse_seeds
 from .show import cell_table
+
+EXAMPLES = """\
+pcdarts search                                    digits, from scikit-learn
+pcdarts search --preset cifar10 --data-dir data   the setting of the paper
+pcdarts search --resume --output-dir runs/search-digits"""
+
+MOST_USED = (
+    *("preset", "data_dir", "output_dir", "resume", "layers", "k"),
+    *("epochs", "batch_size", "device"),
+)
 
 
 @dataclass(frozen=True)
 class Search:
-    """Searches a cell for your images; without options, for the digits that scikit-learn ships."""
+    """Searches a cell for your images; without options, for handwritten digits."""
 
     config: tyro.conf.OmitArgPrefixes[SearchConfig]
     output_dir: Path | None = None
@@ -32,6 +44,8 @@ class Search:
     runs/search-PRESET-2, -3, ..."""
     resume: bool = False
     """Go on with the run in --output-dir where its checkpoint was written."""
+    tensorboard: bool = False
+    """Write everything for TensorBoard too, into the run folder's folder `tensorboard`."""
     seeds: Annotated[str | None, tyro.conf.arg(metavar="FIRST..LAST")] = None
     """Search once with every seed, in folders of their own, and take the genotype of the best."""
 
@@ -44,29 +58,34 @@ def main(args: list[str]) -> int:
         Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
     """
     start = Search(starting_settings(args, SearchConfig, search_config))
-    command = tyro.cli(Search, prog="pcdarts search", default=start, args=args)
+    command = parse(Search, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
     config = command.config
     folder = output_folder(command.output_dir, f"search-{config.preset}")
 
     # Takes seconds to import, and --help does without.
     from ..report.draw import draw_genotype
+    from ..report.page import write_report
 
     console = Console(quiet=rank() > 0)
     if command.seeds is not None:
         _search_seeds(command, folder, console)
     else:
-        _search(config, folder, command.resume, console, f"--resume --output-dir {folder}")
+        go_on = f"--resume --output-dir {folder}{' --tensorboard' * command.tensorboard}"
+        _search(command, config, folder, console, resume=command.resume, go_on=go_on)
     if rank() > 0:
         return 0
     genotype = Genotype.load(folder / "genotype.json")
     drawing = folder / "genotype.svg"
     draw_genotype(genotype, drawing)
+    if command.seeds is not None:
+        write_report([folder], folder / PAGE)
     console.print("\nNormal cell", cell_table(genotype.normal, genotype.normal_concat), sep="\n")
     console.print("\nReduction cell", cell_table(genotype.reduce, genotype.reduce_concat), sep="\n")
     numbers = folder / ("seeds.json" if command.seeds else "metrics.jsonl")
     console.print(
         f"\ngenotype  {folder / 'genotype.json'}\n"
         f"drawing   {drawing}\n"
+        f"report    {folder / PAGE}\n"
         f"{'seeds    ' if command.seeds else 'metrics  '} {numbers}\n\n"
         "Next, train the network it describes:\n"
         f"  pcdarts train --genotype {folder / 'genotype.json'} --preset {config.preset}",
@@ -76,18 +95,34 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _search(config: SearchConfig, folder: Path, resume: bool, console: Console, go_on: str) -> None:
+def _search(
+    command: Search,
+    config: SearchConfig,
+    folder: Path,
+    console: Console,
+    *,
+    resume: bool,
+    go_on: str,
+) -> None:
+    """One search to its end, and its report."""
+    from ..report.page import write_report
+    from ..report.tensorboard import check_installed, logged
     from ..search import search
 
+    if command.tensorboard:
+        check_installed()
     stop = StopRequest()
+    events = search(config, folder, resume=resume, stop=stop)
     follow(
-        search(config, folder, resume=resume, stop=stop),
+        logged(events) if command.tensorboard and rank() == 0 else events,
         console,
         stop,
         go_on=f"pcdarts search {go_on}",
         introduce=_introduce,
         summarize=_summarize,
     )
+    if rank() == 0:
+        write_report([folder], folder / PAGE)
 
 
 def _search_seeds(command: Search, folder: Path, console: Console) -> None:
@@ -101,7 +136,7 @@ def _search_seeds(command: Search, folder: Path, console: Console) -> None:
         own = seed_folder(folder, seed)
         go_on = f"--seeds {command.seeds} --output-dir {folder} and the other options as before"
         config = replace(command.config, seed=seed)
-        _search(config, own, RunFolder(own).begun, console, go_on)
+        _search(command, config, own, console, resume=RunFolder(own).begun, go_on=go_on)
     if rank() > 0:
         return
     result = compare_seeds(folder, seeds)
@@ -111,18 +146,6 @@ def _search_seeds(command: Search, folder: Path, console: Console) -> None:
     console.print(
         f"mean {result.mean:.2%}, standard deviation {result.deviation:.2%}", highlight=False
     )
-
-
-def parse_seeds(text: str) -> range:
-    """The seeds of "0..4": 0, 1, 2, 3, 4.
-
-    Raises:
-        UserError: `text` is no such range.
-    """
-    match = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", text, re.ASCII)
-    if not match or int(match[1]) > int(match[2]):
-        raise UserError(f"--seeds is {text!r}, wanted FIRST..LAST such as 0..4")
-    return range(int(match[1]), int(match[2]) + 1)
 
 
 def _introduce(started: Any) -> str:

@@ -11,6 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..space import CELL_INPUTS, Genotype
+from .parse import parse
+
+EXAMPLES = """\
+pcdarts show PC_DARTS_cifar
+pcdarts show runs/search-digits/genotype.json -o cell.svg"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ def main(args: list[str]) -> int:
     Raises:
         UserError: no such genotype, or the drawing cannot be written.
     """
-    command = tyro.cli(Show, prog="pcdarts show", args=args)
+    command = parse(Show, args, examples=EXAMPLES)
     genotype = Genotype.load(command.genotype)
     if command.output is None:
         console = Console()

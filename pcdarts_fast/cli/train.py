@@ -16,6 +16,18 @@ from ..train.config import TrainConfig
 from ..train.presets import train_config
 from .follow import follow
 from .options import output_folder, starting_settings
+from .parse import parse
+from .report import PAGE
+
+EXAMPLES = """\
+pcdarts train --genotype runs/search-digits/genotype.json --preset digits
+pcdarts train --genotype PC_DARTS_cifar --preset cifar10 --data-dir data
+pcdarts train --resume --output-dir runs/train-digits"""
+
+MOST_USED = (
+    *("genotype", "preset", "data_dir", "output_dir", "resume", "init_channels", "layers"),
+    *("epochs", "batch_size", "device"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,8 @@ class Train:
     runs/train-PRESET, or the first free one of runs/train-PRESET-2, -3, ..."""
     resume: bool = False
     """Go on with the run in --output-dir where its checkpoint was written."""
+    tensorboard: bool = False
+    """Write everything for TensorBoard too, into the run folder's folder `tensorboard`."""
 
 
 def main(args: list[str]) -> int:
@@ -40,28 +54,37 @@ def main(args: list[str]) -> int:
         Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
     """
     start = Train(starting_settings(args, TrainConfig, lambda preset, _: train_config(preset)))
-    command = tyro.cli(Train, prog="pcdarts train", default=start, args=args)
+    command = parse(Train, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
     genotype = Genotype.load(command.genotype) if command.genotype else None
     folder = output_folder(command.output_dir, f"train-{command.config.preset}")
 
     # Takes seconds to import, and --help does without.
+    from ..report.page import write_report
+    from ..report.tensorboard import check_installed, logged
     from ..train.loop import train
 
+    go_on = f"pcdarts train --resume --output-dir {folder}"
+    if command.tensorboard:
+        check_installed()
+        go_on += " --tensorboard"
     console, stop = Console(quiet=rank() > 0), StopRequest()
+    events = train(command.config, genotype, folder, resume=command.resume, stop=stop)
     finished = follow(
-        train(command.config, genotype, folder, resume=command.resume, stop=stop),
+        logged(events) if command.tensorboard and rank() == 0 else events,
         console,
         stop,
-        go_on=f"pcdarts train --resume --output-dir {folder}",
-        introduce=_introduce,
-        summarize=_summarize,
+        go_on=go_on,
+        introduce=introduce,
+        summarize=summarize,
     )
     if rank() > 0:
         return 0
+    write_report([folder], folder / PAGE)
     metrics = finished.metrics
     console.print(
         f"\ntest accuracy  {metrics['test_accuracy']:.2%} (loss {metrics['test_loss']:.4f})\n"
         f"metrics        {folder / 'metrics.jsonl'}\n"
+        f"report         {folder / PAGE}\n"
         f"weights        {folder / 'weights.safetensors'}",
         highlight=False,
         soft_wrap=True,
@@ -69,7 +92,8 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _introduce(started: Any) -> str:
+def introduce(started: Any) -> str:
+    """Where it trains, and with how much."""
     resumed = f", going on after epoch {started.epochs_done}" if started.epochs_done else ""
     return (
         f"Training in {started.folder} ({started.device}{resumed})\n"
@@ -78,7 +102,8 @@ def _introduce(started: Any) -> str:
     )
 
 
-def _summarize(metrics: dict[str, Any]) -> str:
+def summarize(metrics: dict[str, Any]) -> str:
+    """The line of an epoch."""
     return (
         f"train {metrics['train_loss']:.3f} {metrics['train_accuracy']:6.1%}  "
         f"test {metrics['test_loss']:.3f} {metrics['test_accuracy']:6.1%}  "

@@ -6,6 +6,8 @@ The auxiliary head, which only training uses, is left out.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +39,36 @@ def load_network(path: str | Path) -> DerivedNetwork:
     Raises:
         UserError: the file is missing, damaged, or holds no such network.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+    genotype, arguments = read_metadata(path)
+    with _reading(path):
         state = load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"weights {path} cannot be read: {error}") from None
-    if set(metadata) != {"genotype", "network"}:
-        raise UserError(f"weights {path} are not of pcdarts train: genotype or network is missing")
-    genotype = Genotype.from_json(metadata["genotype"])
-    network = DerivedNetwork(genotype=genotype, **_arguments(path, metadata["network"]))
+    network = DerivedNetwork(genotype=genotype, **arguments)
     try:
         network.load_state_dict(state)
     except RuntimeError:
         raise UserError(f"weights {path} do not fit the network that they describe") from None
     return network.eval()
+
+
+def read_metadata(path: str | Path) -> tuple[Genotype, dict[str, Any]]:
+    """The genotype and the other arguments of the network in a weights.safetensors.
+
+    Raises:
+        UserError: as `load_network`.
+    """
+    with _reading(path), safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if set(metadata) != {"genotype", "network"}:
+        raise UserError(f"weights {path} are not of pcdarts train: genotype or network is missing")
+    return Genotype.from_json(metadata["genotype"]), _arguments(path, metadata["network"])
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"weights {path} cannot be read: {error}") from None
 
 
 def _arguments(path: str | Path, text: str) -> dict[str, Any]:

@@ -58,6 +58,11 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str]) -> None:
         )
     if not path.parent.is_dir():
         raise UserError(f"drawing {path}: there is no folder {path.parent}; make it first")
+    write_atomically(path, render(genotype, path.suffix))
+
+
+def render(genotype: Genotype, suffix: str) -> bytes:
+    """The content of a drawing; `suffix` is one of `FORMATS`."""
     normal = layout_cell(genotype.normal, genotype.normal_concat)
     reduction = layout_cell(genotype.reduce, genotype.reduce_concat)
     width = max(normal.width, reduction.width) + 2 * MARGIN
@@ -69,8 +74,8 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str]) -> None:
         _draw_cell(axes, reduction, "Reduction cell", MARGIN)
         _draw_cell(axes, normal, "Normal cell", reduction.height + TITLE + 2 * MARGIN)
         drawing = io.BytesIO()
-        figure.savefig(drawing, format=path.suffix[1:], dpi=200, metadata=UNDATED[path.suffix])
-    write_atomically(path, drawing.getvalue())
+        figure.savefig(drawing, format=suffix[1:], dpi=200, metadata=UNDATED[suffix])
+    return drawing.getvalue()
 
 
 def _draw_cell(axes: Axes, layout: Layout, title: str, bottom: float) -> None:

@@ -74,3 +74,13 @@ AS_RELEASED: dict[str, dict[str, Any]] = {
     name: {"learning_rate_shift": 1} for name in ("cifar10", "cifar100", "imagenet")
 }
 """Where the published code differs from the paper, per preset."""
+
+IMAGES = {
+    "digits": (10, 1, 8),
+    "fashion-mnist": (10, 1, 28),
+    "cifar10": (10, 3, 32),
+    "cifar100": (100, 3, 32),
+    "imagenet": (1000, 3, 224),
+    "imagefolder": (1000, 3, 224),
+}
+"""Classes, channels and side of each preset's images: counting needs no data."""

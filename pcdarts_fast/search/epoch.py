@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data import Batch, ImageSet, Shard, derive_seed, steps
 from ..run.config import SearchConfig
 from ..run.events import Progress
+from ..run.memory import peak_memory_mib
 from ..run.processes import Processes
 from ..run.stop import Stop
 from ..run.tally import means, tally
@@ -122,6 +123,7 @@ def epoch_of_search(
         **hessian,
         "images_per_second": round(images_per_second, 1),
         "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_mib": peak_memory_mib(setting.device),
     }
 
 

@@ -3,6 +3,7 @@
 from .genotype import Genotype, derive_cell
 from .primitives import CELL_INPUTS, PRIMITIVES, Edge, cell_edges, edges_into
 from .published import PUBLISHED
+from .sample import random_genotype
 
 __all__ = [
     "CELL_INPUTS",
@@ -13,4 +14,5 @@ __all__ = [
     "cell_edges",
     "derive_cell",
     "edges_into",
+    "random_genotype",
 ]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..data import Dataset, ImageSet, Shard, derive_seed, steps
 from ..run.events import Progress
+from ..run.memory import peak_memory_mib
 from ..run.processes import Processes
 from ..run.stop import Stop
 from ..run.tally import means, tally
@@ -95,6 +96,7 @@ def epoch_of_training(
         "drop_path": network.drop_path_prob,
         "images_per_second": round(images_per_second, 1),
         "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_mib": peak_memory_mib(state.totals.device.type),
     }
 
 

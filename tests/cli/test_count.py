@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pcdarts_fast.cli import main
-from pcdarts_fast.cli.count import IMAGES
 from pcdarts_fast.data import load
+from pcdarts_fast.run.presets import IMAGES
 from pcdarts_fast.space import PUBLISHED, Genotype
 from pcdarts_fast.train.presets import PRESETS
 

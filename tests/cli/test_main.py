@@ -37,7 +37,7 @@ def test_unknown_command(capsys):
     assert main(["serach"]) == 2
     assert capsys.readouterr().err == (
         "pcdarts: no command 'serach' (did you mean search?); "
-        "wanted one of search, train, count, show, info\n"
+        "wanted one of search, train, compare, report, count, show, export, completion, info\n"
     )
 
 

@@ -15,7 +15,7 @@ import torch
 
 from pcdarts_fast.run.folder import read_lines
 
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 TINY = [
     *("--device", "cpu", "--init-channels", "4", "--k", "2", "--layers", "3", "--nodes", "1"),
     *("--primitives", "none", "skip_connect", "sep_conv_3x3", "--frozen-epochs", "1"),

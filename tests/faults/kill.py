@@ -38,7 +38,7 @@ CONFIG: SearchConfig = replace(
     valid_fraction=0.2,
     device="cpu",
 )
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 
 
 def outcome(folder: Path) -> tuple:

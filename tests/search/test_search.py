@@ -26,7 +26,7 @@ from pcdarts_fast.search import (
 from pcdarts_fast.search import epoch as epochs
 from pcdarts_fast.search.monitors import entropies
 
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 
 
 def run(config, folder, *, resume=False) -> list:
@@ -74,7 +74,7 @@ def test_metrics_have_a_line_an_epoch(tiny, tmp_path):
         "epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy",
         "learning_rate", "arch_learning_rate", "images_per_second", "seconds", "skips",
         "alpha_entropy_normal", "beta_entropy_normal",
-        "alpha_entropy_reduce", "beta_entropy_reduce",
+        "alpha_entropy_reduce", "beta_entropy_reduce", "peak_memory_mib",
     }  # fmt: skip
     assert [line["arch_learning_rate"] for line in lines] == [0, 6e-3, 6e-3, 6e-3, 6e-3]
     (started,) = of(Started, events)

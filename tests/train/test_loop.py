@@ -23,7 +23,7 @@ from pcdarts_fast.train.loop import train
 from pcdarts_fast.train.presets import train_config
 
 GENOTYPE = PUBLISHED["DARTS_V1"]
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "peak_memory_mib")
 
 
 def small(**changes: Any) -> TrainConfig:

@@ -1,0 +1,167 @@
+"""`pcdarts compare`: several genotypes on one training budget, and which is better."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import UserError
+from ..run.folder import RunFolder
+from ..run.launcher import started_by_torchrun
+from ..run.presets import IMAGES, search_config
+from ..run.stop import StopRequest
+from ..train.config import TrainConfig
+from ..train.presets import train_config
+from .follow import follow, interrupting
+from .options import output_folder, starting_settings
+from .parse import parse
+from .seeds import parse_seeds
+from .train import introduce, summarize
+
+if TYPE_CHECKING:  # takes seconds to import, and --help does without
+    from ..train.compare import Contestant, Result
+
+EXAMPLES = """\
+pcdarts compare runs/search-digits/genotype.json DARTS_V2 random:8
+pcdarts compare PC_DARTS_cifar random:8 --preset cifar10 --seeds 0..4"""
+
+MOST_USED = (
+    *("genotypes", "preset", "data_dir", "output_dir", "seeds", "random_seed"),
+    *("epochs", "batch_size", "device"),
+)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Trains several genotypes from scratch on one budget and ranks them by test accuracy."""
+
+    genotypes: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="GENOTYPE...")
+    ]
+    """JSON files, published names, and random:N for N random genotypes of the search space."""
+    config: tyro.conf.OmitArgPrefixes[TrainConfig]
+    seeds: Annotated[str, tyro.conf.arg(metavar="FIRST..LAST")] = "0..2"
+    """Train every genotype once with each of these seeds."""
+    random_seed: int = 0
+    """The random genotypes are drawn with this seed and the ones after it."""
+    output_dir: Path | None = None
+    """Folder for compare.json and all trainings; the same command with a folder that was begun
+    goes on in it. None: runs/compare-PRESET, or the first free runs/compare-PRESET-2, -3, ..."""
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; 0 when every training is done.
+
+    Raises:
+        UserError: options, a genotype, data or folder cannot be used.
+        Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
+    """
+    if "--resume" in args:
+        raise UserError("compare goes on by itself with the trainings in --output-dir; no --resume")
+    settings = starting_settings(args, TrainConfig, lambda preset, _: train_config(preset))
+    start = Compare((), settings)
+    command = parse(Compare, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
+    if started_by_torchrun():
+        raise UserError(
+            "compare works in one process; what `torchrun ... train` leaves in a folder "
+            "NAME/seed-S of its --output-dir, it takes as done"
+        )
+    if command.config.seed != settings.seed:
+        raise UserError(f"--seed {command.config.seed} is for one training; give --seeds 0..2")
+    seeds = parse_seeds(command.seeds)
+
+    # Takes seconds to import, and --help does without.
+    from ..train.compare import contestants
+
+    preset = command.config.preset
+    field = contestants(
+        command.genotypes, seed=command.random_seed, nodes=search_config(preset).nodes
+    )
+    folder = output_folder(command.output_dir, f"compare-{preset}")
+    given = [] if command.output_dir else ["--output-dir", str(folder)]
+    go_on = f"pcdarts compare {shlex.join(args + given)}"
+    with interrupting(StopRequest(), go_on):  # between two trainings
+        _compare(command.config, field, seeds, folder, go_on)
+    return 0
+
+
+def _compare(
+    config: TrainConfig, field: Sequence[Contestant], seeds: range, folder: Path, go_on: str
+) -> None:
+    """Seed by seed, so that a comparison looked at early has been fair to all."""
+    from ..train.compare import is_finished, results, save_comparison, training_folder
+    from ..train.loop import train
+
+    console, summary = Console(), folder / "compare.json"
+    size = config.image_size or IMAGES[config.preset][2]
+    trainings = [
+        (one, replace(config, seed=seed), training_folder(folder, one, seed))
+        for seed in seeds
+        for one in field
+    ]
+    to_do = [t for t in trainings if not is_finished(t[2], t[1], t[0].genotype)]
+    console.print(
+        f"Comparing {len(field)} genotypes, {len(seeds)} seeds, in {folder}: "
+        f"{len(trainings)} trainings, {len(trainings) - len(to_do)} of them done before",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for number, (one, own, own_folder) in enumerate(to_do, len(trainings) - len(to_do) + 1):
+        console.print(f"\n{number}/{len(trainings)}  {one.name}, seed {own.seed}", highlight=False)
+        stop = StopRequest()
+        begun = RunFolder(own_folder).begun
+        follow(
+            train(own, one.genotype, own_folder, resume=begun, stop=stop),
+            console,
+            stop,
+            go_on=go_on,
+            introduce=introduce,
+            summarize=summarize,
+        )
+        reached = results(folder, field, seeds, size)
+        save_comparison(summary, config, seeds, reached, len(trainings))
+    reached = results(folder, field, seeds, size)
+    save_comparison(summary, config, seeds, reached, len(trainings))
+    console.print("", comparison_table(reached), sep="\n")
+    drawn = [result.mean for result in reached if result.contestant.drawn]
+    if len(drawn) > 1:
+        console.print(
+            f"{len(drawn)} random genotypes: mean {statistics.mean(drawn):.2%}, "
+            f"deviation of their means {100 * statistics.stdev(drawn):.2f}, "
+            f"best {max(drawn):.2%}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"\nnumbers  {summary}", highlight=False, soft_wrap=True)
+
+
+def comparison_table(reached: Sequence[Result]) -> Table:
+    """One row a genotype, best first; accuracies and their deviation in percent."""
+    seeds = len(reached[0].accuracies)
+    table = Table(
+        caption=f"Accuracy on test images after the last epoch, in percent; {seeds} "
+        f"training{'s' * (seeds > 1)} each, sample standard deviation. Multiply-adds of one image.",
+        caption_justify="left",
+    )
+    table.add_column("rank", justify="right")
+    table.add_column("genotype", overflow="fold")
+    for heading in ("mean", "deviation", "parameters", "multiply-adds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in reached:
+        table.add_row(
+            str(result.rank),
+            result.contestant.name,
+            f"{100 * result.mean:.2f}",
+            "" if result.deviation is None else f"{100 * result.deviation:.2f}",
+            f"{result.parameters:,}",
+            f"{result.multiply_adds:,}",
+        )
+    return table

@@ -1,0 +1,175 @@
+"""`pcdarts export`: a trained network, or a genotype as code, for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ..errors import UserError
+from ..run.config import SearchConfig
+from ..run.files import write_atomically
+from ..run.folder import RunFolder
+from ..run.presets import IMAGES
+from ..run.settings import load_settings
+from ..space import PUBLISHED, Genotype
+from ..train.config import TrainConfig
+from ..train.presets import train_config
+from .count import Number
+from .parse import parse
+
+EXAMPLES = """\
+pcdarts export runs/train-digits -o net.onnx
+pcdarts export net.safetensors -o net.pt2 --image-size 32
+pcdarts export PC_DARTS_cifar -o cell.py          code that needs torch alone"""
+
+FORMATS = (".onnx", ".pt2", ".safetensors", ".py")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes a trained network to a file for other programs; its ending says how."""
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
+    """Folder of a training, or its weights.safetensors; for a .py also a search's folder or a
+    genotype."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")]
+    """File to write: .onnx, .pt2 (torch.export), .safetensors (weights) or .py (the network as
+    code for torch alone)."""
+    image_size: Number = None
+    """Side of the images in pixels (.onnx, .pt2); None: that of the run's images."""
+    preset: str = "cifar10"
+    """Size of the network in the .py of a genotype, as in `pcdarts train`."""
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; 0 when the file is written.
+
+    Raises:
+        UserError: the source or the file cannot be used, or the export computes something else.
+    """
+    command = parse(Export, args, examples=EXAMPLES)
+    ending = command.output.suffix
+    if ending not in FORMATS:
+        raise UserError(
+            f"cannot export to {command.output}: {ending or 'a name without ending'} is no "
+            f"format; wanted one of {', '.join(FORMATS)}"
+        )
+    if not command.output.parent.is_dir():
+        raise UserError(f"there is no folder {command.output.parent}; make it first")
+    weights = find_weights(command.source)
+    if ending == ".py":
+        _write_code(command, weights)
+    elif weights is None:
+        raise UserError(_no_weights(command.source, ending))
+    else:
+        _write_network(command, weights)
+    return 0
+
+
+def find_weights(source: str) -> Path | None:
+    """The weights file that `source` is, or that lies in it; None where there is none.
+
+    Raises:
+        UserError: `source` is neither a file nor a folder nor a published genotype.
+    """
+    path = Path(source)
+    if path.is_dir():
+        weights = RunFolder(path).weights
+        return weights if weights.exists() else None
+    if not path.exists() and source not in PUBLISHED:
+        raise UserError(
+            f"no run, weights or genotype {source}; wanted a folder or a file, "
+            f"or one of {', '.join(PUBLISHED)}"
+        )
+    return path if path.suffix == ".safetensors" else None
+
+
+def _no_weights(source: str, ending: str) -> str:
+    if Path(source).is_dir() and not RunFolder(Path(source)).architecture.exists():
+        how = f"go on with: pcdarts train --resume --output-dir {source}"
+    else:
+        genotype = RunFolder(Path(source)).genotype if Path(source).is_dir() else source
+        how = f"train first: pcdarts train --genotype {genotype}"
+    return f"{source} has no trained network, which {ending} needs; {how}"
+
+
+def _write_code(command: Export, weights: Path | None) -> None:
+    # Take seconds to import.
+    from ..nn.exported import read_metadata
+    from ..nn.source_code import python_code
+
+    if weights is not None:
+        genotype, arguments = read_metadata(weights)
+    else:
+        genotype, arguments = _genotype_and_size(command)
+    write_atomically(command.output, python_code(genotype, arguments).encode())
+    print(f"Written: {command.output}")
+
+
+def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any]]:
+    """The genotype of a search's folder, of a file or published, and a preset's arguments."""
+    path = Path(command.source)
+    if not path.is_dir():
+        genotype = Genotype.load(command.source)
+        config = train_config(command.preset)
+    else:
+        folder = RunFolder(path).check_begun()
+        genotype = Genotype.load(folder.genotype)
+        if folder.architecture.exists():
+            config = train_config(load_settings(SearchConfig, folder.config).preset)
+        else:
+            config = load_settings(TrainConfig, folder.config)
+    classes, channels, _ = IMAGES[config.preset]
+    return genotype, {
+        "C": config.init_channels,
+        "num_classes": classes,
+        "layers": config.layers,
+        "in_channels": channels,
+        "stem": config.stem,
+    }
+
+
+def _write_network(command: Export, weights: Path) -> None:
+    # Take seconds to import.
+    from ..nn.exported import export, load_network, read_metadata
+    from ..nn.interchange import to_onnx, to_torch_export
+
+    genotype, arguments = read_metadata(weights)
+    network = load_network(weights)
+    if command.output.suffix == ".safetensors":
+        write_atomically(command.output, export(network, genotype, **arguments))
+        print(f"Written: {command.output}")
+        return
+    size = _image_size(command, weights)
+    image = (arguments["in_channels"], size, size)
+    make, by = {".onnx": (to_onnx, "onnxruntime"), ".pt2": (to_torch_export, "torch.export")}[
+        command.output.suffix
+    ]
+    content, difference = make(network, image)
+    write_atomically(command.output, content)
+    print(
+        f"Written: {command.output}\n"
+        f"images [batch, {image[0]}, {size}, {size}] float32, normalised as in training -> "
+        f"logits [batch, {arguments['num_classes']}]\n"
+        f"largest difference of a logit from the trained network's: {difference:.1e} "
+        f"({by}, batches of 1 and 3)"
+    )
+
+
+def _image_size(command: Export, weights: Path) -> int:
+    """As given, or that of the images of the run that `weights` lies in."""
+    if command.image_size is not None:
+        if command.image_size < 1:
+            raise UserError(f"--image-size is {command.image_size}, wanted 1 or more")
+        return command.image_size
+    folder = RunFolder(weights.parent)
+    if not folder.begun:
+        raise UserError(
+            f"{weights} lies in no run folder, so the size of its images is not known; "
+            "give it with --image-size"
+        )
+    config = load_settings(TrainConfig, folder.config)
+    return config.image_size or IMAGES[config.preset][2]

@@ -1,0 +1,42 @@
+"""What a super-net would keep for its backward pass, found out without computing anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from .search_network import SearchNetwork
+
+
+def kept_for_backward(image: tuple[int, int, int], **arguments: Any) -> int:
+    """Bytes of activations that autograd keeps between forward and backward, an image.
+
+    `image` is (channels, height, width), `arguments` are those of `SearchNetwork`. The forward
+    pass runs on tensors without data, in float32; every storage counts once, parameters and
+    buffers do not. What kernels allocate and free again in between is not seen.
+
+    Raises:
+        UserError: the super-net cannot be built, or not for such images.
+    """
+    B = 2  # batch-norm needs two values a channel
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[_storage(tensor)] = tensor
+        return tensor
+
+    with FakeTensorMode():
+        network = SearchNetwork(in_channels=image[0], **arguments)
+        own = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            network(torch.empty(B, *image))
+    sizes = [t.untyped_storage().nbytes() for key, t in kept.items() if key not in own]
+    return sum(sizes) // B
+
+
+def _storage(tensor: Tensor) -> int:
+    # A tensor without data has no address.
+    return int(tensor.untyped_storage()._cdata)

@@ -1,0 +1,72 @@
+"""The commands to go on with after a run, ready to be copied."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..run.config import SearchConfig
+from ..run.presets import search_config
+from ..train.config import TrainConfig
+from ..train.presets import train_config
+from .read import Run
+
+Command = tuple[str, str]
+"""What it does, and what to type."""
+
+
+def commands(run: Run) -> list[Command]:
+    """What one would do next, the likeliest first."""
+    folder = str(run.path)
+    genotype = str(run.path / "genotype.json")
+    preset = run.config.preset
+    found: list[Command] = []
+    if not run.finished:
+        line = _typed(run.kind, "--resume", "--output-dir", folder)
+        found.append(("Go on with this run", line))
+    if run.kind == "search":
+        train = _typed("train", "--genotype", genotype, "--preset", preset)
+        found.append(("Train the network that was found", train))
+        compare = _typed("compare", genotype, "DARTS_V2", "random:8", "--preset", preset)
+        found.append(("Compare it with a published and with random genotypes", compare))
+    if run.genotype is not None:
+        found.append(("Count its parameters", _typed("count", genotype, "--preset", preset)))
+    again = "Search again with the same settings"
+    if run.kind == "train":
+        again = "Train again with the same settings"
+    first = ["--genotype", genotype] if run.kind == "train" else []
+    found.append((again, _typed(run.kind, *first, *changed_options(run.config))))
+    return found
+
+
+def changed_options(config: SearchConfig | TrainConfig) -> list[str]:
+    """The options that give these settings: the preset, and what differs from it."""
+    options = ["--preset", config.preset]
+    try:
+        if isinstance(config, SearchConfig):
+            usual: Any = search_config(config.preset, config.variant)
+            if config.variant != "paper":
+                options += ["--variant", config.variant]
+        else:
+            usual = train_config(config.preset)
+    except UserError:  # a preset of another version
+        usual = config
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != getattr(usual, field.name):
+            options += _option(field.name.replace("_", "-"), value)
+    return options
+
+
+def _option(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    values = value if isinstance(value, tuple) else (value,)
+    return [f"--{name}", *(str(v) for v in values)]
+
+
+def _typed(*words: str | Path) -> str:
+    return shlex.join(["pcdarts", *map(str, words)])

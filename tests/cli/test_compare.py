@@ -1,0 +1,92 @@
+"""`pcdarts compare`: a table, a compare.json, and no training done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pcdarts_fast.cli import main
+
+TINY = [
+    *("--init-channels", "2", "--layers", "1", "--batch-size", "256", "--epochs", "3"),
+    *("--auxiliary-weight", "0", "--device", "cpu", "--seeds", "0..1"),
+]
+FIELD = ["DARTS_V2", "random:2", "--random-seed", "5"]
+
+
+def trainings(folder: Path) -> dict[str, bytes]:
+    """Every byte that the trainings have left, also when they were: times are in metrics.jsonl."""
+    return {str(path): path.read_bytes() for path in folder.glob("*/seed-*/metrics.jsonl")}
+
+
+def test_interrupted_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pcdarts_fast", "compare", *FIELD, *TINY],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    folder = Path("runs/compare-digits")
+    while not (folder / "random-5/seed-0/config.yaml").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    go_on = said.strip().split("go on with: pcdarts ")[1].split()
+    assert go_on == ["compare", *FIELD, *TINY, "--output-dir", str(folder)]
+    before = trainings(folder)
+    assert str(folder / "DARTS_V2/seed-0/metrics.jsonl") in before
+
+    assert main(go_on) == 0
+    printed = capsys.readouterr().out
+    assert "6 trainings, 1 of them done before" in printed
+    after = trainings(folder)
+    done = str(folder / "DARTS_V2/seed-0/metrics.jsonl")
+    assert after[done] == before[done] and len(after) == 6
+    saved = json.loads((folder / "compare.json").read_text())
+    assert saved["trainings_done"] == saved["trainings"] == 6
+    assert {row["name"] for row in saved["genotypes"]} == {"DARTS_V2", "random-5", "random-6"}
+    for row in saved["genotypes"]:
+        assert f"{100 * row['mean']:.2f}" in printed and f"{row['parameters']:,}" in printed
+    assert "2 random genotypes: mean" in printed
+
+    assert main(go_on) == 0
+    assert trainings(folder) == after
+    assert "6 of them done before" in capsys.readouterr().out
+    assert main([*go_on, "--epochs", "4"]) == 2
+    assert "--epochs is 4, but the run to resume has 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        ([], "nothing to compare"),
+        (["PDARTS", "--seed", "4"], "give --seeds 0..2"),
+        (["PDARTS", "--seeds", "2"], "FIRST..LAST"),
+        (["PDARTS", "--resume"], "goes on by itself"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    args: list[str],
+    wanted: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *args]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert wanted in sentence
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,30 @@
+"""What a super-net would keep for backward is what it does keep, and needs no computing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.nn.footprint import kept_for_backward
+from pcdarts_fast.nn.search_network import SearchNetwork
+from pcdarts_fast.ops import why_not
+from pcdarts_fast.testing import saved_bytes
+
+SMALL = {"C": 8, "num_classes": 10, "layers": 3, "nodes": 2}
+
+
+@pytest.mark.parametrize("memory", ["recompute", "store"])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_equals_what_is_kept(backend: str, memory: str) -> None:
+    if why_not(backend):
+        pytest.skip(str(why_not(backend)))
+    net = SearchNetwork(**SMALL, backend=backend, memory=memory)
+    x = torch.randn(2, 3, 16, 16)
+    really = saved_bytes(lambda: net(x), exclude=[*net.parameters(), *net.buffers()]) // 2
+    assert kept_for_backward((3, 16, 16), **SMALL, backend=backend, memory=memory) == really
+
+
+def test_what_cannot_be_built() -> None:
+    with pytest.raises(UserError, match="unknown primitive"):
+        kept_for_backward((3, 16, 16), **SMALL, primitives=("none", "mine"))
