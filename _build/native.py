@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FAILURE_FILE = "_build_failure.txt"  # beside the libraries; read by pcdarts_fast/ops/_registry.py
+CUDA_FAILURE_FILE = "_cuda_failure.txt"  # the same of the CUDA engine, without which all else works
 
 
 class BuildFailure(Exception):
@@ -33,8 +34,26 @@ def find_torch() -> Path | None:
     )
 
 
+def find_nvcc() -> str:
+    """The CUDA compiler, as the environment wants it; raises BuildFailure where there is none."""
+    if os.environ.get("PCDARTS_CUDA") == "0":
+        raise BuildFailure("PCDARTS_CUDA=0 left it out when pcdarts_fast was installed")
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    for candidate in (os.environ.get("CUDACXX"), f"{home}/bin/nvcc", "nvcc"):
+        if candidate and (nvcc := shutil.which(candidate)):
+            return nvcc
+    raise BuildFailure(
+        f"no nvcc was found (CUDACXX, {home}/bin, PATH) when pcdarts_fast was installed; install "
+        "the CUDA toolkit and install pcdarts_fast again"
+    )
+
+
 def build(package_dir: Path) -> None:
-    """Compiles and puts the libraries into `package_dir`; raises BuildFailure."""
+    """Compiles and puts the libraries into `package_dir`; raises BuildFailure.
+
+    The CUDA engine is left out where it cannot be built, its reason in CUDA_FAILURE_FILE, unless
+    PCDARTS_CUDA=1 demands it.
+    """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
     if compiler is None or shutil.which(compiler.split()[0]) is None:
         raise BuildFailure(
@@ -47,9 +66,26 @@ def build(package_dir: Path) -> None:
             "no torch was found to build against; install torch, or set PCDARTS_TORCH_DIR to its "
             "folder, and install pcdarts_fast again"
         )
+    _build_part("native", ["_C", "_native"], torch_dir, [], package_dir)
+    reason = package_dir / CUDA_FAILURE_FILE
+    reason.unlink(missing_ok=True)
+    try:
+        _build_part("cuda", ["_cuda"], torch_dir, [f"-DPCDARTS_NVCC={find_nvcc()}"], package_dir)
+    except BuildFailure as failure:
+        if os.environ.get("PCDARTS_CUDA") == "1":
+            raise
+        for stale in package_dir.glob("_cuda*.so"):
+            stale.unlink()
+        reason.write_text(f"{failure}\n")
+        print(f"pcdarts_fast: there will be no CUDA engine: {failure}", file=sys.stderr)
+
+
+def _build_part(
+    name: str, targets: list[str], torch_dir: Path, options: list[str], package_dir: Path
+) -> None:
     import pybind11  # a build requirement, absent where only find_torch() is wanted
 
-    folder = ROOT / "build" / f"native-{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
+    folder = ROOT / "build" / f"{name}-{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
     configure = [
         *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja"),
         f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",
@@ -57,14 +93,15 @@ def build(package_dir: Path) -> None:
         f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         "-DBUILD_TESTING=OFF",
+        *options,
     ]
     try:
         _run(configure)
     except BuildFailure:
         _run([*configure, "--fresh"])  # a cache from another place or compiler
-    _run(["cmake", "--build", str(folder)])
+    _run(["cmake", "--build", str(folder), "--target", *targets])
     staged = folder / "installed"
-    _run(["cmake", "--install", str(folder), "--prefix", str(staged)])
+    _run(["cmake", "--install", str(folder), "--prefix", str(staged), "--component", name])
     for library in staged.glob("*.so"):  # a running process keeps the file that it has mapped
         beside = package_dir / f".{library.name}"
         shutil.copy2(library, beside)

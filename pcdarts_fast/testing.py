@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .nn.cell import SearchCell
 from .ops.channels import Sampling, Table, channel_tables
+from .space import PRIMITIVES
 
 Arguments = dict[str, Any]
 
@@ -89,9 +91,57 @@ class Cost(TorchDispatchMode):
         if func.is_view or func.namespace != "aten" or "empty" in func.__name__:
             return result
         tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
-        self.launches += 1
+        self.launches += bool(tensors)
         self.bytes += sum(t.numel() * t.element_size() for t in tensors)
         return result
+
+
+MOST_OF_NAIVE = {"launches": 1 / 20, "bytes": 1 / 5}
+"""What a cell of a GPU engine may cost, forward and backward together."""
+
+
+def cell_costs(
+    backend: str,
+    C: int,
+    size: int,
+    reduction: bool,
+    kernels: Callable[[], tuple[int, int]] = lambda: (0, 0),
+) -> dict[str, dict[str, int]]:
+    """Launches and bytes of a cell with its preprocessing, forward and backward, for one image.
+
+    PyTorch's operators count as in `Cost`; `kernels` gives what the backend's own have added up to
+    so far, (launches, bytes).
+    """
+    torch.manual_seed(0)
+    cell = SearchCell(
+        *(C, C, C),
+        reduction=reduction,
+        reduction_prev=False,
+        nodes=4,
+        k=4,
+        primitives=PRIMITIVES,
+        sampling="shuffle",
+        backend=backend,
+        memory="recompute",
+    )
+    x = [torch.randn(1, C, size, size).requires_grad_() for _ in range(2)]
+    alpha, beta = torch.rand(14, 8).requires_grad_(), torch.rand(14).requires_grad_()
+    grad = torch.ones(1, 4 * C, size // (1 + reduction), size // (1 + reduction))
+    out: list[Tensor] = []
+    found = {}
+    for way, call in (
+        ("forward", lambda: out.append(cell(*x, alpha, beta))),
+        ("backward", lambda: out[0].backward(grad)),
+    ):
+        launches, moved = kernels()
+        with Cost() as cost:
+            call()
+        after = kernels()
+        found[way] = {
+            "launches": cost.launches + after[0] - launches,
+            "bytes": cost.bytes + after[1] - moved,
+        }
+    return found
 
 
 def naive_partial_mix(

@@ -91,6 +91,9 @@ def test_operators_do_not_import_each_other():
             assert not other or other[1] not in operators - {path.parent.name}, f"{path}: {name}"
 
 
+BINDS = ("bind", "bind_cuda")  # of files that may know torch
+
+
 def test_includes_point_down():
     """Kernels know common/ and their own folder; only bind files know torch."""
     files = [p for p in (ROOT / "csrc").rglob("*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"}]
@@ -103,9 +106,9 @@ def test_includes_point_down():
                 continue
             kind, header = found[1], found[2]
             if header.startswith(("torch/", "ATen/", "c10/")):
-                assert path.stem == "bind", f"{path} includes {header}"
-            if header == "common/bind.h":
-                assert path.name == "bind.cpp", f"{path} includes {header}"
+                assert path.stem in BINDS, f"{path} includes {header}"
+            if header in ("common/bind.h", "common/bind_cuda.h"):
+                assert path.stem in BINDS, f"{path} includes {header}"
             if kind == '"' and folder != ".":
                 assert header.split("/")[0] in ("common", folder), f"{path} includes {header}"
             if path.name == "math.h":
@@ -157,6 +160,45 @@ def test_install_without_a_compiler_leaves_the_reason(tmp_path):
     reason = (tmp_path / "pcdarts_fast" / "_build_failure.txt").read_text()
     assert reason.startswith("no C++ compiler was found (no-such-compiler)")
     assert reason.strip() in done.stderr
+
+
+def build_without_nvcc(folder: Path, setting: str) -> subprocess.CompletedProcess[str]:
+    """The build's second half, in an environment that has no nvcc."""
+    program = (
+        "import sys; from pathlib import Path; sys.path.insert(0, '_build'); import native;"
+        "native._build_part = lambda name, *rest: print(name);"
+        "native.shutil.which = lambda name, **_: None if 'nvcc' in name else name;"
+        "native.build(Path(sys.argv[1]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PCDARTS_CUDA": setting, "CXX": "c++"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_cuda_engine_is_left_out_with_its_reason_or_demanded(tmp_path):
+    for setting, reason in (("0", "PCDARTS_CUDA=0 left it out"), ("", "no nvcc was found")):
+        done = build_without_nvcc(tmp_path, setting)
+        assert (done.returncode, done.stdout) == (0, "native\n"), done.stderr
+        assert (tmp_path / "_cuda_failure.txt").read_text().startswith(reason)
+    done = build_without_nvcc(tmp_path, "1")
+    assert done.returncode == 1
+    assert "BuildFailure: no nvcc was found" in done.stderr.splitlines()[-1]
+
+
+def test_demanded_and_missing_ends_the_installation(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "CXX": "no-such-compiler", "PCDARTS_CUDA": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "PCDARTS_CUDA=1, but no C++ compiler was found" in done.stderr
 
 
 def test_one_version(tracked):

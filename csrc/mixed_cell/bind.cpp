@@ -1,38 +1,10 @@
-#include "common/bind.h"
+#include "mixed_cell/bind.h"
 #include "mixed_cell/cpu.h"
 
 namespace pcdarts {
 namespace {
 
 using std::vector;
-
-// By position in PRIMITIVES (pcdarts_fast/space/primitives.py).
-constexpr Primitive kPrimitives[] = {{Kind::none, 0},     {Kind::max_pool, 3}, {Kind::avg_pool, 3},
-                                     {Kind::skip, 0},     {Kind::sep_conv, 3}, {Kind::sep_conv, 5},
-                                     {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
-
-// The public function (pcdarts_fast/ops/mixed_cell) has checked the shapes.
-MixedCell problem(const vector<Tensor>& inputs, const vector<Tensor>& weights,
-                  const vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
-                  const vector<int64_t>& source, const vector<int64_t>& destination, double eps,
-                  bool training) {
-  const Tensor& x = inputs[0];
-  MixedCell p = {};
-  p.dtype = dtype_of(x);
-  p.batch = x.size(0), p.channels = x.size(1), p.sampled = p.channels / k;
-  p.height = x.size(2) / stride, p.width = x.size(3) / stride, p.stride = static_cast<int>(stride);
-  p.inputs = static_cast<int>(inputs.size()), p.nodes = static_cast<int>(nodes);
-  STD_TORCH_CHECK(states_of(p) <= kMaxStates && primitives.size() <= kMaxPrimitives,
-                  "mixed_cell: at most ", kMaxStates, " states and ", kMaxPrimitives,
-                  " primitives");
-  for (const int64_t code : primitives) p.primitive[p.primitives++] = kPrimitives[code];
-  p.source = source.data(), p.destination = destination.data();
-  p.training = training, p.eps = eps;
-  const int64_t count = static_cast<int64_t>(weights.size());
-  const int64_t wanted = edge_offsets(p, edge_count(p)).weights;
-  STD_TORCH_CHECK(count == wanted, "mixed_cell: got ", count, " weights, wanted ", wanted);
-  return p;
-}
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
     const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
@@ -41,8 +13,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
     int64_t k, int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination,
     double eps, bool store) {
   const bool training = !running_mean.has_value();
-  const MixedCell p =
-      problem(inputs, weights, primitives, nodes, k, stride, source, destination, eps, training);
+  const MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride,
+                              source, destination, eps, training);
   const MixedCellKernels& kernels = mixed_cell_kernels();
   const ScalarType type = accumulate_type(p.dtype);
   const int64_t slots = training ? edge_offsets(p, edge_count(p)).slots : 0;
@@ -71,8 +43,8 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
     const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
     const vector<int64_t>& source, const vector<int64_t>& destination, double eps, bool training,
     const vector<int64_t>& need_inputs, bool need_weights, bool need_alpha, bool need_beta) {
-  const MixedCell p =
-      problem(inputs, weights, primitives, nodes, k, stride, source, destination, eps, training);
+  const MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride,
+                              source, destination, eps, training);
   vector<Tensor> grad_inputs;
   vector<void*> grad_input_data;
   for (size_t i = 0; i < inputs.size(); ++i) {

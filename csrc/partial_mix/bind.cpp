@@ -1,4 +1,4 @@
-#include "common/bind.h"
+#include "partial_mix/bind.h"
 #include "partial_mix/cpu.h"
 
 namespace pcdarts {
@@ -7,33 +7,14 @@ namespace {
 using std::vector;
 constexpr int64_t kGrainElements = 8192;  // below this a thread costs more than it gives
 
-// The public function (pcdarts_fast/ops/partial_mix) has checked the shapes.
-PartialMix problem(const Tensor& like, int64_t channels, int64_t height, int64_t width,
-                   int64_t outputs, int64_t k, int64_t stride, const vector<int64_t>& source,
-                   const vector<int64_t>& destination) {
-  return {dtype_of(like), like.size(0), channels, channels / k,  height,
-          width,          stride,       outputs,  source.data(), destination.data()};
-}
-
 int64_t grain(const PartialMix& p) { return 1 + kGrainElements / (1 + p.height * p.width); }
-
-vector<Tensor> with_contiguous_planes(const vector<Tensor>& tensors) {
-  vector<Tensor> result;
-  for (const Tensor& tensor : tensors) result.push_back(pcdarts::with_contiguous_planes(tensor));
-  return result;
-}
-
-vector<Planes> planes_of(const vector<Tensor>& tensors) {
-  vector<Planes> result;
-  for (const Tensor& tensor : tensors) result.push_back(pcdarts::planes_of(tensor));
-  return result;
-}
 
 Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tensor& x, int64_t k,
                int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination) {
   const int64_t channels = x.size(1), height = x.size(2) / stride, width = x.size(3) / stride;
   const int64_t count = static_cast<int64_t>(outputs.size());
-  const PartialMix p = problem(x, channels, height, width, count, k, stride, source, destination);
+  const PartialMix p =
+      problem(dtype_of(x), x, channels, height, width, count, k, stride, source, destination);
   const Tensor x_dense = pcdarts::with_contiguous_planes(x);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
   const Planes x_planes = pcdarts::planes_of(x_dense);
@@ -53,8 +34,8 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
     const std::optional<Tensor>& x, int64_t k, int64_t stride, const vector<int64_t>& source,
     const vector<int64_t>& destination, bool need_outputs, bool need_weights, bool need_x) {
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
-  const PartialMix p =
-      problem(grad, channels, height, width, weights.size(0), k, stride, source, destination);
+  const PartialMix p = problem(dtype_of(grad), grad, channels, height, width, weights.size(0), k,
+                               stride, source, destination);
   const Tensor grad_dense = pcdarts::with_contiguous_planes(grad);
   const Planes grad_planes = pcdarts::planes_of(grad_dense);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);

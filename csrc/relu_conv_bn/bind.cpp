@@ -1,4 +1,4 @@
-#include "common/bind.h"
+#include "relu_conv_bn/bind.h"
 #include "relu_conv_bn/cpu.h"
 
 namespace pcdarts {
@@ -6,25 +6,12 @@ namespace {
 
 using std::vector;
 
-// The public function (pcdarts_fast/ops/relu_conv_bn) has checked the shapes.
-ReluConvBn problem(const Tensor& x, const vector<Tensor>& weights, int64_t stride, double eps,
-                   bool training, bool linear, bool plain) {
-  ReluConvBn p = {};
-  p.dtype = dtype_of(x);
-  p.batch = x.size(0), p.in_channels = x.size(1);
-  p.height = x.size(2) / stride, p.width = x.size(3) / stride, p.stride = static_cast<int>(stride);
-  for (const Tensor& weight : weights) p.out_channels += weight.size(0);
-  p.first = weights[0].size(0);
-  p.training = training, p.eps = eps, p.linear = linear, p.plain = plain;
-  return p;
-}
-
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const vector<Tensor>& weights,
                                            const std::optional<Tensor>& running_mean,
                                            const std::optional<Tensor>& running_variance,
                                            int64_t stride, double eps, bool linear, bool plain) {
   const bool training = !running_mean.has_value();
-  const ReluConvBn p = problem(x, weights, stride, eps, training, linear, plain);
+  const ReluConvBn p = problem(dtype_of(x), x, weights, stride, eps, training, linear, plain);
   const ScalarType type = accumulate_type(p.dtype);
   const int64_t norms = training && !plain ? p.out_channels : 0;
   Tensor out = torch::stable::new_empty(x, {p.batch, p.out_channels, p.height, p.width});
@@ -47,7 +34,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_out, const Tensor& x,
                                     const Tensor& variance, int64_t stride, double eps,
                                     bool training, bool need_x, bool need_weights, bool linear,
                                     bool plain) {
-  const ReluConvBn p = problem(x, weights, stride, eps, training, linear, plain);
+  const ReluConvBn p = problem(dtype_of(x), x, weights, stride, eps, training, linear, plain);
   Tensor grad_x = need_x ? torch::stable::new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3)})
                          : torch::stable::new_empty(x, {0});
   const int64_t elements = need_weights ? elements_of(weights) : 0;

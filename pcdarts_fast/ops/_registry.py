@@ -8,6 +8,7 @@ have none in the reference namespace: its reference is then the eager module one
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import importlib.util
@@ -25,6 +26,7 @@ BACKENDS = ("cpu", "cuda", "triton", "reference")  # for tensors of any one devi
 _LIBRARIES = {name: torch.library.Library(f"pcdarts_{name}", "DEF") for name in BACKENDS}
 _KERNELS: list[str] = []  # every name ever defined
 _PACKAGE = Path(__file__).parents[1]
+_CUDA = "_cuda.abi3.so"
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 """Whether Triton's interpreter runs the triton backend, on tensors of the CPU."""
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -98,11 +100,11 @@ def _resolve(backend: str, op: str, device_type: str) -> str:
     _, misused = _native_state()
     if misused and backend in ("auto", "cpu") and device_type == "cpu":
         raise UserError(misused)  # what the user asked for is not silently replaced
-    reasons = {name: _why_not(name, op, device_type) for name in BACKENDS}
-    if backend == "auto":
-        return next(name for name in BACKENDS if reasons[name] is None)
-    if reasons.get(backend, "") is None:
+    if backend == "auto":  # one after another: asking for a GPU takes some of its memory
+        return next(name for name in BACKENDS if _why_not(name, op, device_type) is None)
+    if backend in BACKENDS and _why_not(backend, op, device_type) is None:
         return backend
+    reasons = {name: _why_not(name, op, device_type) for name in BACKENDS}
     listing = "; ".join(f"{name}: {reason or 'available'}" for name, reason in reasons.items())
     raise UserError(f"backend {backend!r} cannot run {op} on {device_type} tensors ({listing})")
 
@@ -121,21 +123,17 @@ def why_not(backend: str) -> str | None:
             "torch sees no GPU (TRITON_INTERPRET=1 runs the kernels in Triton's interpreter, "
             "on the CPU and slowly: for tests)"
         )
-    if backend == "cuda":
-        if not any(_has_kernel(name, backend, "cuda") for name in _KERNELS):
-            return f"this version has no {backend} kernels"
-        if not torch.cuda.is_available():
-            return "torch sees no CUDA device"
-    return None
+    return _why_no_cuda() if backend == "cuda" else None
 
 
 def _why_not(backend: str, op: str, device_type: str) -> str | None:
-    reason = why_not(backend)
-    if reason or backend == "reference":
-        return reason
     kernels = [name for name in _KERNELS if name.startswith(f"{op}_")]
-    if kernels and all(_has_kernel(name, backend, device_type) for name in kernels):
-        return None
+    has = bool(kernels) and all(_has_kernel(name, backend, device_type) for name in kernels)
+    if has and (backend, device_type) == ("cuda", "cpu"):
+        return None  # its kernels as tests run them: compiled for the CPU
+    reason = why_not(backend)
+    if reason or has or backend == "reference":
+        return reason
     return f"has no {op} for {device_type} tensors"
 
 
@@ -167,4 +165,37 @@ def _native_state() -> tuple[str | None, str | None]:
     return None, None
 
 
+def _why_no_cuda() -> str | None:
+    reason = _cuda_library()
+    if reason:
+        return reason
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    probe = ctypes.CDLL(str(_PACKAGE / _CUDA)).pcdarts_cuda_trouble
+    probe.restype = ctypes.c_char_p
+    trouble = probe()  # such as a GPU for which the library holds no code
+    if trouble is None:
+        return None
+    name = torch.cuda.get_device_name()
+    return f"the CUDA engine cannot run on {name}: {trouble.decode()} (see TORCH_CUDA_ARCH_LIST)"
+
+
+@functools.cache
+def _cuda_library() -> str | None:
+    """Loads the CUDA engine, which needs no GPU; why that cannot be done."""
+    library, failure = _PACKAGE / _CUDA, _PACKAGE / "_cuda_failure.txt"
+    if not library.exists():
+        if failure.exists():
+            return failure.read_text().strip()
+        return "the CUDA engine was not built: install nvcc, then pcdarts_fast again"
+    try:
+        torch.ops.load_library(library)
+    except OSError as error:
+        return f"the CUDA engine does not load under torch {torch.__version__}: {error}"
+    return None
+
+
 _native_state()
+_cuda_library()

@@ -1,11 +1,14 @@
 """Which engines the tests of this folder run on.
 
 On a machine with a GPU: every GPU backend that is available. Where TRITON_INTERPRET=1 is set:
-Triton's interpreter, on the CPU (tests/triton/test_interpreter.py does so). Else they are skipped.
+Triton's interpreter, on the CPU (tests/triton/test_interpreter.py does so). Where PCDARTS_SIMULATOR
+names the simulator's library: the CUDA kernels, on the CPU (tests/cuda/test_simulator.py does so).
+Else they are skipped.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -21,7 +24,14 @@ class Engine:
     device: str
 
 
+SIMULATOR = os.environ.get("PCDARTS_SIMULATOR")
+if SIMULATOR:
+    torch.ops.load_library(SIMULATOR)
+
+
 def engines() -> list[Engine]:
+    if SIMULATOR:
+        return [Engine("cuda", "cpu")]
     if INTERPRETED:
         return [Engine("triton", "cpu")]
     if not torch.cuda.is_available():

@@ -16,7 +16,7 @@ from pcdarts_fast.ops import BACKENDS, _registry, resolve, why_not
 
 @pytest.fixture
 def fresh_caches():
-    caches = (_registry._native_state, _registry._resolve)
+    caches = (_registry._native_state, _registry._cuda_library, _registry._resolve)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -58,6 +58,28 @@ def test_unloadable_library_names_torch(tmp_path, monkeypatch, fresh_caches):
     monkeypatch.setattr(_registry, "_PACKAGE", tmp_path)
     (tmp_path / "_C.abi3.so").write_bytes(b"not a library")
     assert "kernels do not load under Python" in str(why_not("cpu"))
+
+
+def test_cuda_says_what_is_missing(tmp_path, monkeypatch, fresh_caches):
+    monkeypatch.setattr(_registry, "_PACKAGE", tmp_path)
+    assert "was not built: install nvcc" in str(why_not("cuda"))
+    for content, reason in ((b"not a library", "does not load under torch"), (None, "no nvcc was")):
+        _registry._cuda_library.cache_clear()
+        library, failure = tmp_path / "_cuda.abi3.so", tmp_path / "_cuda_failure.txt"
+        failure.write_text("no nvcc was found\n")
+        library.unlink(missing_ok=True)
+        if content:
+            library.write_bytes(content)
+        assert reason in str(why_not("cuda"))
+
+
+def test_cuda_needs_a_torch_with_cuda_and_a_gpu(monkeypatch):
+    monkeypatch.setattr(_registry, "_cuda_library", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert why_not("cuda") == "torch sees no CUDA device"
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "was built without CUDA" in str(why_not("cuda"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton has a GPU here")

@@ -14,18 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
-from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.ops._registry import INTERPRETED
-from pcdarts_fast.space import PRIMITIVES
-from pcdarts_fast.testing import Cost
+from pcdarts_fast.testing import MOST_OF_NAIVE, cell_costs
 
 pytestmark = pytest.mark.skipif(
     not INTERPRETED, reason="runs in Triton's interpreter: test_interpreter.py starts it"
 )
-MOST_BYTES, MOST_LAUNCHES = 1 / 5, 1 / 20  # of naive's
 
 
 @dataclass
@@ -86,57 +81,21 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tally]:
         tally.close_program()
 
 
-def make_cell(backend: str, C: int, reduction: bool) -> SearchCell:
-    torch.manual_seed(0)
-    return SearchCell(
-        *(C, C, C),
-        reduction=reduction,
-        reduction_prev=False,
-        nodes=4,
-        k=4,
-        primitives=PRIMITIVES,
-        sampling="shuffle",
-        backend=backend,
-        memory="recompute",
-    )
-
-
-def costs(backend: str, C: int, size: int, reduction: bool, patch: Any) -> dict[str, Tally]:
-    """Of forward and backward: the kernels', or for the reference PyTorch's operators'."""
-    generator = torch.Generator().manual_seed(0)
-    cell = make_cell(backend, C, reduction)
-    x = [torch.randn(1, C, size, size, generator=generator).requires_grad_() for _ in range(2)]
-    alpha = torch.rand(14, 8, generator=generator).requires_grad_()
-    beta = torch.rand(14, generator=generator).requires_grad_()
-    out: list[Tensor] = []
-    found = {}
-    grad = torch.ones(1, 4 * C, size // (1 + reduction), size // (1 + reduction))
-    for way, call in (
-        ("forward", lambda: out.append(cell(*x, alpha, beta))),
-        ("backward", lambda: out[0].backward(grad)),
-    ):
-        with Cost() as torch_cost, counted(patch) as kernels:
-            call()
-        found[way] = Tally(torch_cost.launches + kernels.launches, torch_cost.bytes + kernels.bytes)
-    return found
-
-
 @pytest.mark.parametrize(("C", "size", "reduction"), [(16, 16, False), (16, 16, True)])
 def test_bytes_and_launches_of_a_cell(
     C: int, size: int, reduction: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    naive = costs("reference", C, size, reduction, monkeypatch)
-    fused = costs("triton", C, size, reduction, monkeypatch)
-    for way in ("forward", "backward"):
-        print(
-            f"{'reduction' if reduction else 'normal'} cell C={C} {size}x{size}, {way}: "
-            f"bytes {fused[way].bytes:,} / {naive[way].bytes:,} = "
-            f"1/{naive[way].bytes / fused[way].bytes:.1f}, launches {fused[way].launches} / "
-            f"{naive[way].launches} = 1/{naive[way].launches / fused[way].launches:.1f}"
-        )
-    for what, most in (("bytes", MOST_BYTES), ("launches", MOST_LAUNCHES)):
-        got, wanted = (
-            sum(getattr(cost[way], what) for way in ("forward", "backward"))
-            for cost in (fused, naive)
-        )
+    naive = cell_costs("reference", C, size, reduction)
+    with counted(monkeypatch) as tally:
+
+        def so_far() -> tuple[int, int]:
+            tally.close_program()
+            return tally.launches, tally.bytes
+
+        fused = cell_costs("triton", C, size, reduction, so_far)
+    for way in fused:
+        for what in fused[way]:
+            print(f"{way} {what}: {fused[way][what]:,} of {naive[way][what]:,}")
+    for what, most in MOST_OF_NAIVE.items():
+        got, wanted = (sum(cost[way][what] for way in cost) for cost in (fused, naive))
         assert got <= most * wanted, what

@@ -34,11 +34,14 @@ class _ConvBn(torch.autograd.Function):
         saved_mean, saved_variance = running or (mean, variance)
         ctx.save_for_backward(x, weight, gamma, saved_mean, saved_variance)
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)  # no zeros for them
         return out.mul_(_channels(gamma)).add_(_channels(beta)), mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
         eps, backend, training = ctx.constants
         x, weight, gamma, mean, variance = ctx.saved_tensors
         need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[3:]

@@ -81,11 +81,14 @@ class _MixedCell(torch.autograd.Function):
         moments = running or (mean, variance)
         ctx.save_for_backward(alpha, beta, *moments, out, z, *inputs, *weights)
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)  # no zeros for them
         return out, mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
         graph, tables, backend, training, inputs_count = ctx.constants
         alpha, beta, mean, variance, out, z, *tensors = ctx.saved_tensors
         inputs, weights = tensors[:inputs_count], tensors[inputs_count:]

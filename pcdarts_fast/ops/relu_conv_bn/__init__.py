@@ -44,11 +44,14 @@ class _ReluConvBn(torch.autograd.Function):
         ctx.constants = stride, eps, backend, running is None, plain
         ctx.save_for_backward(x, out, running[1] if running else variance, *weights)
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)  # no zeros for them
         return out, mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
         stride, eps, backend, training, plain = ctx.constants
         x, out, variance, *weights = ctx.saved_tensors
         need_x, *need_each_weight = ctx.needs_input_grad[5:]

@@ -49,8 +49,8 @@ def update_running(
         mean, variance: of the batch, [N, C], the variance biased, over `count` values a channel;
             without gradient.
         momentum: the share of the batch in the new running value.
-        backend: a resolved name; only the cpu has a kernel of its own.
+        backend: a resolved name; cpu and cuda have a kernel of their own.
     """
-    kernel("update_running_", backend if backend == "cpu" else "reference")(
+    kernel("update_running_", backend if backend in ("cpu", "cuda") else "reference")(
         running_mean, running_variance, batches, mean, variance, count / max(count - 1, 1), momentum
     )

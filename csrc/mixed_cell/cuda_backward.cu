@@ -1,0 +1,219 @@
+// The backward schedule of a cell: states from the last to the first, so that every node's gradient
+// is complete when it is read.
+#include "mixed_cell/cuda.h"
+
+#include "common/tables.cuh"
+#include "mixed_cell/source_backward.cuh"
+#include "mixed_cell/sums.cuh"
+
+namespace pcdarts {
+namespace {
+
+// The larger of both strides' plans, in every respect.
+struct Most {
+  int64_t slots, units, convolutions, separable, branches;
+};
+Most most_of(const MixedCell& p) {
+  Most most = {};
+  for (const int stride : {1, p.stride}) {
+    const EdgePlan plan = edge_plan(p, stride);
+    int64_t convolutions = 0;
+    for (int i = 0; i < plan.branches; ++i) {
+      const Kind kind = plan.branch[i].primitive.kind;
+      convolutions += units_of(kind, stride) * (kind == Kind::skip ? 2 : 1);
+    }
+    const auto raise = [](int64_t& to, int64_t value) { to = to > value ? to : value; };
+    raise(most.slots, plan.slots), raise(most.units, plan.units);
+    raise(most.convolutions, convolutions), raise(most.separable, plan.separable);
+    raise(most.branches, plan.branches);
+  }
+  return most;
+}
+
+BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scratch& scratch) {
+  const Sizes n = sizes_of(p);
+  const Most most = most_of(p);
+  const int64_t edges = p.nodes, c = p.sampled;
+  const auto larger = [&](auto f) {
+    const int64_t a = f(1), b = f(p.stride);
+    return a > b ? a : b;
+  };
+  const BackwardBlocks count = backward_blocks(n, 1);
+  const int64_t warps = larger([&](int s) {
+    return sum_warps(channel_tile(n.batch, n.height, n.width, s, 1, kSumThreads, 1));
+  });
+  const int64_t blocks = larger([&](int s) { return backward_blocks(n, s).state; });
+  const int64_t for_bypass = larger([&](int s) { return bypass_warps(n, s); });
+  const int64_t sums = edges * (1 + most.branches) * c;
+  BackwardScratch s = {};
+  s.source = take<int>(scratch, p.channels), s.destination = take<int>(scratch, p.channels);
+  s.rstd = take<float>(scratch, edge_offsets(p, edge_count(p)).slots * c);
+  s.z = take<float>(scratch, stored ? 0 : edges * most.units * n.unit);
+  s.first = take<float>(scratch, edges * most.separable * n.unit);
+  s.middle = take<float>(scratch, edges * most.separable * n.unit);
+  s.t = take<float>(scratch, edges * most.convolutions * n.unit);
+  s.t_second = take<float>(scratch, edges * most.separable * n.unit);
+  s.mixed = take<float>(scratch, sums * warps);
+  s.bypass = take<float>(scratch, edges * (n.channels - c) * for_bypass);
+  s.sums = take<double>(scratch, sums);
+  s.norm = take<Pack<float, 4>>(scratch, edges * most.slots * c);
+  const int64_t matrix = count.pointwise * c * c;
+  if (need_weights) {
+    s.of_edge = {most.convolutions * matrix, most.separable * matrix,
+                 most.convolutions * blocks * c * 25, most.separable * count.middle * c * 25};
+  }
+  const int64_t all = edge_count(p);
+  s.pointwise = take<float>(scratch, all * s.of_edge.pointwise);
+  s.pointwise_second = take<float>(scratch, all * s.of_edge.pointwise_second);
+  s.depthwise = take<float>(scratch, all * s.of_edge.depthwise);
+  s.depthwise_second = take<float>(scratch, all * s.of_edge.depthwise_second);
+  s.middle_sums = take<float>(scratch, edges * most.separable * 2 * c * count.middle);
+  const bool carries = edges * most.convolutions > kStateItems;
+  for (float*& carry : s.carry) {
+    carry = take<float>(scratch, carries ? n.unit * p.stride * p.stride : 0);
+  }
+  s.nodes = take<char>(
+      scratch, (p.nodes - 1) * n.batch * n.channels * n.height * n.width * size_of(p.dtype));
+  return s;
+}
+
+// With the partial weight gradients of the edges behind the first `edges` ones.
+BackwardScratch after_edges(BackwardScratch s, int64_t edges) {
+  s.pointwise += edges * s.of_edge.pointwise;
+  s.pointwise_second += edges * s.of_edge.pointwise_second;
+  s.depthwise += edges * s.of_edge.depthwise;
+  s.depthwise_second += edges * s.of_edge.depthwise_second;
+  return s;
+}
+
+// Passes A and B again: the outputs that forward has not kept, and the depthwise outputs.
+void recompute(Source& s, bool needs_state) {
+  const MixedCell& p = s.p;
+  const CellState& state = s.state;
+  const Sizes n = s.size();
+  const bool stored = s.args.forward.z != nullptr;
+  Stage a = make_stage(p, state, state.stride), b = make_stage(p, state, 1);
+  a.source = s.scratch.source;
+  std::vector<StageItem> first, second;
+  int64_t number = 0;
+  for_convolutions(state, [&](int e, const Branch& branch, int separable) {
+    const bool two = branch.primitive.kind == Kind::sep_conv;
+    float* const unit = stored ? nullptr : state.edge[e].z + branch.unit * n.unit;
+    float* const middle = s.scratch.first + separable * n.unit;
+    const Convolutions c = first_stage(p, state, e, branch);
+    for (int i = 0; i < c.count; ++i, ++number) {
+      float* const z = two ? (stored && !needs_state ? nullptr : middle) : unit;
+      float* const t = s.need_weights() ? s.scratch.t + number * n.unit : nullptr;
+      if (z != nullptr || t != nullptr) {
+        first.push_back({c.of[i], -1, z, t, nullptr, nullptr, nullptr});
+      }
+    }
+    float* const t = s.need_weights() ? s.scratch.t_second + separable * n.unit : nullptr;
+    if (!two || (unit == nullptr && t == nullptr)) return;
+    const int64_t norm = branch.slot * p.sampled;
+    second.push_back({second_stage(p, state, e, branch), -1, unit, t, middle,
+                      state.edge[e].mean + norm, state.edge[e].rstd + norm});
+  });
+  if (!first.empty()) run_stage(a, first, true, s.stream);
+  if (!second.empty()) run_stage(b, second, false, s.stream);
+}
+
+// Pass C'.
+void sums(Source& s) {
+  const CellState& state = s.state;
+  const Sizes n = s.size();
+  Sums a = {};
+  a.size = n;
+  a.tile = channel_tile(n.batch, n.height, n.width, state.stride, 1, kSumThreads, 1);
+  a.plan = state.plan, a.stride = state.stride, a.edges = state.edges;
+  a.state = state.x;
+  FinishSums f = {};
+  const BypassPlane plane = bypass_plane(n.height, n.width, state.stride, wide_of(n.dtype));
+  a.wide = is_wide(n.dtype, plane, state.x.data);
+  for (int e = 0; e < state.edges; ++e) {
+    a.edge[e] = f.edge[e] = state.edge[e];
+    a.node[e] = s.node[e], f.row[e] = state.row[e];
+    a.wide &= is_wide(n.dtype, plane, s.node[e].data);
+  }
+  a.source = s.scratch.source, a.destination = s.scratch.destination;
+  a.packed = s.packed;
+  a.mixed = s.scratch.mixed, a.warps = sum_warps(a.tile);
+  a.bypass = s.scratch.bypass, a.bypass_warps = bypass_warps(n, state.stride);
+  a.need_beta = s.args.grad_beta != nullptr && n.channels > n.sampled;
+  launch_sums(a, s.stream);
+  f.size = n, f.plan = state.plan, f.stride = state.stride, f.edges = state.edges;
+  f.primitives = s.p.primitives, f.training = s.p.training;
+  f.mixed = a.mixed, f.warps = a.warps;
+  f.bypass = a.need_beta ? a.bypass : nullptr, f.bypass_warps = a.bypass_warps;
+  f.sums = s.scratch.sums, f.norm = s.scratch.norm;
+  f.grad_alpha = static_cast<float*>(s.args.grad_alpha);
+  f.grad_beta = static_cast<float*>(s.args.grad_beta);
+  launch_finish_sums(f, s.stream);
+}
+
+void backward_of(const MixedCell& p, const MixedCellBackward& args, const BackwardScratch& scratch,
+                 void* stream) {
+  const Sizes n = sizes_of(p);
+  const int64_t node = n.channels * n.height * n.width;
+  const EdgeOffsets all = edge_offsets(p, edge_count(p));
+  launch_prepare(p.source, p.destination, p.channels, scratch.source, scratch.destination,
+                 {static_cast<const float*>(args.forward.variance), scratch.rstd,
+                  all.slots * p.sampled, p.eps},
+                 stream);
+  std::vector<MergedWeight> weights;  // partial gradients that wait to be merged
+  int64_t edges = 0;                  // whose partial gradients are computed
+  NodeGrad complete[kMaxStates];
+  for (int t = p.inputs; t < states_of(p); ++t) {
+    complete[t] = {element(p.dtype, args.grad_out, (t - p.inputs) * node), p.nodes * node};
+  }
+  const bool stored = args.forward.z != nullptr;
+  for (int j = states_of(p) - 2; j >= 0; --j) {
+    float* const z = static_cast<float*>(args.forward.z);
+    CellState state = make_state(p, args.forward, j, scratch.rstd, z);
+    for (int e = 0; !stored && e < state.edges; ++e) {
+      state.edge[e].z = scratch.z + int64_t{e} * state.plan.units * n.unit;
+    }
+    const BackwardScratch own = after_edges(scratch, edges);
+    edges += state.edges;
+    Source s = {p, args, state, own, {}, {nullptr, 0}, nullptr, 0, false, stream, weights};
+    s.packed = n.width % kQuad == 0;
+    for (int e = 0; e < state.edges; ++e) {
+      s.node[e] = complete[state.target[e]];
+      s.packed &= is_aligned(n.dtype, s.node[e].data, kQuad);
+    }
+    if (j >= p.inputs) {
+      s.add = complete[j];
+      s.grad_x =
+          element(p.dtype, static_cast<void*>(scratch.nodes), (j - p.inputs) * n.batch * node);
+      s.grad_sample = node;
+      complete[j] = {s.grad_x, node};
+    } else {
+      s.grad_x = args.grad_inputs[j];
+      s.grad_sample = state.x.sample;
+    }
+    const bool needs_state = s.grad_x != nullptr || s.need_weights();
+    recompute(s, needs_state);
+    sums(s);
+    if (!needs_state) continue;
+    second_backward(s);
+    first_backward(s);
+  }
+  launch_merge_weights(weights, stream);
+}
+
+}  // namespace
+
+size_t cuda_backward_scratch(const MixedCell& p, bool stored, bool need_weights) {
+  Scratch scratch = {nullptr, 0};
+  lay_out(p, stored, need_weights, scratch);
+  return scratch.used;
+}
+
+void cuda_backward(const MixedCell& p, const MixedCellBackward& args, void* scratch, void* stream) {
+  Scratch pieces = {static_cast<char*>(scratch), 0};
+  const bool stored = args.forward.z != nullptr, need_weights = args.grad_weights != nullptr;
+  const BackwardScratch s = lay_out(p, stored, need_weights, pieces);
+  backward_of(p, args, s, stream);
+}
+
+}  // namespace pcdarts

@@ -1,0 +1,140 @@
+// Backward through the convolutions of a state's edges (passes B' and A').
+#include "mixed_cell/middle_backward.cuh"
+#include "mixed_cell/pointwise_backward.cuh"
+#include "mixed_cell/source_backward.cuh"
+#include "mixed_cell/state_backward_kernel.cuh"
+
+namespace pcdarts {
+namespace {
+
+void run_pointwise(Source& s, const std::vector<PointwiseItem>& items) {
+  Pointwise a = {};
+  a.size = s.size(), a.destination = s.scratch.destination, a.packed = s.packed;
+  a.need_weights = s.need_weights(), a.span = pointwise_span(a.size);
+  for (size_t first = 0; first < items.size();) {
+    a.items = 0;
+    for (; first < items.size() && a.items < kPointwiseItems; ++first) {
+      a.item[a.items++] = items[first];
+    }
+    launch_pointwise_backward(a, s.stream);
+  }
+}
+
+}  // namespace
+
+BackwardBlocks backward_blocks(const Sizes& n, int stride) {
+  return {pointwise_blocks(n), depthwise_blocks(state_tile(n, stride)),
+          depthwise_blocks(middle_tile(n))};
+}
+
+void second_backward(Source& s) {
+  const MixedCell& p = s.p;
+  const Sizes n = s.size();
+  Middle a = {};
+  a.size = n, a.tile = middle_tile(n), a.span = depthwise_span(a.tile);
+  a.need_weights = s.need_weights(), a.training = p.training;
+  const int64_t blocks = pointwise_blocks(n), tiles = depthwise_blocks(a.tile);
+  std::vector<PointwiseItem> pointwise;
+  std::vector<MiddleItem> depthwise;
+  for_convolutions(s.state, [&](int e, const Branch& branch, int separable) {
+    if (branch.primitive.kind != Kind::sep_conv) return;
+    const DeviceEdge& edge = s.state.edge[e];
+    const Convolution c = second_stage(p, s.state, e, branch);
+    float* const t = s.scratch.t_second + separable * n.unit;
+    const int64_t matrix = p.sampled * p.sampled, taps = p.sampled * c.kernel * c.kernel;
+    float* const dp = s.scratch.pointwise_second + separable * blocks * matrix;
+    float* const dd = s.scratch.depthwise_second + separable * tiles * p.sampled * 25;
+    pointwise.push_back(
+        {c, s.node[e], nullptr, edge.z + branch.unit * n.unit, s.norm(e, branch.slot + 1), t, dp});
+    const int64_t norm = branch.slot * p.sampled;
+    depthwise.push_back({{c.depthwise, t, dd, static_cast<signed char>(c.kernel), 1, 0},
+                         s.scratch.first + separable * n.unit,
+                         edge.mean + norm,
+                         edge.rstd + norm,
+                         s.scratch.middle + separable * n.unit,
+                         s.scratch.middle_sums + separable * 2 * p.sampled * tiles,
+                         s.norm(e, branch.slot)});
+    if (!s.need_weights()) return;
+    s.merge_later(e, branch.weight + 2, dd, taps, tiles);
+    s.merge_later(e, branch.weight + 3, dp, matrix, blocks);
+  });
+  run_pointwise(s, pointwise);
+  for (size_t first = 0; first < depthwise.size();) {
+    a.items = 0;
+    for (; first < depthwise.size() && a.items < kMiddleItems; ++first) {
+      a.item[a.items++] = depthwise[first];
+    }
+    launch_middle_backward(a, s.stream);
+  }
+}
+
+void first_backward(Source& s) {
+  const MixedCell& p = s.p;
+  const CellState& state = s.state;
+  const Sizes n = s.size();
+  StateGradient a = {};
+  a.size = n, a.tile = state_tile(n, state.stride), a.span = depthwise_span(a.tile);
+  a.plan = state.plan, a.stride = state.stride, a.edges = state.edges, a.state = state.x;
+  const BypassPlane plane = bypass_plane(n.height, n.width, state.stride, wide_of(n.dtype));
+  a.wide = is_wide(n.dtype, plane, state.x.data) && is_wide(n.dtype, plane, s.grad_x);
+  a.grad_packed = n.width % kQuad == 0 && is_aligned(n.dtype, s.grad_x, kQuad);
+  if (s.add.data != nullptr) {
+    a.wide &= is_wide(n.dtype, plane, s.add.data);
+    a.grad_packed &= is_aligned(n.dtype, s.add.data, kQuad);
+  }
+  for (int e = 0; e < state.edges; ++e) {
+    a.node[e] = s.node[e], a.alpha[e] = state.edge[e].alpha, a.beta[e] = state.edge[e].beta;
+    a.wide &= is_wide(n.dtype, plane, s.node[e].data);
+  }
+  a.norm = s.scratch.norm;
+  a.source = s.scratch.source, a.destination = s.scratch.destination;
+  a.add = s.add, a.grad_x = s.grad_x, a.grad_sample = s.grad_sample;
+  a.grad_channel = state.x.channel;
+  a.packed = s.packed, a.need_weights = s.need_weights();
+
+  const int64_t blocks = pointwise_blocks(n), tiles = depthwise_blocks(a.tile);
+  const int64_t matrix = p.sampled * p.sampled;
+  std::vector<PointwiseItem> pointwise;
+  std::vector<DepthwiseItem> depthwise;
+  int64_t number = 0;
+  for_convolutions(state, [&](int e, const Branch& branch, int separable) {
+    const bool two = branch.primitive.kind == Kind::sep_conv;
+    const Convolutions convolutions = first_stage(p, state, e, branch);
+    for (int i = 0; i < convolutions.count; ++i, ++number) {
+      const Convolution& c = convolutions.of[i];
+      float* const t = s.scratch.t + number * n.unit;
+      float* const dp = s.scratch.pointwise + number * blocks * matrix;
+      float* const dd = s.scratch.depthwise + number * tiles * p.sampled * 25;
+      const float* z =
+          two ? s.scratch.first + separable * n.unit : state.edge[e].z + branch.unit * n.unit;
+      const float* middle = two ? s.scratch.middle + separable * n.unit : nullptr;
+      pointwise.push_back({c, s.node[e], middle, z, s.norm(e, branch.slot), t, dp});
+      depthwise.push_back({c.depthwise, t, dd, static_cast<signed char>(c.kernel),
+                           static_cast<signed char>(c.dilation),
+                           static_cast<signed char>(c.phase)});
+      if (!s.need_weights()) continue;
+      const bool skip = branch.primitive.kind == Kind::skip;
+      const int weight = branch.weight + (skip ? i : 1);
+      s.merge_later(e, weight, dp, c.outputs * p.sampled, blocks);
+      if (!skip) {
+        s.merge_later(e, branch.weight, dd, p.sampled * c.kernel * c.kernel, tiles);
+      }
+    }
+  });
+  run_pointwise(s, pointwise);
+  size_t first = 0;
+  int launches = 0;
+  do {
+    a.items = 0;
+    for (; first < depthwise.size() && a.items < kStateItems; ++first) {
+      a.item[a.items++] = depthwise[first];
+    }
+    a.carried_in = launches == 0 || s.grad_x == nullptr ? nullptr : s.scratch.carry[launches % 2];
+    ++launches;
+    const bool last = first == depthwise.size() || s.grad_x == nullptr;
+    a.carried_out = last ? nullptr : s.scratch.carry[launches % 2];
+    launch_state_backward(a, s.stream);
+  } while (first < depthwise.size());
+}
+
+}  // namespace pcdarts

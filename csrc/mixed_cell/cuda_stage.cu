@@ -1,0 +1,17 @@
+// Passes A and B, of which forward and backward have need: compiled once.
+#include "mixed_cell/schedule.cuh"
+#include "mixed_cell/stage_kernel.cuh"
+
+namespace pcdarts {
+
+void run_stage(Stage a, const std::vector<StageItem>& items, bool together, void* stream) {
+  size_t first = 0;
+  do {  // as many at a time as a kernel's arguments hold
+    a.items = 0;
+    for (; first < items.size() && a.items < kStageItems; ++first) a.item[a.items++] = items[first];
+    launch_stage(a, together, stream);
+    a.pools = -1;
+  } while (first < items.size());
+}
+
+}  // namespace pcdarts

@@ -1,0 +1,29 @@
+// How the bind files of partial_mix read the operator's arguments.
+#pragma once
+#include "common/bind.h"
+#include "partial_mix/math.h"
+
+namespace pcdarts {
+
+// The public function (pcdarts_fast/ops/partial_mix) has checked the shapes.
+inline PartialMix problem(DType dtype, const Tensor& like, int64_t channels, int64_t height,
+                          int64_t width, int64_t outputs, int64_t k, int64_t stride,
+                          const std::vector<int64_t>& source,
+                          const std::vector<int64_t>& destination) {
+  return {dtype, like.size(0), channels, channels / k,  height,
+          width, stride,       outputs,  source.data(), destination.data()};
+}
+
+inline std::vector<Tensor> with_contiguous_planes(const std::vector<Tensor>& tensors) {
+  std::vector<Tensor> result;
+  for (const Tensor& tensor : tensors) result.push_back(pcdarts::with_contiguous_planes(tensor));
+  return result;
+}
+
+inline std::vector<Planes> planes_of(const std::vector<Tensor>& tensors) {
+  std::vector<Planes> result;
+  for (const Tensor& tensor : tensors) result.push_back(pcdarts::planes_of(tensor));
+  return result;
+}
+
+}  // namespace pcdarts
