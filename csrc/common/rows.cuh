@@ -23,8 +23,12 @@ __device__ __forceinline__ void put_norm(Pack<float, 4>* to, const NormGradient&
       Pack<float, 4>{{static_cast<float>(n.upstream), static_cast<float>(n.own),
                       static_cast<float>(n.constant + n.own * mean), static_cast<float>(mean)}});
 }
+// own is 0 in eval mode, and times infinity that would be NaN.
+__device__ __forceinline__ float of_own(float own, float deviation) {
+  return own == 0 ? 0 : own * deviation;
+}
 __device__ __forceinline__ float through_norm(const Pack<float, 4>& norm, float gradient, float z) {
-  return norm.value[0] * gradient + norm.value[1] * (z - norm.value[3]) + norm.value[2];
+  return norm.value[0] * gradient + of_own(norm.value[1], z - norm.value[3]) + norm.value[2];
 }
 
 }  // namespace pcdarts

@@ -91,8 +91,8 @@ __device__ __forceinline__ void pool_windows(const StateGradient& a, const Tile&
       const Pooled v = pool_pixel(t, x + s * t.phases * t.plane + in_plane + p, row, column + p);
       float down[2] = {up[0][p], up[1][p]};
       for (int e = 0; e < a.edges; ++e) {
-        down[0] += terms.own[0][e] * (v.largest - terms.mean[0]) + terms.constant[0][e];
-        down[1] += terms.own[1][e] * (v.average - terms.mean[1]) + terms.constant[1][e];
+        down[0] += of_own(terms.own[0][e], v.largest - terms.mean[0]) + terms.constant[0][e];
+        down[1] += of_own(terms.own[1][e], v.average - terms.mean[1]) + terms.constant[1][e];
       }
       largest[at] = down[0], winner[at] = static_cast<float>(v.winner);
       average[at] = down[1] * pool_share(t, row, column + p);

@@ -162,11 +162,15 @@ def test_nan_and_infinity_go_where_eager_sends_them(engine: Any, bad: float, str
     x = images(2, 8, 8, 8).float()
     x[0, 0, 4, 5] = x[1, 6, 7, 2] = bad
     alpha = torch.full((3,), 1 / 3)
-    wanted = reference(x, alpha)
+    wanted = run(reference, [x, alpha])
     with np.errstate(invalid="ignore"):  # the interpreter computes in numpy
-        got = fused(x.to(engine.device), alpha.to(engine.device)).cpu()
-    assert torch.equal(got.isnan(), wanted.isnan())
-    assert torch.equal(got.isinf(), wanted.isinf())
+        got = run(fused, [x.to(engine.device), alpha.to(engine.device)])
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if engine.backend == "triton" and name != "out":
+            continue  # Triton's backward multiplies them by 0, which makes NaN: docs/gpu.md
+        assert torch.equal(got[name].isnan().cpu(), value.isnan()), name
+        assert torch.equal(got[name].isinf().cpu(), value.isinf()), name
 
 
 @pytest.mark.parametrize("name", ["edge_s1_k4", "edge_s2_k4", "edge_s1_k2"])
