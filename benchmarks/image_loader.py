@@ -30,7 +30,7 @@ CONFIG = search_config("imagenet")
 
 
 def halves(folder: Path, workers: int, batch_size: int) -> list[Iterator[Batch]]:
-    """Batches of the weights' and of the architecture's part, each decoded by half the workers."""
+    """Batches of the part of the weights and of the architecture, each with workers of its own."""
     data = load("imagenet", folder, image_size=CONFIG.image_size, workers=workers)
     parts = split(data.train, (0.5, 0.5), seed=0)
     return [part.shuffled(batch_size, seed=1) for part in parts]
