@@ -76,12 +76,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--write", action="store_true", help="write the images and measure nothing")
     parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--images", type=int, default=4, help="of every class")
+    parser.add_argument("--images", type=int, default=4, help="of every class to train on")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=6)
     given = parser.parse_args()
     if given.write:
         write_photos(given.folder / "train", given.classes, given.images)
+        write_photos(given.folder / "val", given.classes, 1, seed=1)
         return
     cores = os.cpu_count() or 1
     print(f"{torch.get_num_threads()} threads of {cores} cores, batch {given.batch_size}")
