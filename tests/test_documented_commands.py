@@ -252,7 +252,14 @@ def test_python(line, tmp_path, monkeypatch):
         command = [sys.executable, script, str(tmp_path / arguments[0]), str(drawing)]
         subprocess.run(command, cwd=ROOT, check=True)
         assert "edge" in drawing.read_text() or drawing.stat().st_size > 1000
-    else:  # takes minutes; tests/triton/test_resources.py runs a part of it
-        assert script == "benchmarks/triton_resources.py"
+    elif script == "benchmarks/image_loader.py":
+        few = ["--classes", "2", "--images", "4", "--batch-size", "2", "--steps", "1"]
+        photos = str(tmp_path / arguments[0])
+        for given in dict.fromkeys([("--write",), tuple(arguments[1:])]):
+            command = [sys.executable, script, photos, *given, *few]
+            subprocess.run(command, cwd=ROOT, check=True)
+        assert len(list((tmp_path / arguments[0]).rglob("*.jpg"))) == 2 * (4 + 1)
+    else:  # takes minutes; tests/triton and tests/cuda run a part of them
+        assert script in ("benchmarks/triton_resources.py", "benchmarks/cuda_resources.py")
         options = {word for word in arguments if word.startswith("--")}
         assert options and all(f'"{option}"' in (ROOT / script).read_text() for option in options)

@@ -6,12 +6,15 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "common/dtype.h"
 #include "common/parallel.h"
 #include "common/planes.h"
+#include "common/processes.h"
 
 namespace pcdarts {
 
@@ -94,5 +97,48 @@ inline void store_doubles(const std::vector<double>& values, Tensor& parameters)
     }
   });
 }
+
+// `own` [size] of every process: [count, size]. Python implements the operator with
+// torch.distributed (pcdarts_fast/ops/processes.py).
+inline Tensor gather(int64_t count, const double* own, int64_t size) {
+  Tensor values = torch::stable::empty({size}, ScalarType::Double);
+  std::copy(own, own + size, static_cast<double*>(values.mutable_data_ptr()));
+  std::array<StableIValue, 2> stack{torch::stable::detail::from(values),
+                                    torch::stable::detail::from(count)};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("pcdarts_cpu::gather_from_processes", "",
+                                                      stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+inline void merge_all(int64_t count, Moments* moments, int64_t size) {
+  constexpr int64_t kFields = sizeof(Moments) / sizeof(double);
+  const Tensor all = gather(count, reinterpret_cast<const double*>(moments), size * kFields);
+  const auto* const rows = static_cast<const Moments*>(all.const_data_ptr());
+  for (int64_t i = 0; i < size; ++i) {
+    Moments total = {0, 0, 0};
+    for (int64_t rank = 0; rank < count; ++rank) total = merge(total, rows[rank * size + i]);
+    moments[i] = total;
+  }
+}
+
+inline void add_all(int64_t count, double* sums, int64_t size) {
+  const Tensor all = gather(count, sums, size);
+  const auto* const rows = static_cast<const double*>(all.const_data_ptr());
+  for (int64_t i = 0; i < size; ++i) {
+    double total = 0;
+    for (int64_t rank = 0; rank < count; ++rank) total += rows[rank * size + i];
+    sums[i] = total;
+  }
+}
+
+inline Processes processes_of(int64_t count) { return {count, merge_all, add_all}; }
+
+// A kernel without its first argument, the number of processes: alone.
+template <auto kernel>
+struct Alone;
+template <class Result, class... Arguments, Result (*kernel)(int64_t, Arguments...)>
+struct Alone<kernel> {
+  static Result call(Arguments... arguments) { return kernel(1, arguments...); }
+};
 
 }  // namespace pcdarts

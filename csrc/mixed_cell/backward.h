@@ -96,6 +96,26 @@ PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
   return (1 + plan.branches) * p.sampled + 1;
 }
 
+// The first of the chunks' sums becomes the sum of all.
+PCDARTS_INLINE void merge_chunks(const MixedCell& p, double* sums, int64_t size) {
+  const int64_t chunks = chunk_count(p.batch);
+  for (int64_t at = 0; at < size; ++at) {
+    double sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[chunk * size + at];
+    sums[at] = sum;
+  }
+}
+
+// What the statistics of a channel are taken over, in all processes.
+PCDARTS_INLINE double values_of_channel(const MixedCell& p) {
+  return static_cast<double>(images_of(p.processes, p.batch)) * p.height * p.width;
+}
+
+// The batch-norm behind a branch's last convolution.
+PCDARTS_INLINE int last_slot(const Branch& branch) {
+  return branch.slot + (branch.primitive.kind == Kind::sep_conv);
+}
+
 // What one sampled channel of a state gets back past the convolutions: weights of every node's
 // gradient, for maximum and average pool and for skips, and of the pools' own values.
 template <class T>

@@ -66,19 +66,16 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
     for (int64_t i = 0; i < chunk_sums; ++i) to[i] = flush(scratch.sums[i]);
   });
 
-  const int64_t chunks = chunk_count(p.batch);
-  const double count = static_cast<double>(p.batch) * p.height * p.width;
+  merge_chunks(p, grad.sums, chunk_sums);
+  add_processes(p.processes, grad.sums, chunk_sums);
+  const double count = values_of_channel(p);
   for (int e = 0; e < state.edges; ++e) {
     for (int i = 0; i < plan.branches; ++i) {
       const Branch& branch = plan.branch[i];
       if (branch.primitive.kind != Kind::sep_conv) continue;
       for (int64_t c = 0; c < p.sampled; ++c) {
-        double s0 = 0, s1 = 0;
-        for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-          const double* from =
-              grad.sums + chunk * chunk_sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
-          s0 += from[c], s1 += from[p.sampled + c];
-        }
+        const double* from = grad.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+        const double s0 = from[c], s1 = from[p.sampled + c];
         const int64_t at = branch.slot * p.sampled + c;
         const double rstd = static_cast<double>(state.edge[e].rstd[at]);
         grad.norm[int64_t{e} * plan.slots * p.sampled + at] = norm_gradient(

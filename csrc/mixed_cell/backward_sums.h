@@ -108,48 +108,61 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
   });
 }
 
-// Merges the chunks' sums into the gradients of alpha and beta and of every last batch-norm.
+// rstd of a branch's last batch-norm; 1 for the plain skip, which has none.
+template <class S>
+PCDARTS_INLINE double last_rstd(const MixedCell& p, const State<S>& state, int e,
+                                const Branch& branch, int64_t c) {
+  if (slots_of(branch.primitive.kind, state.stride) == 0) return 1;
+  return static_cast<double>(state.edge[e].rstd[last_slot(branch) * p.sampled + c]);
+}
+
+// Merges the chunks' sums into the gradients of alpha and beta, which are those of this process's
+// images, then the sums of all processes into the gradients of every last batch-norm.
 template <class S>
 PCDARTS_INLINE void finish_sums(const MixedCell& p, const State<S>& state,
                                 const SourceGradient<S>& grad, Accumulate<S>* grad_alpha,
                                 Accumulate<S>* grad_beta) {
   using T = Accumulate<S>;
   const EdgePlan& plan = state.plan;
-  const int64_t edge_sums = sums_of_edge(p, plan), chunks = chunk_count(p.batch);
-  const double count = static_cast<double>(p.batch) * p.height * p.width;
+  const int64_t edge_sums = sums_of_edge(p, plan), size = state.edges * edge_sums;
+  merge_chunks(p, grad.sums, size);
   for (int e = 0; e < state.edges; ++e) {
-    const auto merged = [&](int64_t at) {
-      double sum = 0;
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        sum += grad.sums[(chunk * state.edges + e) * edge_sums + at];
-      }
-      return sum;
-    };
     const OutEdge<T>& edge = state.edge[e];
+    double* const sums = grad.sums + e * edge_sums;
     const double beta = static_cast<double>(*edge.beta);
-    double d_beta = merged(edge_sums - 1);
+    double d_beta = sums[edge_sums - 1];
     for (int i = 0; i < plan.branches; ++i) {
       const Branch& branch = plan.branch[i];
-      const double alpha = static_cast<double>(edge.alpha[branch.column]);
-      const bool plain = slots_of(branch.primitive.kind, state.stride) == 0;
-      const int last = branch.slot + (branch.primitive.kind == Kind::sep_conv);
       double sum = 0;
       for (int64_t c = 0; c < p.sampled; ++c) {
-        const int64_t at = last * p.sampled + c;
-        const double rstd = plain ? 1 : static_cast<double>(edge.rstd[at]);
-        const double s1 = merged((1 + i) * p.sampled + c) * rstd;
+        double& s1 = sums[(1 + i) * p.sampled + c];
+        s1 *= last_rstd(p, state, e, branch, c);
         sum += s1;
-        if (plain) continue;
-        grad.norm[(int64_t{e} * plan.slots) * p.sampled + at] =
-            norm_gradient(alpha * beta, static_cast<double>(edge.mean[at]), rstd, merged(c), s1,
-                          count, p.training);
       }
-      d_beta += alpha * sum;
+      d_beta += static_cast<double>(edge.alpha[branch.column]) * sum;
       if (grad_alpha != nullptr) {
         grad_alpha[edge.row * p.primitives + branch.column] = static_cast<T>(beta * sum);
       }
     }
     if (grad_beta != nullptr) grad_beta[edge.row] = static_cast<T>(d_beta);
+  }
+  add_processes(p.processes, grad.sums, size);
+  const double count = values_of_channel(p);
+  for (int e = 0; e < state.edges; ++e) {
+    const OutEdge<T>& edge = state.edge[e];
+    const double* const sums = grad.sums + e * edge_sums;
+    for (int i = 0; i < plan.branches; ++i) {
+      const Branch& branch = plan.branch[i];
+      if (slots_of(branch.primitive.kind, state.stride) == 0) continue;
+      const double weight =
+          static_cast<double>(edge.alpha[branch.column]) * static_cast<double>(*edge.beta);
+      for (int64_t c = 0; c < p.sampled; ++c) {
+        const int64_t at = last_slot(branch) * p.sampled + c;
+        grad.norm[int64_t{e} * plan.slots * p.sampled + at] = norm_gradient(
+            weight, static_cast<double>(edge.mean[at]), static_cast<double>(edge.rstd[at]), sums[c],
+            sums[(1 + i) * p.sampled + c], count, p.training);
+      }
+    }
   }
 }
 

@@ -7,14 +7,15 @@ namespace {
 using std::vector;
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
-    const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
+    int64_t processes, const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
     const vector<Tensor>& weights, const std::optional<Tensor>& running_mean,
     const std::optional<Tensor>& running_variance, const vector<int64_t>& primitives, int64_t nodes,
     int64_t k, int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination,
     double eps, bool store) {
   const bool training = !running_mean.has_value();
-  const MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride,
-                              source, destination, eps, training);
+  MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride, source,
+                        destination, eps, training);
+  p.processes = processes_of(processes);
   const MixedCellKernels& kernels = mixed_cell_kernels();
   const ScalarType type = accumulate_type(p.dtype);
   const int64_t slots = training ? edge_offsets(p, edge_count(p)).slots : 0;
@@ -38,13 +39,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
 }
 
 std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
-    const Tensor& grad_out, const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
-    const vector<Tensor>& weights, const Tensor& mean, const Tensor& variance, const Tensor& out,
-    const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
-    const vector<int64_t>& source, const vector<int64_t>& destination, double eps, bool training,
-    const vector<int64_t>& need_inputs, bool need_weights, bool need_alpha, bool need_beta) {
-  const MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride,
-                              source, destination, eps, training);
+    int64_t processes, const Tensor& grad_out, const vector<Tensor>& inputs, const Tensor& alpha,
+    const Tensor& beta, const vector<Tensor>& weights, const Tensor& mean, const Tensor& variance,
+    const Tensor& out, const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k,
+    int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination, double eps,
+    bool training, const vector<int64_t>& need_inputs, bool need_weights, bool need_alpha,
+    bool need_beta) {
+  MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride, source,
+                        destination, eps, training);
+  p.processes = processes_of(processes);
   vector<Tensor> grad_inputs;
   vector<void*> grad_input_data;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -83,6 +86,8 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
 }  // namespace pcdarts
 
 STABLE_TORCH_LIBRARY_IMPL(pcdarts_cpu, CPU, m) {
-  m.impl("mixed_cell_fwd", TORCH_BOX(&pcdarts::forward));
-  m.impl("mixed_cell_bwd", TORCH_BOX(&pcdarts::backward));
+  m.impl("mixed_cell_fwd", TORCH_BOX(&pcdarts::Alone<pcdarts::forward>::call));
+  m.impl("mixed_cell_bwd", TORCH_BOX(&pcdarts::Alone<pcdarts::backward>::call));
+  m.impl("synchronized_mixed_cell_fwd", TORCH_BOX(&pcdarts::forward));
+  m.impl("synchronized_mixed_cell_bwd", TORCH_BOX(&pcdarts::backward));
 }

@@ -125,17 +125,19 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S>& state, const Para
   });
 }
 
-// Merges the chunks' moments into mean, variance and rstd of the slots that were measured.
+// Merges the moments of chunks and processes into mean, variance and rstd of the slots that were
+// measured.
 template <class S>
-PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S>& state,
-                                      const Moments* moments, int64_t slots) {
+PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S>& state, Moments* moments,
+                                      int64_t slots) {
   using T = Accumulate<S>;
   const int64_t chunks = chunk_count(p.batch), size = slots * p.sampled;
-  const auto merged = [&](int64_t at) {
+  for (int64_t at = 0; at < size; ++at) {
     Moments all = {0, 0, 0};
     for (int64_t chunk = 0; chunk < chunks; ++chunk) all = merge(all, moments[chunk * size + at]);
-    return all;
-  };
+    moments[at] = all;
+  }
+  merge_processes(p.processes, moments, size);
   const auto put_moments = [&](const OutEdge<T>& edge, int64_t at, const Moments& m) {
     if (m.count == 0) return;
     edge.mean[at] = static_cast<T>(m.mean);
@@ -147,7 +149,7 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S>& state,
     for (int e = 0; e < state.edges; ++e) {
       for (int64_t slot = 0; slot < edge_slots; ++slot) {
         put_moments(state.edge[e], slot * p.sampled + c,
-                    merged((e * edge_slots + slot) * p.sampled + c));
+                    moments[(e * edge_slots + slot) * p.sampled + c]);
       }
     }
     for (int i = 0; i < state.plan.branches; ++i) {  // all edges share the state's pools
@@ -155,7 +157,7 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S>& state,
       if (branch.primitive.kind != Kind::max_pool && branch.primitive.kind != Kind::avg_pool)
         continue;
       const int64_t which = branch.primitive.kind == Kind::avg_pool;
-      const Moments m = merged((state.edges * edge_slots + which) * p.sampled + c);
+      const Moments m = moments[(state.edges * edge_slots + which) * p.sampled + c];
       for (int e = 0; e < state.edges; ++e) {
         put_moments(state.edge[e], branch.slot * p.sampled + c, m);
       }

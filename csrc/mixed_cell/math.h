@@ -18,6 +18,7 @@
 #include "common/batch_norm.h"
 #include "common/dtype.h"
 #include "common/host_device.h"
+#include "common/processes.h"
 
 namespace pcdarts {
 
@@ -42,6 +43,7 @@ struct MixedCell {
   const int64_t* source;       // [channels]
   const int64_t* destination;  // [channels]
   bool training;               // batch statistics, else running statistics
+  Processes processes;         // whose batches the statistics are of
   double eps;
 };
 

@@ -6,12 +6,14 @@ namespace {
 
 using std::vector;
 
-std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const vector<Tensor>& weights,
+std::tuple<Tensor, Tensor, Tensor> forward(int64_t processes, const Tensor& x,
+                                           const vector<Tensor>& weights,
                                            const std::optional<Tensor>& running_mean,
                                            const std::optional<Tensor>& running_variance,
                                            int64_t stride, double eps, bool linear, bool plain) {
   const bool training = !running_mean.has_value();
-  const ReluConvBn p = problem(dtype_of(x), x, weights, stride, eps, training, linear, plain);
+  ReluConvBn p = problem(dtype_of(x), x, weights, stride, eps, training, linear, plain);
+  p.processes = processes_of(processes);
   const ScalarType type = accumulate_type(p.dtype);
   const int64_t norms = training && !plain ? p.out_channels : 0;
   Tensor out = torch::stable::new_empty(x, {p.batch, p.out_channels, p.height, p.width});
@@ -29,12 +31,13 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const vector<Tensor>
   return {out, mean, variance};
 }
 
-std::tuple<Tensor, Tensor> backward(const Tensor& grad_out, const Tensor& x,
+std::tuple<Tensor, Tensor> backward(int64_t processes, const Tensor& grad_out, const Tensor& x,
                                     const vector<Tensor>& weights, const Tensor& out,
                                     const Tensor& variance, int64_t stride, double eps,
                                     bool training, bool need_x, bool need_weights, bool linear,
                                     bool plain) {
-  const ReluConvBn p = problem(dtype_of(x), x, weights, stride, eps, training, linear, plain);
+  ReluConvBn p = problem(dtype_of(x), x, weights, stride, eps, training, linear, plain);
+  p.processes = processes_of(processes);
   Tensor grad_x = need_x ? torch::stable::new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3)})
                          : torch::stable::new_empty(x, {0});
   const int64_t elements = need_weights ? elements_of(weights) : 0;
@@ -57,6 +60,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_out, const Tensor& x,
 }  // namespace pcdarts
 
 STABLE_TORCH_LIBRARY_IMPL(pcdarts_cpu, CPU, m) {
-  m.impl("relu_conv_bn_fwd", TORCH_BOX(&pcdarts::forward));
-  m.impl("relu_conv_bn_bwd", TORCH_BOX(&pcdarts::backward));
+  m.impl("relu_conv_bn_fwd", TORCH_BOX(&pcdarts::Alone<pcdarts::forward>::call));
+  m.impl("relu_conv_bn_bwd", TORCH_BOX(&pcdarts::Alone<pcdarts::backward>::call));
+  m.impl("synchronized_relu_conv_bn_fwd", TORCH_BOX(&pcdarts::forward));
+  m.impl("synchronized_relu_conv_bn_bwd", TORCH_BOX(&pcdarts::backward));
 }

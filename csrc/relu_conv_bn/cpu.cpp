@@ -60,6 +60,11 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
   for (int64_t o = 0; measured && o < p.out_channels; ++o) {
     Moments all = {0, 0, 0};
     for (int64_t c = 0; c < chunks; ++c) all = merge(all, moments[c * p.out_channels + o]);
+    moments[o] = all;
+  }
+  if (measured) merge_processes(p.processes, moments, p.out_channels);
+  for (int64_t o = 0; measured && o < p.out_channels; ++o) {
+    const Moments& all = moments[o];
     mean[o] = static_cast<T>(all.mean), variance[o] = static_cast<T>(all.square / all.count);
   }
   for_chunks(parallel, p.batch, [&](int64_t, int64_t begin, int64_t end) {
@@ -76,7 +81,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
   });
 }
 
-// S0 and S1 of every output channel, summed over the chunks: sums [chunks, out, 2].
+// S0 and S1 of every output channel of this process: the first of sums [chunks, out, 2].
 template <class S>
 void gradient_sums(const ReluConvBn& p, const ReluConvBnBackward& args, double* sums,
                    const Parallel& parallel) {
@@ -102,6 +107,12 @@ void gradient_sums(const ReluConvBn& p, const ReluConvBnBackward& args, double* 
       sums[(chunk * p.out_channels + o) * 2 + 1] = s1;
     }
   });
+  const int64_t chunks = chunk_count(p.batch), row = p.out_channels * 2;
+  for (int64_t at = 0; at < row; ++at) {
+    double sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[chunk * row + at];
+    sums[at] = sum;
+  }
 }
 
 template <int stride, class S>
@@ -123,16 +134,15 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
     return a;
   });
 
-  if (!p.plain) gradient_sums<S>(p, args, arena.sums, parallel);
-  const double count = static_cast<double>(p.batch) * size;
+  if (!p.plain) {
+    gradient_sums<S>(p, args, arena.sums, parallel);
+    add_processes(p.processes, arena.sums, p.out_channels * 2);
+  }
+  const double count = static_cast<double>(images_of(p.processes, p.batch)) * size;
   for (int64_t o = 0; o < p.out_channels; ++o) {
     arena.norm[o] = {1, 0, 0};
     if (p.plain) continue;
-    double s0 = 0, s1 = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      s0 += arena.sums[(chunk * p.out_channels + o) * 2];
-      s1 += arena.sums[(chunk * p.out_channels + o) * 2 + 1];
-    }
+    const double s0 = arena.sums[o * 2], s1 = arena.sums[o * 2 + 1];
     const double variance = static_cast<double>(static_cast<const T*>(args.forward.variance)[o]);
     NormGradient norm = norm_gradient(1, 0, 1, s0, s1, count, p.training);
     const double rstd = norm_rstd(variance, p.eps);

@@ -12,6 +12,7 @@
 
 #include "common/batch_norm.h"
 #include "common/dtype.h"
+#include "common/processes.h"
 
 namespace pcdarts {
 
@@ -22,6 +23,7 @@ struct ReluConvBn {
   int stride;             // 1 or 2
   int64_t first;          // outputs of the first weight tensor
   bool training;          // batch statistics, else running statistics
+  Processes processes;    // whose batches the statistics are of
   double eps;
   bool linear, plain;
 };

@@ -25,6 +25,13 @@ class Cost:
     multiply_adds: int
     multiply_adds_published: int
 
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.parameters + other.parameters,
+            self.multiply_adds + other.multiply_adds,
+            self.multiply_adds_published + other.multiply_adds_published,
+        )
+
 
 def _products(module: nn.Module, out: Tensor) -> int:
     if isinstance(module, nn.Conv2d):

@@ -47,6 +47,7 @@ class DerivedCell(nn.Module):
         reduction_before: bool,
     ) -> None:
         super().__init__()
+        self.reduction = reduction
         if reduction_before:
             self.preprocess0: nn.Module = FactorizedReduce(C_before, C)
         else:

@@ -16,6 +16,7 @@ from ..ops.mixed_cell import KINDS, MOST, CellGraph, mixed_cell
 from ..ops.relu_conv_bn import linear_map, relu_conv_bn
 from ..ops.update_running import update_running
 from .operations import FactorizedReduce, ReLUConvBN
+from .synchronized import sharing
 
 
 def is_fused(primitives: Sequence[str], states: int) -> bool:
@@ -43,7 +44,7 @@ class FusedPreprocess:
         odd = stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2)
         if backend == "reference" or odd:
             return self.module(x)  # type: ignore[no-any-return]
-        training = self.module.training
+        training, processes = self.module.training, sharing(self.norm)
         out, mean, variance = relu_conv_bn(
             x,
             weights_of(self.halves),
@@ -51,9 +52,11 @@ class FusedPreprocess:
             eps=self.norm.eps,
             running=None if training else running_of(self.norm, x.dtype),
             backend=backend,
+            processes=processes if training else 1,
         )
         if training:
-            advance([self.norm], mean[None], variance[None], out.numel() // out.shape[1], backend)
+            count = processes * out.numel() // out.shape[1]
+            advance([self.norm], mean[None], variance[None], count, backend)
         return out
 
 
@@ -63,6 +66,7 @@ def run_stem(stem: nn.Sequential, x: Tensor, backend: str) -> Tensor:
         return stem(x)  # type: ignore[no-any-return]
     convolution, norm = stem
     assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    processes = sharing(norm)
     out, mean, variance = conv_bn(
         x,
         convolution.weight,
@@ -71,9 +75,11 @@ def run_stem(stem: nn.Sequential, x: Tensor, backend: str) -> Tensor:
         eps=norm.eps,
         running=None if stem.training else running_of(norm, x.dtype),
         backend=backend,
+        processes=processes if stem.training else 1,
     )
     if stem.training:
-        advance([norm], mean[None], variance[None], out.numel() // out.shape[1], backend)
+        count = processes * out.numel() // out.shape[1]
+        advance([norm], mean[None], variance[None], count, backend)
     return out
 
 
@@ -116,6 +122,7 @@ class FusedGraph:
         tables = self.tables
         if permutation is not None:
             tables = channel_tables(x.shape[1], self.graph.k, self.sampling, permutation)
+        processes = sharing(self.norms[0]) if self.norms else 1
         out, mean, variance = mixed_cell(
             inputs,
             alpha,
@@ -125,9 +132,10 @@ class FusedGraph:
             tables=tables,
             running=None if training else self._running(x),
             backend=backend,
+            processes=processes if training else 1,
         )
         if training and self.norms:
-            count = x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2
+            count = processes * x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2
             advance(self.norms, mean, variance, count, backend)
         return out
 

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..ops._registry import resolve
 from ..ops.channels import Sampling
-from ..space import CELL_INPUTS, PRIMITIVES, Genotype, cell_edges, derive_cell, edges_into
+from ..space import CELL_INPUTS, PRIMITIVES, Ceilings, Genotype, cell_edges, derive, edges_into
 from .cell import SearchCell
 from .fused import classify, engine, run_stem
 from .mixed_op import check_channels, check_choice
 from .stem import cifar_stem, imagenet_stems
 
+KINDS: tuple[Literal["normal", "reduce"], ...] = ("normal", "reduce")
+"""Of cells: each has its own alpha and beta."""
 ARCHITECTURE = ("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce")
 
 
@@ -106,6 +108,7 @@ class SearchNetwork(nn.Module):
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(C_prev, num_classes)
 
+        self._weights: list[nn.Parameter] = []
         edges = len(cell_edges(nodes))
         for name in ARCHITECTURE:
             shape = (edges, len(primitives)) if name.startswith("alphas") else (edges,)
@@ -152,10 +155,16 @@ class SearchNetwork(nn.Module):
         """Everything else that is learnt."""
         return [p for name, p in self.named_parameters() if name not in ARCHITECTURE]
 
+    def _known_weights(self) -> list[nn.Parameter]:
+        """`weight_parameters` for every step: walking 4,871 modules takes milliseconds."""
+        if not self._weights or self._weights[-1] is not self.classifier.bias:
+            self._weights = self.weight_parameters()
+        return self._weights
+
     @contextmanager
     def learning(self, what: Literal["weights", "architecture"]) -> Iterator[None]:
         """Inside, only these parameters require gradients, so that backward computes no others."""
-        frozen = self.arch_parameters() if what == "weights" else self.weight_parameters()
+        frozen = self.arch_parameters() if what == "weights" else self._known_weights()
         frozen = [p for p in frozen if p.requires_grad]
         for parameter in frozen:
             parameter.requires_grad_(False)
@@ -166,18 +175,16 @@ class SearchNetwork(nn.Module):
                 parameter.requires_grad_(True)
 
     @torch.no_grad()
-    def genotype(self, max_skips: int | None = None) -> Genotype:
-        """The strongest two edges into each node by softmax(alpha) * softmax(beta).
+    def genotype(self, ceilings: Ceilings | None = None) -> Genotype:
+        """The strongest operations by softmax(alpha) * softmax(beta), two edges into each node.
 
-        At most `max_skips` of the normal cell are skip connections, see `derive_cell`.
+        Raises:
+            UserError: no genotype keeps to `ceilings`, see `derive`.
         """
+        strengths: dict[str, list[list[float]]] = {}
+        for cell in KINDS:
+            alpha, beta = self.mixing_weights(cell)
+            strengths[cell] = (alpha * beta[:, None]).tolist()
+        cells = derive(strengths, self.primitives, self.nodes, ceilings)
         concat = tuple(range(CELL_INPUTS, CELL_INPUTS + self.nodes))
-        normal = self._derive("normal", max_skips)
-        return Genotype(normal, concat, self._derive("reduce", None), concat)
-
-    def _derive(
-        self, cell: Literal["normal", "reduce"], max_skips: int | None
-    ) -> tuple[tuple[str, int], ...]:
-        alpha, beta = self.mixing_weights(cell)
-        strength = (alpha * beta[:, None]).tolist()
-        return derive_cell(strength, self.primitives, self.nodes, max_skips=max_skips)
+        return Genotype(cells["normal"], concat, cells["reduce"], concat)

@@ -13,26 +13,24 @@ from torch import Tensor, nn
 
 
 def synchronize_batch_norms(network: nn.Module) -> None:
-    """Replaces every `nn.BatchNorm2d` inside of `network`; the state_dict stays as it is."""
-    for parent in network.modules():
-        for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d:
-                setattr(parent, name, SynchronizedBatchNorm2d(child))
+    """Makes every `nn.BatchNorm2d` of `network` a synchronized one; its state_dict stays."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            # In place, since the fused operators hold references to them.
+            module.__class__ = SynchronizedBatchNorm2d
+
+
+def sharing(norm: nn.BatchNorm2d) -> int:
+    """How many processes share the batch statistics of `norm` in training."""
+    return dist.get_world_size() if isinstance(norm, SynchronizedBatchNorm2d) else 1
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):
-    """Takes the place of `norm`, its parameters and buffers included.
+    """What `synchronize_batch_norms` makes of a batch-norm.
 
     In training all processes of the default group must call it in the same order; their batches
     may differ in size.
     """
-
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__(
-            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
-        )
-        # As they are, also in their type and on their device.
-        self._parameters, self._buffers = norm._parameters, norm._buffers
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> the same shape and dtype."""

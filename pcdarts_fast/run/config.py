@@ -90,7 +90,17 @@ class SearchConfig:
     arch_grad_clip: float | None = None
     """Largest norm of the architecture gradient; None: no limit."""
     max_skips: int | None = None
-    """Skip connections that the genotype's normal cell may have; the weakest ones give way."""
+    """Skip connections that the genotype's normal cell may have. Under this and the next two the
+    genotype is the one of largest weights that keeps to them."""
+    max_parameters: int | None = None
+    """Parameters that the derived network may have, without its auxiliary head."""
+    max_multiply_adds: int | None = None
+    """Multiply-adds of the derived network for one image, counted as published (`pcdarts count`);
+    the mobile setting is 600_000_000."""
+    derived_init_channels: int = 36
+    """Channels of the derived network that --max-parameters and --max-multiply-adds are about."""
+    derived_layers: int = 20
+    """Its cells; both are those of `pcdarts train` with this preset."""
     stop_at_skips: int | None = None
     """End the search when the normal cell has this many skip connections, before --max-skips is
     applied; the genotype is that of the epoch before."""
@@ -109,7 +119,8 @@ class SearchConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Number format of activations: float32, bfloat16 or float16; weights are float32."""
     sync_batch_norm: bool = False
-    """With several processes, take batch-norm statistics over all of them (reference backend)."""
+    """With several processes, take batch-norm statistics over all of them (on GPUs by the reference
+    backend)."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -121,6 +132,8 @@ POSITIVE = (
     "learning_rate",
     "grad_clip",
     "arch_learning_rate",
+    "derived_init_channels",
+    "derived_layers",
 )
 NOT_NEGATIVE = (
     "seed",
@@ -143,8 +156,8 @@ def _check(config: SearchConfig) -> None:
     for name in ("momentum", "arch_beta1", "arch_beta2"):
         if not 0 <= getattr(config, name) < 1:
             raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted 0 <= it < 1")
-    for name in ("max_skips", "stop_at_skips"):
-        value, least = getattr(config, name), int(name == "stop_at_skips")
+    for name in ("max_skips", "stop_at_skips", "max_parameters", "max_multiply_adds"):
+        value, least = getattr(config, name), int(name != "max_skips")
         if value is not None and value < least:
             raise UserError(f"--{_option(name)} is {value}, wanted {least} or more")
     if config.unrolled and config.precision != "fp32":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def left_by_a_kill(path: Path) -> bool:
+    """Whether `path` is a temporary file of `write_atomically`."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 
 def append_line(path: Path, line: str) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
-from .files import append_line, write_atomically, writing
+from .files import append_line, left_by_a_kill, write_atomically, writing
 
 if TYPE_CHECKING:  # imports torch, which --help does without
     from .processes import Processes
@@ -59,7 +59,7 @@ class RunFolder:
             raise UserError(f"output folder {path} is a file; choose another --output-dir")
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            if any(entry.name != LOCK for entry in path.iterdir()):
+            if any(entry.name != LOCK and not left_by_a_kill(entry) for entry in path.iterdir()):
                 raise UserError(
                     f"output folder {path} is not empty; choose another --output-dir, "
                     "or add --resume to continue the run in it"
@@ -128,6 +128,8 @@ class RunFolder:
                 self._lock.acquire()
             except Timeout:
                 raise UserError(f"run folder {self.path} is in use by another process") from None
+            for entry in filter(left_by_a_kill, list(self.path.iterdir())):
+                entry.unlink()
         return self
 
 

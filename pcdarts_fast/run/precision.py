@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -40,13 +40,11 @@ class Precision:
         """Gradients of `loss`, still scaled."""
         self.scaler.scale(loss).backward()
 
-    def step(
-        self, optimizer: Optimizer, parameters: Sequence[nn.Parameter], grad_clip: float | None
-    ) -> None:
-        """One step of `optimizer`, its gradients of norm `grad_clip` at most."""
+    def step(self, optimizer: Optimizer, grad_clip: float | None) -> None:
+        """One step of `optimizer`, all its gradients together of norm `grad_clip` at most."""
         self.scaler.unscale_(optimizer)
         if grad_clip is not None:
-            clip_grad_norm_(parameters, grad_clip)
+            clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], grad_clip)
         self.scaler.step(optimizer)
         self.scaler.update()
 

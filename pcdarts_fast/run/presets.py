@@ -37,6 +37,8 @@ PRESETS: dict[str, SearchConfig] = {
         frozen_epochs=3,
         batch_size=64,
         arch_learning_rate=6e-3,
+        derived_init_channels=16,
+        derived_layers=5,
     ),
     "fashion-mnist": SearchConfig(preset="fashion-mnist"),
     "cifar10": SearchConfig(),
@@ -55,6 +57,8 @@ PRESETS: dict[str, SearchConfig] = {
         learning_rate_warmup_epochs=5,
         arch_learning_rate=6e-3,
         arch_grad_clip=5.0,
+        derived_init_channels=48,
+        derived_layers=14,
     ),
     "imagefolder": SearchConfig(
         preset="imagefolder",
@@ -67,6 +71,8 @@ PRESETS: dict[str, SearchConfig] = {
         batch_size=128,
         learning_rate_warmup_epochs=5,
         arch_grad_clip=5.0,
+        derived_init_channels=48,
+        derived_layers=14,
     ),
 }
 

@@ -27,6 +27,7 @@ from ..run.settings import check_unchanged, load_settings, save_settings
 from ..run.stop import Stop, never
 from ..run.tally import check_finite
 from ..space import Genotype
+from .ceilings import ceilings_of, counts, derived_cost, describe
 from .epoch import Setting, epoch_of_search
 from .events import Event, Finished, Started
 from .state import SearchState, new_state
@@ -67,6 +68,7 @@ def search(
             fractions = (config.train_fraction, config.valid_fraction)
             for_weights, for_arch = split(data.train, fractions, seed=config.seed)
             _check_parts(config, group, for_weights, for_arch)
+            ceilings = ceilings_of(config, data)
             state = new_state(config, data, device, group)
             if checkpoint:
                 state.restore(checkpoint)
@@ -98,7 +100,10 @@ def search(
                     group.agree_on(save_checkpoint, folder, state.checkpoint())
                     yield Stopped(epoch, state.steps_done)
                     return
-                group.agree_on(_commit, folder, config, state, metrics, state.checkpoint())
+                genotype = state.network.genotype(ceilings)
+                group.agree_on(
+                    _commit, folder, config, state, metrics, genotype, state.checkpoint()
+                )
                 yield EpochDone(metrics)
                 yield from damaged.notices(group)
                 if _collapsed(config, metrics):
@@ -108,7 +113,14 @@ def search(
                         "the genotype is that of the epoch before"
                     )
                     break
-            yield Finished(group.agree_on(Genotype.load, folder.genotype), folder.path)
+            found = group.agree_on(Genotype.load, folder.genotype)
+            if counts(config):
+                yield Notice(
+                    f"the derived network ({config.derived_init_channels} channels, "
+                    f"{config.derived_layers} cells) has "
+                    f"{describe(derived_cost(config, data, found))}"
+                )
+            yield Finished(found, folder.path)
 
 
 def _check_parts(
@@ -162,13 +174,14 @@ def _commit(
     config: SearchConfig,
     state: SearchState,
     metrics: dict[str, Any],
+    genotype: Genotype,
     checkpoint: dict[str, Any],
 ) -> None:
     """An epoch on the disk; the checkpoint comes last and makes it count."""
     folder.append_metrics(metrics)
     folder.append_architecture({"epoch": metrics["epoch"], **state.architecture()})
     if not (_collapsed(config, metrics) and folder.genotype.exists()):
-        folder.write_genotype(state.network.genotype(config.max_skips).to_json())
+        folder.write_genotype(genotype.to_json())
     save_checkpoint(folder, checkpoint)
 
 

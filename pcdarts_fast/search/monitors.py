@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..nn.search_network import SearchNetwork
+from ..nn.search_network import KINDS, SearchNetwork
 from ..space import CELL_INPUTS, Genotype, edges_into
-
-KINDS = ("normal", "reduce")
 
 
 @torch.no_grad()

@@ -146,13 +146,13 @@ def _backend(config: SearchConfig, device: str, synchronized: bool) -> str:
     Raises:
         UserError: the one that was asked for cannot.
     """
-    chosen = resolve(config.backend, "mixed_cell", device)
+    chosen: str = resolve(config.backend, "mixed_cell", device)
     reason = None
     if DTYPES[config.precision] not in FUSED_DTYPES[chosen]:
         reason = f"--precision {config.precision}"
-    if synchronized:
-        reason = "--sync-batch-norm, whose processes talk between the passes of a cell"
-    if reason is None:
+    if synchronized and resolve("auto", "synchronized_mixed_cell", device) != chosen:
+        reason = "--sync-batch-norm"
+    if reason is None or chosen == "reference":
         return chosen
     if config.backend not in ("auto", "reference"):
         raise UserError(f"--backend {config.backend} cannot run {reason}; take --backend reference")

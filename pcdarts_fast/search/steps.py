@@ -35,7 +35,7 @@ def weight_step(
     with network.learning("weights"):
         logits = precision.forward(forward or network, images)  # [B, num_classes]
         precision.backward(F.cross_entropy(logits, labels))
-    precision.step(optimizer, network.weight_parameters(), grad_clip)
+    precision.step(optimizer, grad_clip)
     return tally(logits.detach(), labels)
 
 
@@ -66,4 +66,4 @@ def architecture_step(
         gradients = unrolled_gradient(network, optimizer, train_batch, batch, group)
         for parameter, gradient in zip(network.arch_parameters(), gradients, strict=True):
             parameter.grad = gradient
-    precision.step(arch_optimizer, network.arch_parameters(), grad_clip)
+    precision.step(arch_optimizer, grad_clip)

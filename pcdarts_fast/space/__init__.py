@@ -1,6 +1,7 @@
 """The search space: primitives, edges of a cell, genotypes. Imports no torch."""
 
-from .genotype import Genotype, derive_cell
+from .derive import Ceilings, derive, derive_cell
+from .genotype import Cell, Genotype
 from .primitives import CELL_INPUTS, PRIMITIVES, Edge, cell_edges, edges_into
 from .published import PUBLISHED
 from .sample import random_genotype
@@ -9,9 +10,12 @@ __all__ = [
     "CELL_INPUTS",
     "PRIMITIVES",
     "PUBLISHED",
+    "Ceilings",
+    "Cell",
     "Edge",
     "Genotype",
     "cell_edges",
+    "derive",
     "derive_cell",
     "edges_into",
     "random_genotype",

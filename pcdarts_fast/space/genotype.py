@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .primitives import CELL_INPUTS, cell_edges, edges_into
+from .primitives import CELL_INPUTS
 
 Cell = tuple[tuple[str, int], ...]
 """(primitive, source state) of every kept edge; two per node, node by node."""
@@ -91,47 +90,6 @@ class Genotype:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-
-
-def derive_cell(
-    strength: Sequence[Sequence[float]],
-    primitives: Sequence[str],
-    nodes: int,
-    *,
-    max_skips: int | None = None,
-) -> Cell:
-    """The two strongest edges into every node, each with its strongest primitive but `none`.
-
-    `strength` [edges, primitives] is softmax(alpha) times the edge's softmax(beta) (paper
-    section 3.3). Edges of a node are listed strongest first; ties keep the lower number. Where
-    more than `max_skips` of them would be skip connections, the weakest one is ruled out and
-    the cell derived again, until they are few enough.
-    """
-    rows = [list(row) for row in strength]
-    while True:
-        chosen = _strongest(rows, primitives, nodes)
-        skips = [(edge, i) for edge, i in chosen if primitives[i] == "skip_connect"]
-        others = set(primitives) - {"none", "skip_connect"}
-        if max_skips is None or len(skips) <= max_skips or not others:
-            break
-        edge, i = min(skips, key=lambda skip: rows[skip[0]][skip[1]])
-        rows[edge][i] = -1.0
-    sources = [edge.source for edge in cell_edges(nodes)]
-    return tuple((primitives[i], sources[edge]) for edge, i in chosen)
-
-
-def _strongest(
-    strength: Sequence[Sequence[float]], primitives: Sequence[str], nodes: int
-) -> list[tuple[int, int]]:
-    """(edge, primitive) of two edges a node."""
-    candidates = [i for i, name in enumerate(primitives) if name != "none"]
-    best = [max(candidates, key=lambda i, row=row: row[i]) for row in strength]  # type: ignore[misc]
-    kept: list[tuple[int, int]] = []
-    for target in range(CELL_INPUTS, CELL_INPUTS + nodes):
-        edges = range(len(strength))[edges_into(target)]
-        order = sorted(edges, key=lambda edge: -strength[edge][best[edge]])
-        kept += [(edge, best[edge]) for edge in order[:2]]
-    return kept
 
 
 def _checked_cell(name: str, cell: object) -> Cell:

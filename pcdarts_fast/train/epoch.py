@@ -68,7 +68,7 @@ def epoch_of_training(
             loss = loss + config.auxiliary_weight * _loss(config, logits_aux, labels)
         optimizer.zero_grad()
         precision.backward(loss)
-        precision.step(optimizer, list(network.parameters()), config.grad_clip)
+        precision.step(optimizer, config.grad_clip)
         state.totals += tally(logits.detach(), labels)
         state.steps_done = step + 1
         if state.steps_done % report_every == 0:

@@ -127,7 +127,10 @@ def _begin(
         assert genotype is not None
         return genotype, None, None
     check_unchanged(load_settings(TrainConfig, folder.config), config, MAY_CHANGE)
-    of_run = Genotype.load(folder.genotype)
+    of_run = genotype
+    if genotype is None or folder.genotype.exists():  # a kill behind the settings leaves none
+        of_run = Genotype.load(folder.genotype)
+    assert of_run is not None
     if genotype not in (None, of_run):
         raise UserError(
             f"--genotype is another one than the run in {folder.path} trains; "
@@ -144,8 +147,8 @@ def _record(
     where: dict[str, Any],
 ) -> None:
     folder.cut_back(epochs_done)
-    folder.write_genotype(genotype.to_json())
     save_settings(config, folder.config)
+    folder.write_genotype(genotype.to_json())
     record_environment(folder, where)
 
 

@@ -58,3 +58,8 @@ def test_opcheck(store: bool, training: bool, stride: int, dtype: torch.dtype) -
     saved = (inputs, alpha, beta, weights, mean, variance, out, z)
     for needs in [([1, 1], True, True, True), ([0, 1], False, True, False)]:
         opcheck(backward, (torch.ones_like(out), *saved, *graph, training, *needs))
+
+    # With others, see tests/distributed; alone, the same kernels.
+    alone = [kernel(f"synchronized_mixed_cell_{way}", "cpu") for way in ("fwd", "bwd")]
+    opcheck(alone[0], (1, inputs, alpha, beta, weights, *running, *graph, store))
+    opcheck(alone[1], (1, torch.ones_like(out), *saved, *graph, training, *needs))

@@ -29,3 +29,6 @@ def test_opcheck(stride: int, training: bool, dtype: torch.dtype) -> None:
     for needs in [(True, True), (True, False), (False, True)]:
         tail = (stride, 1e-5, training, *needs)
         opcheck(backward, (torch.ones_like(out), x, weights, out, variance, *tail))
+    alone = [kernel(f"synchronized_relu_conv_bn_{way}", "cpu") for way in ("fwd", "bwd")]
+    opcheck(alone[0], (1, x, weights, *running, stride, 1e-5))
+    opcheck(alone[1], (1, torch.ones_like(out), x, weights, out, variance, *tail))

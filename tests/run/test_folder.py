@@ -40,6 +40,17 @@ def test_folder_that_holds_something_is_refused_and_kept(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_what_a_kill_left_of_a_file_is_cleared_away(tmp_path):
+    (tmp_path / ".config.yaml.123.tmp").write_text("epo")
+    with RunFolder.create(tmp_path):
+        assert not list(tmp_path.glob(".*.tmp"))
+    begun(tmp_path / "run").__exit__()
+    (tmp_path / "run" / ".checkpoint.pt.123.tmp").write_bytes(bytes(9))
+    (tmp_path / "run" / ".notes.tmp").touch()
+    with RunFolder.open(tmp_path / "run"):
+        assert [path.name for path in (tmp_path / "run").glob(".*.tmp")] == [".notes.tmp"]
+
+
 def test_folder_that_is_a_file_or_under_one_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):

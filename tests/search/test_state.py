@@ -11,6 +11,7 @@ import torch
 from pcdarts_fast.data import load
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.run.presets import search_config
+from pcdarts_fast.search import state
 from pcdarts_fast.search.state import check_image_size, new_state
 
 
@@ -47,10 +48,23 @@ def test_image_size_is_refused_exactly_when_the_super_net_cannot_halve_it(
     check_image_size(replace(config, layers=1), 224)
 
 
+@pytest.mark.parametrize(("count", "wanted"), [(1, "triton"), (2, "reference")])
+def test_engine_that_cannot_synchronize_is_left_or_refused(monkeypatch, count, wanted):
+    def as_on_a_gpu(backend: str, op: str, device: str) -> str:
+        return "triton" if op == "mixed_cell" else "reference"
+
+    monkeypatch.setattr(state, "resolve", as_on_a_gpu)
+    config = replace(search_config("digits"), sync_batch_norm=True)
+    assert state._backend(config, "cuda", count > 1) == wanted
+    if count > 1:
+        with pytest.raises(UserError, match="--backend triton cannot run --sync-batch-norm; take"):
+            state._backend(replace(config, backend="triton"), "cuda", True)
+
+
 def test_architecture_gives_the_same_float32_back():
     config = replace(search_config("digits"), nodes=2, layers=1)
     torch.manual_seed(0)
-    state = new_state(config, load("digits"), "cpu")
-    stored = json.loads(json.dumps(state.architecture()))
-    for name, parameter in zip(stored, state.network.arch_parameters(), strict=True):
+    made = new_state(config, load("digits"), "cpu")
+    stored = json.loads(json.dumps(made.architecture()))
+    for name, parameter in zip(stored, made.network.arch_parameters(), strict=True):
         assert torch.equal(torch.tensor(stored[name]), parameter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
 
 import pytest
@@ -61,6 +62,17 @@ def test_architecture_step_computes_no_weight_gradient(network, batches):
     assert not any(moved(network.weight_parameters(), weights))
     # A cell of one node has two edges, so every alpha and beta takes part.
     assert all(moved(network.arch_parameters(), arch))
+
+
+@pytest.mark.parametrize("change", [copy.deepcopy, lambda network: network.to("meta")])
+def test_weights_that_took_the_place_of_others_are_frozen_too(network, change):
+    with network.learning("architecture"):
+        pass
+    other = change(network)
+    with other.learning("architecture"):
+        assert not any(parameter.requires_grad for parameter in other.weight_parameters())
+        assert all(parameter.requires_grad for parameter in other.arch_parameters())
+    assert all(parameter.requires_grad for parameter in other.parameters())
 
 
 def test_gradients_are_clipped_together(network, batches):

@@ -1,4 +1,4 @@
-"""Genotypes: JSON and back, files, derivation from strengths, every kind of bad input."""
+"""Genotypes: JSON and back, files, every kind of bad input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.space import PRIMITIVES, PUBLISHED, Genotype, cell_edges, derive_cell, edges_into
+from pcdarts_fast.space import PRIMITIVES, PUBLISHED, Genotype, cell_edges, edges_into
 
 CELL = [["sep_conv_3x3", 0], ["skip_connect", 1], ["max_pool_3x3", 2], ["dil_conv_5x5", 0]]
 FIELDS = {"normal": CELL, "normal_concat": [2, 3], "reduce": CELL, "reduce_concat": [2, 3]}
@@ -82,47 +82,3 @@ def test_edges_of_a_cell() -> None:
         assert [e.source for e in edges[edges_into(target)]] == list(range(target))
         assert {e.target for e in edges[edges_into(target)]} == {target}
     assert cell_edges(1, inputs=1) == ((0, 1),)
-
-
-def test_derived_cell_keeps_the_two_strongest_edges_and_never_none() -> None:
-    primitives = ("none", "a", "b")
-    strength = [
-        [0.9, 0.1, 0.2],  # into state 2
-        [0.9, 0.4, 0.3],
-        [0.9, 0.0, 0.5],  # into state 3
-        [0.9, 0.6, 0.0],
-        [0.9, 0.1, 0.1],
-    ]
-    assert derive_cell(strength, primitives, nodes=2) == (("a", 1), ("b", 0), ("a", 1), ("b", 0))
-
-
-def test_ties_keep_the_lower_number() -> None:
-    strength = [[0.5, 0.5, 0.5]] * 5
-    assert derive_cell(strength, ("none", "a", "b"), 2) == (("a", 0), ("a", 1), ("a", 0), ("a", 1))
-
-
-def test_weakest_skips_give_way_until_few_enough_are_left():
-    primitives = ("none", "skip_connect", "a")
-    strength = [[0, 0.9, 0.1], [0, 0.8, 0.2], [0, 0.7, 0.65], [0, 0.6, 0.3], [0, 0.5, 0.4]]
-    assert derive_cell(strength, primitives, 2) == (
-        *(("skip_connect", 0), ("skip_connect", 1), ("skip_connect", 0), ("skip_connect", 1)),
-    )
-    # Edge 3 gives way to an "a" of 0.3, which loses to the skip of edge 4.
-    assert derive_cell(strength, primitives, 2, max_skips=3) == (
-        *(("skip_connect", 0), ("skip_connect", 1), ("skip_connect", 0), ("a", 2)),
-    )
-    assert derive_cell(strength, primitives, 2, max_skips=0) == (
-        *(("a", 1), ("a", 0), ("a", 0), ("a", 2)),
-    )
-    assert derive_cell(strength, ("none", "skip_connect", "none"), 2, max_skips=0)
-
-
-@given(st.lists(st.floats(0, 1), min_size=42, max_size=42), st.integers(0, 8))
-def test_cap_on_skips_holds_and_changes_nothing_that_fits(values, cap):
-    primitives = ("none", "skip_connect", "sep_conv_3x3")
-    strength = [values[3 * edge : 3 * edge + 3] for edge in range(14)]
-    free = derive_cell(strength, primitives, 4)
-    capped = derive_cell(strength, primitives, 4, max_skips=cap)
-    assert sum(primitive == "skip_connect" for primitive, _ in capped) <= cap
-    if sum(primitive == "skip_connect" for primitive, _ in free) <= cap:
-        assert capped == free

@@ -16,6 +16,7 @@ import torch
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.run.events import EpochDone, Notice, Progress
 from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.run.settings import save_settings
 from pcdarts_fast.space import PUBLISHED, Genotype
 from pcdarts_fast.train.config import TrainConfig
 from pcdarts_fast.train.events import Finished, Started
@@ -207,6 +208,15 @@ def test_resume_refuses_other_settings_and_another_genotype(uninterrupted: Path)
         run(small(learning_rate=0.2), uninterrupted, resume=True)
     with pytest.raises(UserError, match="--genotype is another one"):
         run(small(), uninterrupted, genotype=PUBLISHED["PDARTS"], resume=True)
+
+
+def test_resume_where_a_kill_left_the_settings_alone(tmp_path: Path) -> None:
+    config = small(epochs=1)
+    save_settings(config, tmp_path / "config.yaml")
+    with pytest.raises(UserError, match=r"genotype\.json: no such file"):
+        run(config, tmp_path, genotype=None, resume=True)
+    assert isinstance(run(config, tmp_path, resume=True)[-1], Finished)
+    assert Genotype.load(tmp_path / "genotype.json") == GENOTYPE
 
 
 def test_resume_where_nothing_is(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .._registry import kernel
 from ..dense import dense
+from ..processes import shared_kernel
 
 
 class _ConvBn(torch.autograd.Function):
@@ -23,14 +23,15 @@ class _ConvBn(torch.autograd.Function):
         eps: float,
         backend: str,
         running: tuple[Tensor, Tensor] | None,
+        processes: int,
         x: Tensor,
         weight: Tensor,
         gamma: Tensor,
         beta: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         columns = _columns(x, weight)
-        out, mean, variance = _normalised(columns, weight, running, eps, backend)
-        ctx.constants = eps, backend, running is None
+        out, mean, variance = _normalised(columns, weight, running, eps, backend, processes)
+        ctx.constants = eps, backend, running is None, processes
         saved_mean, saved_variance = running or (mean, variance)
         ctx.save_for_backward(x, weight, gamma, saved_mean, saved_variance)
         ctx.mark_non_differentiable(mean, variance)
@@ -42,12 +43,12 @@ class _ConvBn(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
-        eps, backend, training = ctx.constants
+        eps, backend, training, processes = ctx.constants
         x, weight, gamma, mean, variance = ctx.saved_tensors
-        need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[3:]
+        need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[4:]
         columns, matrix = _columns(x, weight), _matrix(weight, x.dtype)
-        normalised = _normalised(columns, weight, (mean, variance), eps, backend)[0]
-        grad_columns, grad_weight = kernel("relu_conv_bn_bwd", backend)(
+        normalised = _normalised(columns, weight, (mean, variance), eps, backend, 1)[0]
+        grad_columns, grad_weight = shared_kernel("relu_conv_bn_bwd", backend, processes)(
             (grad * _channels(gamma)).to(x.dtype),
             columns,
             [matrix],
@@ -67,7 +68,7 @@ class _ConvBn(torch.autograd.Function):
             padding = kernel_size[0] // 2, kernel_size[1] // 2
             grad_x = F.fold(grad_columns.flatten(2), x.shape[2:], kernel_size, padding=padding)
         return (
-            *(None,) * 3,
+            *(None,) * 4,
             grad_x,
             grad_weight.view(weight.shape).to(weight.dtype) if need_weight else None,
             (grad * normalised).sum((0, 2, 3)).to(gamma.dtype) if need_gamma else None,
@@ -84,6 +85,7 @@ def conv_bn(
     eps: float,
     running: tuple[Tensor, Tensor] | None,
     backend: str,
+    processes: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """batch_norm(conv(x)) of stride 1 and the padding that keeps the size, with scale and shift.
 
@@ -92,12 +94,13 @@ def conv_bn(
         weight: [C_out, C_in, K, K], K odd. gamma, beta: [C_out].
         running: mean and variance [C_out] to normalise with; None: the batch's own.
         backend: a resolved name, see `_registry.resolve`.
+        processes: without `running`, how many share their batch's statistics, see `processes.py`.
 
     Returns:
         [B, C_out, H, W]; the batch's mean and biased variance [C_out] (empty with `running`).
     """
     out: tuple[Tensor, Tensor, Tensor] = _ConvBn.apply(
-        eps, backend, running, x.contiguous(), weight, gamma, beta
+        eps, backend, running, processes, x.contiguous(), weight, gamma, beta
     )
     return out
 
@@ -108,8 +111,9 @@ def _normalised(
     running: tuple[Tensor, Tensor] | None,
     eps: float,
     backend: str,
+    processes: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    result: tuple[Tensor, Tensor, Tensor] = kernel("relu_conv_bn_fwd", backend)(
+    result: tuple[Tensor, Tensor, Tensor] = shared_kernel("relu_conv_bn_fwd", backend, processes)(
         columns,
         [_matrix(weight, columns.dtype)],
         running[0] if running else None,

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
-from .._registry import implements_in_triton, kernel
+from .._registry import implements_in_triton
 from ..channels import Table
 from ..dense import check_dtype, dense, parts
+from ..processes import shared_kernel
 from .schema import KINDS as KINDS
 from .schema import MOST as MOST
 
@@ -55,6 +56,7 @@ class _MixedCell(torch.autograd.Function):
         tables: tuple[Table, Table],
         backend: str,
         running: tuple[Tensor, Tensor] | None,
+        processes: int,
         inputs_count: int,
         alpha: Tensor,
         beta: Tensor,
@@ -63,7 +65,7 @@ class _MixedCell(torch.autograd.Function):
         inputs = [x.contiguous() for x in tensors[:inputs_count]]
         weights = tensors[inputs_count:]
         wide = torch.promote_types(inputs[0].dtype, torch.float32)
-        out, mean, variance, z = kernel("mixed_cell_fwd", backend)(
+        out, mean, variance, z = shared_kernel("mixed_cell_fwd", backend, processes)(
             inputs,
             *dense([alpha, beta], wide),
             dense(weights, wide),
@@ -77,7 +79,7 @@ class _MixedCell(torch.autograd.Function):
             graph.eps,
             graph.store and any(ctx.needs_input_grad),
         )
-        ctx.constants = graph, tables, backend, running is None, inputs_count
+        ctx.constants = graph, tables, backend, running is None, processes, inputs_count
         moments = running or (mean, variance)
         ctx.save_for_backward(alpha, beta, *moments, out, z, *inputs, *weights)
         ctx.mark_non_differentiable(mean, variance)
@@ -89,13 +91,14 @@ class _MixedCell(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
-        graph, tables, backend, training, inputs_count = ctx.constants
+        graph, tables, backend, training, processes, inputs_count = ctx.constants
         alpha, beta, mean, variance, out, z, *tensors = ctx.saved_tensors
         inputs, weights = tensors[:inputs_count], tensors[inputs_count:]
-        need_alpha, need_beta, *needs = ctx.needs_input_grad[5:]
+        need_alpha, need_beta, *needs = ctx.needs_input_grad[6:]
         need_inputs, need_weights = needs[:inputs_count], any(needs[inputs_count:])
         wide = torch.promote_types(grad.dtype, torch.float32)
-        grad_inputs, grad_weights, grad_alpha, grad_beta = kernel("mixed_cell_bwd", backend)(
+        run = shared_kernel("mixed_cell_bwd", backend, processes)
+        grad_inputs, grad_weights, grad_alpha, grad_beta = run(
             grad.contiguous(),
             inputs,
             *dense([alpha, beta], wide),
@@ -117,7 +120,7 @@ class _MixedCell(torch.autograd.Function):
             need_beta,
         )
         return (
-            *(None,) * 5,
+            *(None,) * 6,
             grad_alpha.to(alpha.dtype) if need_alpha else None,
             grad_beta.to(beta.dtype) if need_beta else None,
             *(g if need else None for g, need in zip(grad_inputs, need_inputs, strict=True)),
@@ -135,6 +138,7 @@ def mixed_cell(
     tables: tuple[Table, Table],
     running: tuple[Tensor, Tensor] | None,
     backend: str,
+    processes: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """All nodes of a cell: s_n = sum over edges e of beta_e * mixed_e(source) (paper eq. 2 and 4).
 
@@ -148,6 +152,7 @@ def mixed_cell(
         tables: (source, destination) of `channel_tables`.
         running: mean and variance [batch-norms, C/k] to normalise with; None: the batch's own.
         backend: a resolved name, see `_registry.resolve`.
+        processes: without `running`, how many share their batch's statistics, see `processes.py`.
 
     Returns:
         The nodes [B, nodes * C, H/stride, W/stride]; the batch's mean and biased variance
@@ -165,6 +170,6 @@ def mixed_cell(
             )
     check_dtype("inputs", x, backend)
     out: tuple[Tensor, Tensor, Tensor] = _MixedCell.apply(
-        graph, tables, backend, running, len(inputs), alpha, beta, *inputs, *weights
+        graph, tables, backend, running, processes, len(inputs), alpha, beta, *inputs, *weights
     )
     return out

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .._registry import define
+from ..processes import define_synchronized
 
 KINDS = (
     "none",
@@ -132,5 +133,6 @@ def _backward_fake(
     )
 
 
-define(FORWARD, fake=_forward_fake)
-define(BACKWARD, fake=_backward_fake)
+for _define in (define, define_synchronized):
+    _define(FORWARD, fake=_forward_fake)
+    _define(BACKWARD, fake=_backward_fake)

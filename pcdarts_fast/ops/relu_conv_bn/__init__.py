@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
-from .._registry import implements_in_triton, kernel
+from .._registry import implements_in_triton
 from ..dense import check_dtype, dense, parts
+from ..processes import shared_kernel
 from . import schema as schema  # registers the schemas
 
 implements_in_triton(__name__, relu_conv_bn_fwd="forward", relu_conv_bn_bwd="backward")
@@ -26,12 +27,13 @@ class _ReluConvBn(torch.autograd.Function):
         backend: str,
         running: tuple[Tensor, Tensor] | None,
         plain: bool,
+        processes: int,
         x: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         x = x.contiguous()
         wide = torch.promote_types(x.dtype, torch.float32)
-        out, mean, variance = kernel("relu_conv_bn_fwd", backend)(
+        out, mean, variance = shared_kernel("relu_conv_bn_fwd", backend, processes)(
             x,
             dense(weights, wide),
             running[0] if running else None,
@@ -41,7 +43,7 @@ class _ReluConvBn(torch.autograd.Function):
             plain,
             plain,
         )
-        ctx.constants = stride, eps, backend, running is None, plain
+        ctx.constants = stride, eps, backend, running is None, plain, processes
         ctx.save_for_backward(x, out, running[1] if running else variance, *weights)
         ctx.mark_non_differentiable(mean, variance)
         ctx.set_materialize_grads(False)  # no zeros for them
@@ -52,12 +54,12 @@ class _ReluConvBn(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
-        stride, eps, backend, training, plain = ctx.constants
+        stride, eps, backend, training, plain, processes = ctx.constants
         x, out, variance, *weights = ctx.saved_tensors
-        need_x, *need_each_weight = ctx.needs_input_grad[5:]
+        need_x, *need_each_weight = ctx.needs_input_grad[6:]
         need_weights = any(need_each_weight)
         wide = torch.promote_types(x.dtype, torch.float32)
-        grad_x, grad_weights = kernel("relu_conv_bn_bwd", backend)(
+        grad_x, grad_weights = shared_kernel("relu_conv_bn_bwd", backend, processes)(
             grad.contiguous(),
             x,
             dense(weights, wide),
@@ -72,7 +74,7 @@ class _ReluConvBn(torch.autograd.Function):
             plain,
         )
         return (
-            *(None,) * 5,
+            *(None,) * 6,
             grad_x if need_x else None,
             *(parts(grad_weights, weights) if need_weights else [None] * len(weights)),
         )
@@ -86,6 +88,7 @@ def relu_conv_bn(
     eps: float,
     running: tuple[Tensor, Tensor] | None,
     backend: str,
+    processes: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """batch_norm(conv1x1(relu(x))) without scale and shift: a cell's preprocessing.
 
@@ -95,6 +98,7 @@ def relu_conv_bn(
             of the pixels (2y, 2x) and (2y + 1, 2x + 1), whose outputs are concatenated.
         running: mean and variance [C_out] to normalise with; None: the batch's own.
         backend: a resolved name, see `_registry.resolve`.
+        processes: without `running`, how many share their batch's statistics, see `processes.py`.
 
     Returns:
         [B, C_out, H/stride, W/stride]; the batch's mean and biased variance [C_out] (empty with
@@ -110,7 +114,7 @@ def relu_conv_bn(
         raise UserError(f"x: got H, W = {tuple(x.shape[2:])}, wanted even sizes for stride 2")
     check_dtype("x", x, backend)
     out: tuple[Tensor, Tensor, Tensor] = _ReluConvBn.apply(
-        stride, eps, backend, running, False, x, *weights
+        stride, eps, backend, running, False, processes, x, *weights
     )
     return out
 
@@ -121,6 +125,6 @@ def linear_map(x: Tensor, weight: Tensor, *, backend: str) -> Tensor:
     Slower than a matrix product, but its gradient has the same bits for any number of threads.
     """
     out, _, _ = _ReluConvBn.apply(
-        1, 0.0, backend, None, True, x[:, :, None, None], weight[:, :, None, None]
+        1, 0.0, backend, None, True, 1, x[:, :, None, None], weight[:, :, None, None]
     )
     return out.flatten(1)  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._registry import define
+from ..processes import define_synchronized
 
 FORWARD = (
     "relu_conv_bn_fwd(Tensor x, Tensor[] weights, Tensor? running_mean, Tensor? running_variance,"
@@ -58,5 +59,6 @@ def _backward_fake(
     return x.new_empty(x.shape if need_x else (0,)), x.new_empty(elements, dtype=wide)
 
 
-define(FORWARD, fake=_forward_fake)
-define(BACKWARD, fake=_backward_fake)
+for _define in (define, define_synchronized):
+    _define(FORWARD, fake=_forward_fake)
+    _define(BACKWARD, fake=_backward_fake)
