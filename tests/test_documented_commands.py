@@ -259,6 +259,8 @@ def test_python(line, tmp_path, monkeypatch):
             command = [sys.executable, script, photos, *given, *few]
             subprocess.run(command, cwd=ROOT, check=True)
         assert len(list((tmp_path / arguments[0]).rglob("*.jpg"))) == 2 * (4 + 1)
+    elif script.startswith("experiments/"):  # takes minutes to hours; tests/test_results.py
+        subprocess.run([sys.executable, script, "--help"], cwd=ROOT, check=True)
     else:  # takes minutes; tests/triton and tests/cuda run a part of them
         assert script in ("benchmarks/triton_resources.py", "benchmarks/cuda_resources.py")
         options = {word for word in arguments if word.startswith("--")}

@@ -1,0 +1,116 @@
+"""What the experiments share: they run commands of `pcdarts`, read the run folders, and leave their
+numbers in docs/results/NAME.json and as a table in docs/results.md.
+
+Run folders lie under --work (default runs/results). A search or a training that is finished there
+is not run again, so that an experiment goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pcdarts_fast.run.files import write_atomically
+from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.space import Genotype
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+Result = dict[str, Any]
+
+
+def main(name: str, experiment: Callable[[Path], Result], table: Callable[[Result], str]) -> None:
+    """The command line of an experiment: runs it, or with --table only writes its table anew."""
+    parser = argparse.ArgumentParser(description=f"docs/results.md, section {name}")
+    parser.add_argument("--work", type=Path, default=Path("runs/results"), help="run folders")
+    parser.add_argument("--table", action="store_true", help="from the JSON, without running")
+    arguments = parser.parse_args()
+    path = DOCS / "results" / f"{name}.json"
+    if not arguments.table:
+        path.parent.mkdir(exist_ok=True)
+        result = {**experiment(arguments.work / name), "date": f"{datetime.date.today()}"}
+        write_atomically(path, (json.dumps(result, indent=1) + "\n").encode())
+    result = json.loads(path.read_text())
+    put_section(DOCS / "results.md", name, f"{where(result)}\n\n{table(result)}")
+
+
+def put_section(page: Path, name: str, text: str) -> None:
+    """Puts `text` between the marks `<!-- NAME -->` and `<!-- /NAME -->` of the page."""
+    before, found, rest = page.read_text().partition(f"<!-- {name} -->\n")
+    _, closed, after = rest.partition(f"<!-- /{name} -->")
+    if not (found and closed):
+        raise SystemExit(f"{page} has no marks for {name}")
+    page.write_text(f"{before}{found}{text}\n{closed}{after}")
+
+
+def where(result: Result) -> str:
+    machine = result["environment"]
+    return (
+        f"*{machine['threads']} threads of {machine['processor']} ({machine['cpu_instruction_set']}"
+        f"), torch {machine['packages']['torch']}, {result['date']}.*"
+    )
+
+
+def pcdarts(*arguments: object) -> None:
+    """Runs a command; its output is seen."""
+    command = [sys.executable, "-m", "pcdarts_fast", *map(str, arguments)]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def search_seeds(folder: Path, seeds: Sequence[int], *options: object) -> list[Path]:
+    """One search a seed, those that are missing; their run folders.
+
+    Every search has a process of its own, so that its peak memory is its own.
+    """
+    folders = [folder / f"seed-{seed}" for seed in seeds]
+    for seed, own in zip(seeds, folders, strict=True):
+        go_on = ["--resume"] if (own / "config.yaml").exists() else []
+        pcdarts("search", "--output-dir", own, *options, "--seed", seed, *go_on)
+    return folders
+
+
+def environment(folder: Path) -> Result:
+    """Of a run folder, and the processor's name."""
+    found = json.loads((folder / "environment.json").read_text())[0]
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    del found["seed"], found["backend"]
+    return {**found, "processor": names[0] if names else "an unknown processor"}
+
+
+def summary(folders: Sequence[Path]) -> Result:
+    """What searches of one setting reached: all seeds, and means."""
+    metrics = [read_lines(folder / "metrics.jsonl") for folder in folders]
+    learning = [line for lines in metrics for line in lines if line["arch_learning_rate"]]
+    return {
+        "valid_accuracy": [lines[-1]["valid_accuracy"] for lines in metrics],
+        "seconds_an_epoch": statistics.median(line["seconds"] for line in learning),
+        "peak_memory_mib": max(line["peak_memory_mib"] for line in learning),
+        "genotypes": [json.loads(genotype(folder).to_json()) for folder in folders],
+    }
+
+
+def genotype(folder: Path) -> Genotype:
+    return Genotype.load(folder / "genotype.json")
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation."""
+    spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.2f}{spread}"
+
+
+def rows(head: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    """A table of Markdown; numbers to the right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (head, rule, *lines))
