@@ -90,17 +90,9 @@ def _count(config: SearchConfig, backend: str) -> int | None:
     try:
         return kept_for_backward(
             (channels, side, side),
-            C=config.init_channels,
             num_classes=classes,
-            layers=config.layers,
-            k=config.k,
-            primitives=config.primitives,
-            nodes=config.nodes,
-            stem=config.stem,
-            sampling=config.sampling,
-            edge_normalization=config.edge_normalization,
             backend=backend,
-            memory=config.memory,
+            **config.network_arguments,
         )
     except UserError:  # such as a candidate operation of the user's own
         return None

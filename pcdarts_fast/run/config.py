@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import UserError
 from ..space import PRIMITIVES
@@ -124,6 +124,21 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    @property
+    def network_arguments(self) -> dict[str, Any]:
+        """Those of `SearchNetwork` that do not come from the data, nor from the machine."""
+        return {
+            "C": self.init_channels,
+            "layers": self.layers,
+            "k": self.k,
+            "primitives": self.primitives,
+            "nodes": self.nodes,
+            "stem": self.stem,
+            "sampling": self.sampling,
+            "edge_normalization": self.edge_normalization,
+            "memory": self.memory,
+        }
 
 
 POSITIVE = (

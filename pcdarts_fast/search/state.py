@@ -95,18 +95,10 @@ def new_state(
     synchronized = config.sync_batch_norm and group.count > 1
     backend = _backend(config, device, synchronized)
     network = SearchNetwork(
-        config.init_channels,
-        data.num_classes,
-        config.layers,
-        k=config.k,
-        primitives=config.primitives,
-        nodes=config.nodes,
-        stem=config.stem,
+        num_classes=data.num_classes,
         in_channels=data.in_channels,
-        sampling=config.sampling,
-        edge_normalization=config.edge_normalization,
         backend=backend,
-        memory=config.memory,
+        **config.network_arguments,
     ).to(device)
     if synchronized:
         synchronize_batch_norms(network)
