@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.space import PRIMITIVES, cell_edges
+from pcdarts_fast.testing import super_net_cell
 
 B, C, SIZE, LAYERS = 64, 16, 32, 8
 ROUNDS = 3  # a naive step takes seconds
@@ -31,19 +31,7 @@ def test_cell(reduction: bool, compare_modules) -> None:
     width = 2 * C if reduction else C
 
     def make(backend: str) -> nn.Module:
-        return SearchCell(
-            4 * C,
-            4 * C,
-            width,
-            reduction=reduction,
-            reduction_prev=False,
-            nodes=4,
-            k=4,
-            primitives=PRIMITIVES,
-            sampling="shuffle",
-            backend=backend,
-            memory="recompute",
-        )
+        return super_net_cell(4 * C, width, reduction=reduction, backend=backend)
 
     generator = torch.Generator().manual_seed(0)
     states = {

@@ -103,6 +103,21 @@ MOST_OF_NAIVE = {"launches": 1 / 20, "bytes": 1 / 5}
 """What a cell of a GPU engine may cost, forward and backward together."""
 
 
+def super_net_cell(C_in: int, C: int, *, reduction: bool, backend: str) -> SearchCell:
+    """A cell of the CIFAR-10 preset's super-net, behind two states of `C_in` channels."""
+    return SearchCell(
+        *(C_in, C_in, C),
+        reduction=reduction,
+        reduction_prev=False,
+        nodes=4,
+        k=4,
+        primitives=PRIMITIVES,
+        sampling="shuffle",
+        backend=backend,
+        memory="recompute",
+    )
+
+
 def cell_costs(
     backend: str,
     C: int,
@@ -116,17 +131,7 @@ def cell_costs(
     so far, (launches, bytes).
     """
     torch.manual_seed(0)
-    cell = SearchCell(
-        *(C, C, C),
-        reduction=reduction,
-        reduction_prev=False,
-        nodes=4,
-        k=4,
-        primitives=PRIMITIVES,
-        sampling="shuffle",
-        backend=backend,
-        memory="recompute",
-    )
+    cell = super_net_cell(C, C, reduction=reduction, backend=backend)
     x = [torch.randn(1, C, size, size).requires_grad_() for _ in range(2)]
     alpha, beta = torch.rand(14, 8).requires_grad_(), torch.rand(14).requires_grad_()
     grad = torch.ones(1, 4 * C, size // (1 + reduction), size // (1 + reduction))
