@@ -50,9 +50,7 @@ class Search:
 
     def __init__(self, classes: int) -> None:
         torch.manual_seed(0)
-        self.network = SearchNetwork(
-            CONFIG.init_channels, classes, CONFIG.layers, k=CONFIG.k, stem=CONFIG.stem
-        )
+        self.network = SearchNetwork(num_classes=classes, **CONFIG.network_arguments)
         self.optimizer = torch.optim.SGD(self.network.weight_parameters(), 0.1)
         self.arch_optimizer = torch.optim.Adam(self.network.arch_parameters(), 6e-3)
 
