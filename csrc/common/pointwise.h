@@ -31,7 +31,7 @@ PCDARTS_INLINE void pointwise_block(const T* in, int64_t map, int channels, cons
 }
 
 template <int outs, class T, class F>
-PCDARTS_INLINE void pointwise_vectors(const Grid& g, const T* in, int channels, const Matrix<T>& w,
+PCDARTS_INLINE void pointwise_vectors(const auto& g, const T* in, int channels, const Matrix<T>& w,
                                       int o, F sink) {
   MapCursor at = {0, 0, 0};
   while (at.vector + 2 <= g.vectors) {
@@ -52,7 +52,7 @@ PCDARTS_INLINE void pointwise_vectors(const Grid& g, const T* in, int channels, 
 // sink(output, place, values) for every vector of every output; in: maps [channels]. The usual
 // numbers of channels get loops of fixed length.
 template <class T, class F>
-PCDARTS_INLINE void pointwise(const Grid& g, const T* in, int channels, const Matrix<T>& w,
+PCDARTS_INLINE void pointwise(const auto& g, const T* in, int channels, const Matrix<T>& w,
                               int outputs, F sink) {
   int o = 0;
   if (sizeof(T) == 4 && channels == 4) {
@@ -68,7 +68,7 @@ PCDARTS_INLINE void pointwise(const Grid& g, const T* in, int channels, const Ma
 
 // out[output] are maps `stride` elements apart.
 template <class T>
-PCDARTS_NOINLINE void pointwise_to_maps(const Grid& g, const T* in, int channels,
+PCDARTS_NOINLINE void pointwise_to_maps(const auto& g, const T* in, int channels,
                                         const Matrix<T>& w, int outputs, T* out, int64_t stride) {
   pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
     store8(out + o * stride + at.vector * kLanes, v);
@@ -76,7 +76,7 @@ PCDARTS_NOINLINE void pointwise_to_maps(const Grid& g, const T* in, int channels
 }
 
 template <class T>
-PCDARTS_NOINLINE void pointwise_add_to_maps(const Grid& g, const T* in, int channels,
+PCDARTS_NOINLINE void pointwise_add_to_maps(const auto& g, const T* in, int channels,
                                             const Matrix<T>& w, int outputs, T* out,
                                             int64_t stride) {
   pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
@@ -86,7 +86,7 @@ PCDARTS_NOINLINE void pointwise_add_to_maps(const Grid& g, const T* in, int chan
 }
 
 template <class T>
-PCDARTS_NOINLINE void pointwise_to_planes(const Grid& g, const T* in, int channels,
+PCDARTS_NOINLINE void pointwise_to_planes(const auto& g, const T* in, int channels,
                                           const Matrix<T>& w, int outputs, T* out) {
   pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
     put(g, out + int64_t{o} * g.plane, at.strip, at.row, v);
@@ -160,7 +160,7 @@ PCDARTS_NOINLINE void pointwise_weight_gradient(const Stretches& over, const T* 
 }
 
 template <class T>
-PCDARTS_INLINE void pointwise_weight_gradient(const Grid& g, const T* grad, int outputs,
+PCDARTS_INLINE void pointwise_weight_gradient(const auto& g, const T* grad, int outputs,
                                               const T* in, int channels, Vec<T>* dw) {
   pointwise_weight_gradient(Stretches{1, g.vectors, g.map, 0, 0}, grad, outputs, in, channels, dw);
 }

@@ -28,7 +28,7 @@ PCDARTS_INLINE void flush(Statistics<T>& s) {
 }
 
 template <class T>
-PCDARTS_INLINE void add_map(const Grid& g, const T* map, Statistics<T>& statistics) {
+PCDARTS_INLINE void add_map(const auto& g, const T* map, Statistics<T>& statistics) {
   if (statistics.count == 0) {
     Vec<T> sum = {};
     for (int v = 0; v < g.vectors; ++v) sum += load8(map + v * kLanes);
@@ -63,7 +63,7 @@ PCDARTS_INLINE void add_map(const Grid& g, const T* map, Statistics<T>& statisti
 }
 
 template <class T>
-PCDARTS_NOINLINE void add_maps(const Grid& g, int64_t count, const T* maps, Statistics<T>* to) {
+PCDARTS_NOINLINE void add_maps(const auto& g, int64_t count, const T* maps, Statistics<T>* to) {
   for (int64_t c = 0; c < count; ++c) add_map(g, maps + c * g.map, to[c]);
 }
 

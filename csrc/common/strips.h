@@ -18,6 +18,8 @@ namespace {
 constexpr int kBorder = 4;  // reach of a 5x5 kernel of dilation 2
 constexpr int kRow = kBorder + kLanes + kBorder;
 
+// Functions take any grid; one of fixed size has its numbers known to the compiler, which small maps
+// need: their loops are short.
 struct Grid {
   int height, width, strips;
   int tail;          // columns in the last strip, 1..8
@@ -38,12 +40,20 @@ PCDARTS_INLINE Grid make_grid(int64_t height, int64_t width) {
   return g;
 }
 
+template <int size>
+struct SquareGrid {
+  static_assert(size % kLanes == 0);
+  static constexpr int height = size, width = size, strips = size / kLanes, tail = kLanes;
+  static constexpr int row = size, map = size * size, vectors = map / kLanes;
+  static constexpr int strip = (size + 2 * kBorder) * kRow, plane = strips * strip;
+};
+
 // Whether strip s holds fewer than 8 columns.
-PCDARTS_INLINE bool is_short(const Grid& g, int s) { return s == g.strips - 1 && g.tail < kLanes; }
+PCDARTS_INLINE bool is_short(const auto& g, int s) { return s == g.strips - 1 && g.tail < kLanes; }
 
 // Clears the lanes outside the image.
 template <class T>
-PCDARTS_INLINE void clear_tail(const Grid& g, T* map) {
+PCDARTS_INLINE void clear_tail(const auto& g, T* map) {
   if (g.tail == kLanes) return;
   const Mask<T> valid = first_lanes<T>(g.tail);
   T* last = map + g.row - kLanes;
@@ -52,11 +62,11 @@ PCDARTS_INLINE void clear_tail(const Grid& g, T* map) {
 
 // Lane 0 of row y of strip s.
 template <class T>
-PCDARTS_INLINE T* in_map(const Grid& g, T* map, int s, int y) {
+PCDARTS_INLINE T* in_map(const auto& g, T* map, int s, int y) {
   return map + y * g.row + s * kLanes;
 }
 template <class T>
-PCDARTS_INLINE T* in_plane(const Grid& g, T* plane, int s, int y) {
+PCDARTS_INLINE T* in_plane(const auto& g, T* plane, int s, int y) {
   return plane + s * g.strip + (y + kBorder) * kRow + kBorder;
 }
 
@@ -64,13 +74,13 @@ PCDARTS_INLINE T* in_plane(const Grid& g, T* plane, int s, int y) {
 struct MapCursor {
   int vector, strip, row;
 };
-PCDARTS_INLINE void advance(const Grid& g, MapCursor& at) {
+PCDARTS_INLINE void advance(const auto& g, MapCursor& at) {
   ++at.vector;
   if (++at.strip == g.strips) at.strip = 0, ++at.row;
 }
 
 template <class T>
-PCDARTS_INLINE void put(const Grid& g, T* plane, int s, int y, Vec<T> v) {
+PCDARTS_INLINE void put(const auto& g, T* plane, int s, int y, Vec<T> v) {
   T* own = in_plane(g, plane, s, y);
   store8(own, v);
   if (s > 0) store_low4(own - g.strip + kLanes, v);
@@ -79,7 +89,7 @@ PCDARTS_INLINE void put(const Grid& g, T* plane, int s, int y, Vec<T> v) {
 
 // Fills a plane from f(strip, row) -> values.
 template <class T, class F>
-PCDARTS_INLINE void put_plane(const Grid& g, T* plane, F f) {
+PCDARTS_INLINE void put_plane(const auto& g, T* plane, F f) {
   for (int s = 0; s < g.strips; ++s) {
     T* own = in_plane(g, plane, s, 0);
     const bool left = s > 0, right = s + 1 < g.strips;
@@ -112,7 +122,7 @@ PCDARTS_INLINE void fill(T* p, int64_t count, T value) {
 
 // Reads a row-major channel x [stride * H, stride * W]: f(phase, strip, row, values).
 template <int stride, class S, class F>
-PCDARTS_INLINE void read_channel(const Grid& g, const S* x, F f) {
+PCDARTS_INLINE void read_channel(const auto& g, const S* x, F f) {
   const int64_t width = static_cast<int64_t>(stride) * g.width;
   for (int s = 0; s < g.strips; ++s) {
     const int count = stride * (is_short(g, s) ? g.tail : kLanes);
@@ -134,7 +144,7 @@ PCDARTS_INLINE void read_channel(const Grid& g, const S* x, F f) {
 
 // A dense channel [H, W] as a map: in place where it is one already, else converted into `spare`.
 template <class S, class T>
-PCDARTS_INLINE const T* as_map(const Grid& g, const S* x, T* spare) {
+PCDARTS_INLINE const T* as_map(const auto& g, const S* x, T* spare) {
   if constexpr (sizeof(S) == sizeof(T)) {
     if (g.tail == kLanes) return x;
   }
@@ -144,7 +154,7 @@ PCDARTS_INLINE const T* as_map(const Grid& g, const S* x, T* spare) {
 
 // Where to build a channel that will be dense: in place where it is a map, else in `spare`.
 template <class S, class T>
-PCDARTS_INLINE T* as_map_to_write(const Grid& g, S* x, T* spare) {
+PCDARTS_INLINE T* as_map_to_write(const auto& g, S* x, T* spare) {
   if constexpr (sizeof(S) == sizeof(T)) {
     if (g.tail == kLanes) return x;
   }
@@ -165,7 +175,7 @@ PCDARTS_INLINE void for_vectors(int64_t count, F f) {
 }
 // Writes a row-major channel [stride * H, stride * W] from f(phase, strip, row) -> values.
 template <int stride, class S, class F>
-PCDARTS_INLINE void write_channel(const Grid& g, S* x, F f) {
+PCDARTS_INLINE void write_channel(const auto& g, S* x, F f) {
   const int64_t width = static_cast<int64_t>(stride) * g.width;
   for (int s = 0; s < g.strips; ++s) {
     const int count = stride * (is_short(g, s) ? g.tail : kLanes);

@@ -53,7 +53,7 @@ PCDARTS_INLINE double flush(LaneSum<T>& sum) {
   return sum.total;
 }
 template <class T>
-PCDARTS_INLINE void add_lanes(const Grid& g, Vec<T> (&part)[4], LaneSum<T>& sum) {
+PCDARTS_INLINE void add_lanes(const auto& g, Vec<T> (&part)[4], LaneSum<T>& sum) {
   sum.lanes += (part[0] + part[1]) + (part[2] + part[3]);
   sum.pending += g.vectors;
   if (sum.pending >= kPending) flush(sum);
@@ -61,7 +61,7 @@ PCDARTS_INLINE void add_lanes(const Grid& g, Vec<T> (&part)[4], LaneSum<T>& sum)
 
 // Lanes outside the image are zero in a gradient.
 template <class T>
-PCDARTS_INLINE void add_sum(const Grid& g, const T* gradient, LaneSum<T>& to) {
+PCDARTS_INLINE void add_sum(const auto& g, const T* gradient, LaneSum<T>& to) {
   Vec<T> sum[4];
   clear(sum);
   int v = 0;
@@ -74,7 +74,7 @@ PCDARTS_INLINE void add_sum(const Grid& g, const T* gradient, LaneSum<T>& to) {
 
 // to += sum of gradient * (z - mean)
 template <class T>
-PCDARTS_INLINE void add_dot(const Grid& g, const T* gradient, const T* z, T mean, LaneSum<T>& to) {
+PCDARTS_INLINE void add_dot(const auto& g, const T* gradient, const T* z, T mean, LaneSum<T>& to) {
   Vec<T> sum[4];
   clear(sum);
   const Vec<T> m = splat(mean);
@@ -138,11 +138,11 @@ struct BackwardScratch {
   StateTerms<T>* terms;  // [sampled]
 };
 
-template <class S>
-PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S>& state, int64_t dw_size) {
+template <class S, class G>
+PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S, G>& state, int64_t dw_size) {
   using T = Accumulate<S>;
   return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
-    const Grid& g = state.grid;
+    const auto& g = state.grid;
     BackwardScratch<T> s = {};
     s.planes = take<T>(pieces, p.sampled * state.phases * g.plane);
     s.dt = take<T>(pieces, p.sampled * g.plane);
@@ -172,7 +172,7 @@ PCDARTS_INLINE const S* node_channel(const MixedCell& p, const NodeGradient<S>& 
 
 // The node's gradient at the mixed channels of one sample, as maps: maps[c].
 template <class S>
-PCDARTS_INLINE void gradient_maps(const MixedCell& p, const Grid& g, const NodeGradient<S>& node,
+PCDARTS_INLINE void gradient_maps(const MixedCell& p, const auto& g, const NodeGradient<S>& node,
                                   int64_t b, Accumulate<S>* spare, const Accumulate<S>** maps) {
   for (int64_t c = 0; c < p.sampled; ++c) {
     maps[c] = as_map(g, node_channel(p, node, b, c), spare + c * g.map);
@@ -182,7 +182,7 @@ PCDARTS_INLINE void gradient_maps(const MixedCell& p, const Grid& g, const NodeG
 // dz = upstream * a + z * b + c, channel by channel; upstream(c) is a map. In eval mode z is not
 // read: 0 times infinity is NaN.
 template <class T, class F>
-PCDARTS_INLINE void through_norm(const MixedCell& p, const Grid& g, const NormGradient* norm,
+PCDARTS_INLINE void through_norm(const MixedCell& p, const auto& g, const NormGradient* norm,
                                  F upstream, const T* z, T* dz) {
   for (int64_t c = 0; c < p.sampled; ++c, z += g.map, dz += g.map) {
     const Vec<T> a = splat(static_cast<T>(norm[c].upstream)),
@@ -199,7 +199,7 @@ PCDARTS_INLINE void through_norm(const MixedCell& p, const Grid& g, const NormGr
 
 // map = map where relu let the value in the plane through; a NaN went through.
 template <class T>
-PCDARTS_INLINE void through_relu(const Grid& g, const T* plane, T* map) {
+PCDARTS_INLINE void through_relu(const auto& g, const T* plane, T* map) {
   for (int y = 0; y < g.height; ++y) {
     for (int s = 0; s < g.strips; ++s) {
       T* at = in_map(g, map, s, y);

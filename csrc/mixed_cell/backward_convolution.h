@@ -9,7 +9,7 @@ namespace {
 // Backward of z = pointwise(t), t = depthwise(planes), given dz and, for the weights, t: the
 // weights' gradients lane by lane in dw (null: not needed), the input's written or added to dr.
 template <class T>
-PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const Grid& g, const Taps& taps,
+PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const auto& g, const Taps& taps,
                                       int phases, const BackwardScratch<T>& scratch,
                                       const T* planes, const T* const* weights, Vec<T>* dw, T* dr,
                                       bool accumulate) {
@@ -33,7 +33,7 @@ PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const Grid& g, const T
 
 // The same of a stride-2 skip.
 template <class T>
-PCDARTS_INLINE void reduce_skip_gradient(const MixedCell& p, const Grid& g,
+PCDARTS_INLINE void reduce_skip_gradient(const MixedCell& p, const auto& g,
                                          const BackwardScratch<T>& scratch, const T* const* weights,
                                          Vec<T>* dw, T* dr) {
   const int channels = static_cast<int>(p.sampled);
@@ -78,8 +78,8 @@ PCDARTS_NOINLINE void reduce_lanes(const Vec<T>* lanes, int64_t count, T* to) {
 }
 
 // Sums the chunks, in order, into the weights' own tensors; depthwise taps leave their blocks.
-template <class S>
-PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S>& state,
+template <class S, class G>
+PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S, G>& state,
                                    const SourceGradient<S>& grad, void* const* grad_weights) {
   using T = Accumulate<S>;
   const int64_t chunks = chunk_count(p.batch);

@@ -6,8 +6,8 @@ namespace pcdarts::PCDARTS_ISA {
 namespace {
 
 // Sets the weights of every sampled channel, the same in every sample.
-template <class S>
-PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S>& state,
+template <class S, class G>
+PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S, G>& state,
                                     const SourceGradient<S>& grad,
                                     StateTerms<Accumulate<S>>* terms) {
   using T = Accumulate<S>;
@@ -34,13 +34,13 @@ PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S>& state,
 }
 
 // The gradient of one sampled channel: dr through the ReLU, plus what skips and pools send back.
-template <int stride, class S>
-PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
+template <int stride, class S, class G>
+PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& state,
                                      const SourceGradient<S>& grad,
                                      const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
                                      int64_t c) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
   T* dr = scratch.dr + c * state.phases * g.map;
   for (int phase = 0; phase < state.phases; ++phase) {
@@ -75,11 +75,11 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S>& state,
 }
 
 // Writes one channel of the state's gradient from f(phase, strip, row), plus grad.add.
-template <int stride, class S, class F>
-PCDARTS_INLINE void write_gradient(const State<S>& state, const SourceGradient<S>& grad, int64_t b,
+template <int stride, class S, class G, class F>
+PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradient<S>& grad, int64_t b,
                                    int64_t channel, F f) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   S* to = grad.grad_x + b * grad.grad_sample + channel * state.channel;
   if (grad.add == nullptr) return write_channel<stride>(g, to, f);
   const S* add = grad.add + b * grad.add_sample + channel * state.channel;
@@ -92,13 +92,13 @@ PCDARTS_INLINE void write_gradient(const State<S>& state, const SourceGradient<S
   }
 }
 
-template <int stride, class S>
-PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S>& state,
+template <int stride, class S, class G>
+PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& state,
                                       const SourceGradient<S>& grad,
                                       const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
                                       int64_t q) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   const S* from[kMaxStates];
   Vec<T> beta[kMaxStates];
   for (int e = 0; e < state.edges; ++e) {
@@ -148,11 +148,11 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S>& state,
 }
 
 // A': the first stage of all edges, and everything else that reaches the state.
-template <int stride, class S>
-PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S>& state,
+template <int stride, class S, class G>
+PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state,
                                     const SourceGradient<S>& grad, const Parallel& parallel) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
   const int separable = plan.separable;
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {

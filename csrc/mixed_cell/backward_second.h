@@ -8,11 +8,11 @@ namespace {
 // B': from the node's gradient through the second stage (whose input is computed again where C' has
 // not done so), to the first batch-norm of every separable
 // convolution: grad.middle, and its sums [chunk, edge, branch, S0 and S1, sampled].
-template <int stride, class S>
-PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S>& state,
+template <int stride, class S, class G>
+PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state,
                                     const SourceGradient<S>& grad, const Parallel& parallel) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
   const int separable = plan.separable;
   const int64_t chunk_sums = int64_t{state.edges} * plan.branches * 2 * p.sampled;

@@ -8,11 +8,11 @@ namespace pcdarts::PCDARTS_ISA {
 namespace {
 
 // <Gb, xb> of one sample, the bypass pooled as in forward.
-template <int stride, class S>
-PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S>& state,
+template <int stride, class S, class G>
+PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S, G>& state,
                                    const NodeGradient<S>& node, int64_t b) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   double total = 0;
   for (int64_t q = p.sampled; q < p.channels; ++q) {
     const S* gradient = node_channel(p, node, b, q);
@@ -33,11 +33,11 @@ PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S>& state,
   return total;
 }
 
-template <int stride, class S>
-PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
+template <int stride, class S, class G>
+PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state,
                                     const SourceGradient<S>& grad, const Parallel& parallel) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
   const int64_t edge_sums = sums_of_edge(p, plan), chunk_sums = state.edges * edge_sums;
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
@@ -109,8 +109,8 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S>& state,
 }
 
 // rstd of a branch's last batch-norm; 1 for the plain skip, which has none.
-template <class S>
-PCDARTS_INLINE double last_rstd(const MixedCell& p, const State<S>& state, int e,
+template <class S, class G>
+PCDARTS_INLINE double last_rstd(const MixedCell& p, const State<S, G>& state, int e,
                                 const Branch& branch, int64_t c) {
   if (slots_of(branch.primitive.kind, state.stride) == 0) return 1;
   return static_cast<double>(state.edge[e].rstd[last_slot(branch) * p.sampled + c]);
@@ -118,8 +118,8 @@ PCDARTS_INLINE double last_rstd(const MixedCell& p, const State<S>& state, int e
 
 // Merges the chunks' sums into the gradients of alpha and beta, which are those of this process's
 // images, then the sums of all processes into the gradients of every last batch-norm.
-template <class S>
-PCDARTS_INLINE void finish_sums(const MixedCell& p, const State<S>& state,
+template <class S, class G>
+PCDARTS_INLINE void finish_sums(const MixedCell& p, const State<S, G>& state,
                                 const SourceGradient<S>& grad, Accumulate<S>* grad_alpha,
                                 Accumulate<S>* grad_beta) {
   using T = Accumulate<S>;

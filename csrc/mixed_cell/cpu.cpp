@@ -10,14 +10,14 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-template <class S>
-State<S> make_state(const MixedCell& p, const MixedCellForward& args, int number,
-                    Accumulate<S>* rstd) {
+template <class S, class G>
+State<S, G> make_state(const MixedCell& p, const G& grid, const MixedCellForward& args, int number,
+                       Accumulate<S>* rstd) {
   using T = Accumulate<S>;
-  State<S> state = {};
+  State<S, G> state = {};
   state.number = number, state.stride = edge_stride(p, number);
   state.phases = state.stride * state.stride;
-  state.grid = make_grid(p.height, p.width);
+  state.grid = grid;
   state.plan = edge_plan(p, state.stride);
   for (int i = 0; i < state.plan.branches; ++i) {
     const Primitive& primitive = state.plan.branch[i].primitive;
@@ -83,14 +83,15 @@ int places_of_edges(const MixedCell& p, int* place) {
   return places;
 }
 
-template <class S>
-void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel& parallel) {
+template <class S, class G>
+void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
+                const Parallel& parallel) {
   using T = Accumulate<S>;
   int place[kMaxStates * kMaxStates];
   const int places = places_of_edges(p, place);
   const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
   const EdgePlan& larger = from_input.units > from_node.units ? from_input : from_node;
-  const int64_t first_z = p.batch * larger.separable * unit_size(p, make_grid(p.height, p.width));
+  const int64_t first_z = p.batch * larger.separable * unit_size(p, grid);
   struct Arena {
     T *rstd, *z, *first;
     Moments* moments;
@@ -106,7 +107,7 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel
   });
   if (!p.training) fill_rstd(p, args, arena.rstd);
 
-  State<S> states[kMaxStates];
+  State<S, G> states[kMaxStates];
   const int64_t size = p.height * p.width;
   for (int j = 0; j < states_of(p); ++j) {
     if (j >= p.inputs) {
@@ -114,7 +115,7 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel
       node_forward(p, states, j, out, parallel);
     }
     if (j + 1 == states_of(p)) break;
-    states[j] = make_state<S>(p, args, j, arena.rstd);
+    states[j] = make_state<S>(p, grid, args, j, arena.rstd);
     for (int e = 0; e < states[j].edges; ++e) {
       OutEdge<T>& edge = states[j].edge[e];
       edge.z = args.z != nullptr
@@ -127,8 +128,8 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const Parallel
   }
 }
 
-template <int stride, class S>
-PCDARTS_INLINE void source_gradient(const MixedCell& p, const State<S>& state,
+template <int stride, class S, class G>
+PCDARTS_INLINE void source_gradient(const MixedCell& p, const State<S, G>& state,
                                     const SourceGradient<S>& grad, const MixedCellBackward& args,
                                     const Parallel& parallel) {
   using T = Accumulate<S>;
@@ -140,15 +141,15 @@ PCDARTS_INLINE void source_gradient(const MixedCell& p, const State<S>& state,
   if (grad.dw != nullptr) finish_weights(p, state, grad, args.grad_weights);
 }
 
-template <class S>
-void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parallel& parallel) {
+template <class S, class G>
+void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& args,
+                 const Parallel& parallel) {
   using T = Accumulate<S>;
   const int states = states_of(p);
   const int64_t size = p.height * p.width, node = p.channels * size;
   const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
   const EdgePlan& larger = from_input.units > from_node.units ? from_input : from_node;
   const int64_t most_edges = p.nodes, chunks = chunk_count(p.batch);
-  const Grid grid = make_grid(p.height, p.width);
   struct Arena {
     T *rstd, *z, *first, *middle, *dw;
     NormGradient* norm;
@@ -181,7 +182,7 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parall
     complete[t] = {grad_out + (t - p.inputs) * node, p.nodes * node};
   }
   for (int j = states - 2; j >= 0; --j) {
-    State<S> state = make_state<S>(p, args.forward, j, arena.rstd);
+    State<S, G> state = make_state<S>(p, grid, args.forward, j, arena.rstd);
     SourceGradient<S> grad = {};
     for (int e = 0; e < state.edges; ++e) {
       OutEdge<T>& edge = state.edge[e];
@@ -212,12 +213,27 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Parall
   }
 }
 
+// f.operator()<S>(grid): the small maps of float32, whose time goes into the ends of loops, have
+// code of their own.
+template <class F>
+void with_states(const MixedCell& p, F f) {
+  with_element_type(p.dtype, [&]<class S>() {
+#ifdef __AVX2__
+    if constexpr (sizeof(S) == 4) {
+      if (p.height == 8 && p.width == 8) return f.template operator()<S>(SquareGrid<8>{});
+      if (p.height == 16 && p.width == 16) return f.template operator()<S>(SquareGrid<16>{});
+    }
+#endif
+    f.template operator()<S>(make_grid(p.height, p.width));
+  });
+}
+
 void forward(const MixedCell& p, const MixedCellForward& args, const Parallel& parallel) {
-  with_element_type(p.dtype, [&]<class S>() { forward_of<S>(p, args, parallel); });
+  with_states(p, [&]<class S>(const auto& grid) { forward_of<S>(p, grid, args, parallel); });
 }
 
 void backward(const MixedCell& p, const MixedCellBackward& args, const Parallel& parallel) {
-  with_element_type(p.dtype, [&]<class S>() { backward_of<S>(p, args, parallel); });
+  with_states(p, [&]<class S>(const auto& grid) { backward_of<S>(p, grid, args, parallel); });
 }
 
 }  // namespace

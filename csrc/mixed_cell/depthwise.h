@@ -102,7 +102,7 @@ PCDARTS_INLINE void with_shape(const TapBlock& b, F f) {
 
 // One block of taps over one plane, into a map.
 template <bool flip, class T>
-PCDARTS_INLINE void convolve_block(const Grid& g, const TapBlock& b, const T* plane, const T* w,
+PCDARTS_INLINE void convolve_block(const auto& g, const TapBlock& b, const T* plane, const T* w,
                                    T* map, bool accumulate) {
   T gathered[25];
   const T* taps = w;
@@ -129,7 +129,7 @@ PCDARTS_INLINE void convolve_block(const Grid& g, const TapBlock& b, const T* pl
 
 // map = w * planes, over all phases of one channel (one plane at stride 1, four at stride 2).
 template <class T>
-PCDARTS_INLINE void depthwise(const Grid& g, const Taps& taps, const T* planes, const T* w,
+PCDARTS_INLINE void depthwise(const auto& g, const Taps& taps, const T* planes, const T* w,
                               T* map) {
   for (int i = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];
@@ -139,7 +139,7 @@ PCDARTS_INLINE void depthwise(const Grid& g, const Taps& taps, const T* planes, 
 
 // maps[phase] (+)= the gradient of the input phases, from a plane of the output's gradient.
 template <class T>
-PCDARTS_INLINE void depthwise_input_gradient(const Grid& g, const Taps& taps, const T* grad,
+PCDARTS_INLINE void depthwise_input_gradient(const auto& g, const Taps& taps, const T* grad,
                                              const T* w, T* maps, bool accumulate) {
   for (int i = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];
@@ -149,7 +149,7 @@ PCDARTS_INLINE void depthwise_input_gradient(const Grid& g, const Taps& taps, co
 
 // dw[weight] += the weight gradient, lane by lane; the blocks lie one behind the other.
 template <class T>
-PCDARTS_INLINE void depthwise_weight_gradient(const Grid& g, const Taps& taps, const T* planes,
+PCDARTS_INLINE void depthwise_weight_gradient(const auto& g, const Taps& taps, const T* planes,
                                               const T* grad, Vec<T>* dw) {
   for (int i = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];

@@ -6,8 +6,8 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-template <class S, class T>
-PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S>& state, const OutEdge<T>& edge,
+template <class S, class G, class T>
+PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S, G>& state, const OutEdge<T>& edge,
                                   int64_t c, MixTerms<T>& terms) {
   terms = MixTerms<T>{};
   for (int i = 0; i < state.plan.branches; ++i) {
@@ -34,7 +34,7 @@ PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S>& state, con
 }
 
 template <class T>
-PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, const T* z,
+PCDARTS_NOINLINE void add_stored_terms(const auto& g, const MixTerms<T>& terms, const T* z,
                                        T* sum) {
   int i = 0;
   for (; i + 4 <= terms.maps; i += 4) {
@@ -56,10 +56,10 @@ PCDARTS_NOINLINE void add_stored_terms(const Grid& g, const MixTerms<T>& terms, 
 }
 
 // sum += pools and skip of one channel.
-template <int stride, class S, class T>
-PCDARTS_NOINLINE void add_state_terms(const State<S>& state, const S* x, const MixTerms<T>& terms,
+template <int stride, class S, class G, class T>
+PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x, const MixTerms<T>& terms,
                                       const PoolScratch<T>& scratch, T* sum) {
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   const Vec<T> skip = splat(terms.skip);
   if (state.plan.pools) {
     const Vec<T> wm = splat(terms.largest), wa = splat(terms.average);
@@ -79,7 +79,7 @@ PCDARTS_NOINLINE void add_state_terms(const State<S>& state, const S* x, const M
 
 // Row y, strip s of the 2x2 maximum of a dense channel [2H, 2W].
 template <class S>
-PCDARTS_INLINE Vec<Accumulate<S>> pooled_2x2(const Grid& g, const S* x, int s, int y) {
+PCDARTS_INLINE Vec<Accumulate<S>> pooled_2x2(const auto& g, const S* x, int s, int y) {
   using T = Accumulate<S>;
   const int count = 2 * (is_short(g, s) ? g.tail : kLanes);
   const int low = count < kLanes ? count : kLanes, high = count - low;
@@ -92,8 +92,8 @@ PCDARTS_INLINE Vec<Accumulate<S>> pooled_2x2(const Grid& g, const S* x, int s, i
 }
 
 // One bypass channel of a node: out = sum over its incoming edges of beta * pool(x).
-template <class S>
-PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S>* states, int target, int64_t b,
+template <class S, class G>
+PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S, G>* states, int target, int64_t b,
                                  int64_t q, S* out) {
   using T = Accumulate<S>;
   const S* x[kMaxStates];
@@ -107,7 +107,7 @@ PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S>* states, int
     for (int j = pooled; j < target; ++j) sum += beta[j] * load_part(x[j] + at, lanes);
     return sum;
   };
-  const Grid& g = states[0].grid;
+  const auto& g = states[0].grid;
   if (pooled == 0) {
     for_vectors(p.height * p.width, [&](int64_t at, int lanes, int) __attribute__((always_inline)) {
       store_part(out + at, sum_of(at, lanes, Vec<T>{}), lanes);
@@ -122,14 +122,14 @@ PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S>* states, int
 }
 
 // Pass C of one node; out is its first channel in the first sample.
-template <class S>
-PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S>* states, int target, S* out,
+template <class S, class G>
+PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, int target, S* out,
                                  const Parallel& parallel) {
   using T = Accumulate<S>;
   const int64_t size = p.height * p.width, sample = p.nodes * p.channels * size;
   for_chunks(parallel, p.batch, [&](int64_t, int64_t begin, int64_t end) {
     const ForwardScratch<T> scratch = forward_scratch(p, states[0]);
-    const Grid& g = states[0].grid;
+    const auto& g = states[0].grid;
     clear_pool(scratch.pool, g, states[0].stride);
     for (int64_t c = 0; c < p.sampled; ++c) {
       for (int j = 0; j < target; ++j) {

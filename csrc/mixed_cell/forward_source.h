@@ -26,11 +26,11 @@ struct ForwardScratch {
   Statistics<T>* statistics;  // [slots, sampled] of every edge, and the shared pools' [2, sampled]
 };
 
-template <class S>
-PCDARTS_INLINE auto forward_scratch(const MixedCell& p, const State<S>& state) {
+template <class S, class G>
+PCDARTS_INLINE auto forward_scratch(const MixedCell& p, const State<S, G>& state) {
   using T = Accumulate<S>;
   return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
-    const Grid& g = state.grid;
+    const auto& g = state.grid;
     ForwardScratch<T> s = {};
     s.planes = take<T>(pieces, p.sampled * state.phases * g.plane);
     s.t = take<T>(pieces, p.sampled * g.map);
@@ -51,11 +51,11 @@ PCDARTS_INLINE void report(const MixedCell& p, int64_t slots, Statistics<T>* sta
   for (int64_t i = 0; i < slots * p.sampled; ++i) moments[i] = moments_of(statistics[i]);
 }
 
-template <int stride, class S>
-PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S>& state, const Parallel& parallel,
+template <int stride, class S, class G>
+PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const Parallel& parallel,
                            Moments* moments, int64_t slots) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
     const ForwardScratch<T> scratch = forward_scratch(p, state);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
@@ -94,11 +94,11 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S>& state, const Para
   });
 }
 
-template <class S>
-PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S>& state, const Parallel& parallel,
+template <class S, class G>
+PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const Parallel& parallel,
                            Moments* moments, int64_t slots) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
     const ForwardScratch<T> scratch = forward_scratch(p, state);
     fill(scratch.planes, p.sampled * g.plane, T{0});
@@ -127,8 +127,8 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S>& state, const Para
 
 // Merges the moments of chunks and processes into mean, variance and rstd of the slots that were
 // measured.
-template <class S>
-PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S>& state, Moments* moments,
+template <class S, class G>
+PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& state, Moments* moments,
                                       int64_t slots) {
   using T = Accumulate<S>;
   const int64_t chunks = chunk_count(p.batch), size = slots * p.sampled;
@@ -165,8 +165,8 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S>& state,
   }
 }
 
-template <class S>
-PCDARTS_INLINE void source_forward(const MixedCell& p, const State<S>& state,
+template <class S, class G>
+PCDARTS_INLINE void source_forward(const MixedCell& p, const State<S, G>& state,
                                    const Parallel& parallel, Moments* moments) {
   const int64_t slots = int64_t{state.edges} * state.plan.slots + 2;
   if (state.stride == 1) {

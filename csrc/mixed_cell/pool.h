@@ -19,7 +19,7 @@ template <class T>
 constexpr T kLowest = -__builtin_huge_val();
 
 template <int stride, class S, class T>
-PCDARTS_INLINE void load_raw(const Grid& g, const S* x, T* raw) {
+PCDARTS_INLINE void load_raw(const auto& g, const S* x, T* raw) {
   const Mask<T> valid = first_lanes<T>(g.tail);
   read_channel<stride>(g, x, [&](int phase, int s, int y, Vec<T> v) {
     put(g, raw + phase * g.plane, s, y, is_short(g, s) ? valid ? v : splat(kLowest<T>) : v);
@@ -32,7 +32,7 @@ struct Neighbours {
   Vec<T> left, middle, right;
 };
 template <int stride, class T>
-PCDARTS_INLINE Neighbours<T> neighbours(const Grid& g, const T* raw, int s, int row) {
+PCDARTS_INLINE Neighbours<T> neighbours(const auto& g, const T* raw, int s, int row) {
   if constexpr (stride == 1) {
     const T* p = in_plane(g, raw, s, row);
     return {load8(p - 1), load8(p), load8(p + 1)};
@@ -50,7 +50,7 @@ struct Inside {
   Vec<T> per_column;  // 1 / how many of them do
 };
 template <int stride, class T>
-PCDARTS_INLINE Inside<T> inside(const Grid& g, int s) {
+PCDARTS_INLINE Inside<T> inside(const auto& g, int s) {
   const int count = s == g.strips - 1 ? g.tail : kLanes;
   const bool at_end = stride == 1 && s == g.strips - 1;
   Inside<T> in;
@@ -63,7 +63,7 @@ PCDARTS_INLINE Inside<T> inside(const Grid& g, int s) {
 }
 
 template <int stride, class T>
-PCDARTS_INLINE void pool_rows(const Grid& g, const PoolScratch<T>& scratch, int s,
+PCDARTS_INLINE void pool_rows(const auto& g, const PoolScratch<T>& scratch, int s,
                               const Inside<T>& in) {
   const int rows = stride * g.height;
   store8(scratch.row_max, splat(kLowest<T>)), store8(scratch.row_sum, Vec<T>{});
@@ -80,14 +80,14 @@ PCDARTS_INLINE void pool_rows(const Grid& g, const PoolScratch<T>& scratch, int 
 
 // 1 / how many of an output row's three input rows lie inside the image.
 template <int stride, class T>
-PCDARTS_INLINE T per_row(const Grid& g, int y) {
+PCDARTS_INLINE T per_row(const auto& g, int y) {
   const int missing = (y == 0) + (stride == 1 && y == g.height - 1);
   return T{1} / static_cast<T>(3 - missing);
 }
 
 // f(strip, row, maximum, average); lanes outside the image are zero.
 template <int stride, class T, class F>
-PCDARTS_INLINE void pool(const Grid& g, const PoolScratch<T>& scratch, F f) {
+PCDARTS_INLINE void pool(const auto& g, const PoolScratch<T>& scratch, F f) {
   for (int s = 0; s < g.strips; ++s) {
     const Inside<T> in = inside<stride, T>(g, s);
     pool_rows<stride>(g, scratch, s, in);
@@ -106,7 +106,7 @@ PCDARTS_INLINE void pool(const Grid& g, const PoolScratch<T>& scratch, F f) {
 // maps[phase] += the gradient of the channel; dmax(strip, row, maximum) and davg(strip, row,
 // average) give the pools' gradients.
 template <int stride, class T, class FMax, class FAvg>
-PCDARTS_INLINE void pool_gradient(const Grid& g, const PoolScratch<T>& scratch, FMax dmax,
+PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, FMax dmax,
                                   FAvg davg, T* maps) {
   for (int s = 0; s < g.strips; ++s) {
     const Inside<T> in = inside<stride, T>(g, s);

@@ -22,39 +22,39 @@ struct OutEdge {
   T* first;  // [B, separable, sampled] maps: z of the separable convolutions' first stage
 };
 
-template <class S>
+template <class S, class G>
 struct State {
   using T = Accumulate<S>;
   int number, stride, phases;
   const S* x;  // sample b, channel c: x + b * sample + c * channel
   int64_t sample, channel;
-  Grid grid;  // of the edges' outputs, and of every phase
+  G grid;     // of the edges' outputs, and of every phase
   EdgePlan plan;
   Taps first[kMaxPrimitives], second[kMaxPrimitives];  // of every branch's stages
   int edges;
   OutEdge<T> edge[kMaxStates];
 };
 
-template <class S>
-PCDARTS_INLINE const S* channel_of(const State<S>& state, int64_t b, int64_t c) {
+template <class S, class G>
+PCDARTS_INLINE const S* channel_of(const State<S, G>& state, int64_t b, int64_t c) {
   return state.x + b * state.sample + c * state.channel;
 }
 
-template <class S>
-PCDARTS_INLINE const OutEdge<Accumulate<S>>& edge_into(const State<S>& state, int target) {
+template <class S, class G>
+PCDARTS_INLINE const OutEdge<Accumulate<S>>& edge_into(const State<S, G>& state, int target) {
   return state.edge[target - state.edge[0].target];
 }
 
-PCDARTS_INLINE int64_t unit_size(const MixedCell& p, const Grid& g) { return p.sampled * g.map; }
+PCDARTS_INLINE int64_t unit_size(const MixedCell& p, const auto& g) { return p.sampled * g.map; }
 
 template <class T>
-PCDARTS_INLINE T* unit_of(const MixedCell& p, const Grid& g, const EdgePlan& plan, T* z, int64_t b,
+PCDARTS_INLINE T* unit_of(const MixedCell& p, const auto& g, const EdgePlan& plan, T* z, int64_t b,
                           int unit) {
   return z + (b * plan.units + unit) * unit_size(p, g);
 }
 
 template <class T>
-PCDARTS_INLINE T* first_of(const MixedCell& p, const Grid& g, const EdgePlan& plan, T* first,
+PCDARTS_INLINE T* first_of(const MixedCell& p, const auto& g, const EdgePlan& plan, T* first,
                            int64_t b, int separable) {
   return first + (b * plan.separable + separable) * unit_size(p, g);
 }
@@ -65,7 +65,7 @@ PCDARTS_INLINE T rstd_of(const MixedCell& p, T variance) {
 }
 
 template <class T>
-PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const Grid& g, int stride) {
+PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const auto& g, int stride) {
   const int64_t rows = (int64_t{stride} * g.height + 2) * kLanes;
   PoolScratch<T> pool = {};
   pool.raw = take<T>(pieces, int64_t{stride} * stride * g.plane);
@@ -76,18 +76,18 @@ PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const Grid& g, int strid
   return pool;
 }
 template <class T>
-PCDARTS_INLINE void clear_pool(const PoolScratch<T>& pool, const Grid& g, int stride) {
+PCDARTS_INLINE void clear_pool(const PoolScratch<T>& pool, const auto& g, int stride) {
   fill(pool.raw, int64_t{stride} * stride * g.plane, kLowest<T>);
   fill(pool.left, int64_t{stride} * g.plane, T{0});
   fill(pool.right, g.plane, T{0});
 }
 
 // planes = relu of the sampled channels of one sample, all phases of a channel side by side.
-template <int stride, class S>
-PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S>& state, int64_t b,
+template <int stride, class S, class G>
+PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S, G>& state, int64_t b,
                                  Accumulate<S>* planes) {
   using T = Accumulate<S>;
-  const Grid& g = state.grid;
+  const auto& g = state.grid;
   for (int64_t c = 0; c < p.sampled; ++c) {
     T* channel = planes + c * stride * stride * g.plane;
     const S* x = channel_of(state, b, p.source[c]);
@@ -106,7 +106,7 @@ PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S>& state, int6
 
 // planes = relu((z - mean) * rstd): the middle of a separable convolution.
 template <class T>
-PCDARTS_NOINLINE void load_middle(const MixedCell& p, const Grid& g, const T* z, const T* mean,
+PCDARTS_NOINLINE void load_middle(const MixedCell& p, const auto& g, const T* z, const T* mean,
                                   const T* rstd, T* planes) {
   const Mask<T> valid = first_lanes<T>(g.tail);
   for (int64_t c = 0; c < p.sampled; ++c) {
@@ -120,7 +120,7 @@ PCDARTS_NOINLINE void load_middle(const MixedCell& p, const Grid& g, const T* z,
 
 // The depthwise output of all channels.
 template <class T>
-PCDARTS_INLINE void depthwise_maps(const MixedCell& p, const Grid& g, const Taps& taps, int phases,
+PCDARTS_INLINE void depthwise_maps(const MixedCell& p, const auto& g, const Taps& taps, int phases,
                                    const T* planes, const T* w, T* t) {
   for (int64_t c = 0; c < p.sampled; ++c) {
     depthwise(g, taps, planes + c * phases * g.plane, w + c * taps.weights, t + c * g.map);
@@ -129,7 +129,7 @@ PCDARTS_INLINE void depthwise_maps(const MixedCell& p, const Grid& g, const Taps
 
 // z from the depthwise output t: forward and backward call the same function, for the same bits.
 template <class T>
-PCDARTS_INLINE void pointwise_maps(const MixedCell& p, const Grid& g, const T* t, const T* w,
+PCDARTS_INLINE void pointwise_maps(const MixedCell& p, const auto& g, const T* t, const T* w,
                                    T* z) {
   const int channels = static_cast<int>(p.sampled);
   pointwise_to_maps(g, t, channels, Matrix<T>{w, channels, 1}, channels, z, g.map);
@@ -137,7 +137,7 @@ PCDARTS_INLINE void pointwise_maps(const MixedCell& p, const Grid& g, const T* t
 
 // z = pointwise(depthwise(planes)); t [sampled] maps is left holding the depthwise output.
 template <class T>
-PCDARTS_INLINE void convolve(const MixedCell& p, const Grid& g, const Taps& taps, int phases,
+PCDARTS_INLINE void convolve(const MixedCell& p, const auto& g, const Taps& taps, int phases,
                              const T* planes, const T* const* weights, T* t, T* z) {
   depthwise_maps(p, g, taps, phases, planes, weights[0], t);
   pointwise_maps(p, g, t, weights[1], z);
@@ -145,7 +145,7 @@ PCDARTS_INLINE void convolve(const MixedCell& p, const Grid& g, const Taps& taps
 
 // t = one phase of every channel, as maps.
 template <class T>
-PCDARTS_NOINLINE void phase_to_maps(const MixedCell& p, const Grid& g, const T* planes, int phase,
+PCDARTS_NOINLINE void phase_to_maps(const MixedCell& p, const auto& g, const T* planes, int phase,
                                     T* t) {
   for (int64_t c = 0; c < p.sampled; ++c) {
     for (int y = 0; y < g.height; ++y) {
@@ -167,7 +167,7 @@ PCDARTS_INLINE SkipHalf skip_half(const MixedCell& p, int half) {
 }
 
 template <class T>
-PCDARTS_INLINE void reduce_skip(const MixedCell& p, const Grid& g, const T* planes,
+PCDARTS_INLINE void reduce_skip(const MixedCell& p, const auto& g, const T* planes,
                                 const T* const* weights, T* t, T* z) {
   const int channels = static_cast<int>(p.sampled);
   for (int half = 0; half < 2; ++half) {
@@ -181,7 +181,7 @@ PCDARTS_INLINE void reduce_skip(const MixedCell& p, const Grid& g, const T* plan
 
 // First-stage convolutions of one branch.
 template <class T>
-PCDARTS_INLINE void first_stage(const MixedCell& p, const Grid& g, const Branch& branch,
+PCDARTS_INLINE void first_stage(const MixedCell& p, const auto& g, const Branch& branch,
                                 const Taps& taps, int phases, const T* planes,
                                 const T* const* weights, T* t, T* z) {
   if (branch.primitive.kind == Kind::skip) return reduce_skip(p, g, planes, weights, t, z);
@@ -190,7 +190,7 @@ PCDARTS_INLINE void first_stage(const MixedCell& p, const Grid& g, const Branch&
 
 // Second stage of a separable convolution, from z of its first.
 template <class T>
-PCDARTS_INLINE void second_stage(const MixedCell& p, const Grid& g, const Taps& taps,
+PCDARTS_INLINE void second_stage(const MixedCell& p, const auto& g, const Taps& taps,
                                  const T* z_first, const T* mean, const T* rstd, T* planes,
                                  const T* const* weights, T* t, T* z) {
   load_middle(p, g, z_first, mean, rstd, planes);
