@@ -197,14 +197,18 @@ PCDARTS_INLINE void through_norm(const MixedCell& p, const auto& g, const NormGr
   }
 }
 
-// map = map where relu let the value in the plane through; a NaN went through.
+// The gradient of r = relu(x), from r; a NaN went through.
+template <class T>
+PCDARTS_INLINE Vec<T> through_relu(Vec<T> r, Vec<T> gradient) {
+  return keep<T>(~(r <= Vec<T>{}), gradient);
+}
 template <class T>
 PCDARTS_INLINE void through_relu(const auto& g, const T* plane, T* map) {
   for (int y = 0; y < g.height; ++y) {
     for (int s = 0; s < g.strips; ++s) {
       T* at = in_map(g, map, s, y);
       const Vec<T> r = load8(in_plane(g, plane, s, y));
-      store8(at, keep<T>(~(r <= Vec<T>{}), load8(at)));
+      store8(at, through_relu<T>(r, load8(at)));
     }
   }
 }

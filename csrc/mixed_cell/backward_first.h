@@ -33,47 +33,6 @@ PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S, G>& state
   }
 }
 
-// The gradient of one sampled channel: dr through the ReLU, plus what skips and pools send back.
-template <int stride, class S, class G>
-PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& state,
-                                     const SourceGradient<S>& grad,
-                                     const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
-                                     int64_t c) {
-  using T = Accumulate<S>;
-  const auto& g = state.grid;
-  const EdgePlan& plan = state.plan;
-  T* dr = scratch.dr + c * state.phases * g.map;
-  for (int phase = 0; phase < state.phases; ++phase) {
-    const T* plane = scratch.planes + (c * state.phases + phase) * g.plane;
-    through_relu(g, plane, dr + phase * g.map);
-  }
-  const StateTerms<T>& terms = scratch.terms[c];
-  const T** gradient = scratch.gradient;
-  for (int e = 0; e < state.edges; ++e) {
-    gradient[e] = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g + int64_t{e} * g.map);
-  }
-  const auto weighted = [&](const T* weight, int at, Vec<T> sum) __attribute__((always_inline)) {
-    for (int e = 0; e < state.edges; ++e) sum += splat(weight[e]) * load8(gradient[e] + at);
-    return sum;
-  };
-  for (int v = 0; terms.skips && v < g.map; v += kLanes) {
-    store8(dr + v, weighted(terms.skip, v, load8(dr + v)));
-  }
-  if (!plan.pools) return;
-  load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
-  const auto pool_upstream = [&](int which, int s, int y,
-                                 Vec<T> value) __attribute__((always_inline)) {
-    Vec<T> sum = splat(terms.constant[which]);
-    // 0 in eval mode and of a pool that no edge has; times infinity it would be NaN
-    if (terms.own[which] != 0) sum += splat(terms.own[which]) * value;
-    return weighted(terms.upstream[which], y * g.row + s * kLanes, sum);
-  };
-  pool_gradient<stride>(
-      g, scratch.pool,
-      [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },
-      [&](int s, int y, Vec<T> average) { return pool_upstream(1, s, y, average); }, dr);
-}
-
 // Writes one channel of the state's gradient from f(phase, strip, row), plus grad.add.
 template <int stride, class S, class G, class F>
 PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradient<S>& grad, int64_t b,
@@ -90,6 +49,54 @@ PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradien
       return v + f(phase, s, y);
     });
   }
+}
+
+// Writes the gradient of one sampled channel: dr through the ReLU, plus what skips and pools send
+// back.
+template <int stride, class S, class G>
+PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& state,
+                                     const SourceGradient<S>& grad,
+                                     const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
+                                     int64_t c) {
+  using T = Accumulate<S>;
+  const auto& g = state.grid;
+  const T* planes = scratch.planes + c * state.phases * g.plane;
+  T* dr = scratch.dr + c * state.phases * g.map;
+  const StateTerms<T>& terms = scratch.terms[c];
+  const T** gradient = scratch.gradient;
+  for (int e = 0; e < state.edges; ++e) {
+    gradient[e] = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g + int64_t{e} * g.map);
+  }
+  const auto weighted = [&](const T* weight, int s, int y,
+                            Vec<T> sum) __attribute__((always_inline)) {
+    for (int e = 0; e < state.edges; ++e) {
+      sum += splat(weight[e]) * load8(in_map(g, gradient[e], s, y));
+    }
+    return sum;
+  };
+  const auto past_pools = [&](int phase, int s, int y) __attribute__((always_inline)) {
+    const Vec<T> r = load8(in_plane(g, planes + phase * g.plane, s, y));
+    const Vec<T> v = through_relu<T>(r, load8(in_map(g, dr + phase * g.map, s, y)));
+    return terms.skips ? weighted(terms.skip, s, y, v) : v;  // at stride 1
+  };
+  if (!state.plan.pools) return write_gradient<stride>(state, grad, b, p.source[c], past_pools);
+
+  load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
+  const auto pool_upstream = [&](int which, int s, int y,
+                                 Vec<T> value) __attribute__((always_inline)) {
+    Vec<T> sum = splat(terms.constant[which]);
+    // 0 in eval mode and of a pool that no edge has; times infinity it would be NaN
+    if (terms.own[which] != 0) sum += splat(terms.own[which]) * value;
+    return weighted(terms.upstream[which], s, y, sum);
+  };
+  pool_gradient<stride>(
+      g, scratch.pool,
+      [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },
+      [&](int s, int y, Vec<T> average) { return pool_upstream(1, s, y, average); }, past_pools,
+      dr);
+  write_gradient<stride>(state, grad, b, p.source[c], [&](int phase, int s, int y) {
+    return with_neighbours<stride>(g, scratch.pool, dr, phase, s, y);
+  });
 }
 
 template <int stride, class S, class G>
@@ -211,10 +218,6 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
       if (grad.grad_x == nullptr) continue;
       for (int64_t c = 0; c < p.sampled; ++c) {
         finish_channel<stride>(p, state, grad, scratch, b, c);
-        const T* dr = scratch.dr + c * state.phases * g.map;
-        write_gradient<stride>(state, grad, b, p.source[c], [&](int phase, int s, int y) {
-          return load8(in_map(g, dr + phase * g.map, s, y));
-        });
       }
       for (int64_t q = p.sampled; q < p.channels; ++q) {
         bypass_gradient<stride>(p, state, grad, scratch, b, q);

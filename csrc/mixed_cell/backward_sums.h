@@ -84,7 +84,7 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
         const S* x = channel_of(state, b, p.source[c]);
         if (plan.pools) {
           load_raw<stride>(g, x, scratch.pool.raw);
-          pool<stride>(g, scratch.pool, [&](int s, int y, Vec<T> largest, Vec<T> average) {
+          pool<stride>(g, scratch.pool.raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
             store8(in_map(g, scratch.pooled, s, y), largest);
             store8(in_map(g, scratch.pooled + g.map, s, y), average);
           });

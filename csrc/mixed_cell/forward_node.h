@@ -64,7 +64,7 @@ PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x, cons
   if (state.plan.pools) {
     const Vec<T> wm = splat(terms.largest), wa = splat(terms.average);
     load_raw<stride>(g, x, scratch.raw);
-    pool<stride>(g, scratch, [&](int s, int y, Vec<T> largest, Vec<T> average) {
+    pool<stride>(g, scratch.raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
       T* to = in_map(g, sum, s, y);
       store8(to, load8(to) + wm * largest + wa * average);
     });

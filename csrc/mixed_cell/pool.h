@@ -9,9 +9,7 @@ namespace {
 // Working memory for one channel, and the raw values in planes whose border is -infinity.
 template <class T>
 struct PoolScratch {
-  T* raw;                // [phases] planes
-  T *row_max, *row_sum;  // [stride * H + 2] vectors: of three neighbours in every input row
-  T *row_max_grad, *row_sum_grad;  // their gradients
+  T* raw;           // [phases] planes
   T *left, *right;  // [stride] planes: gradients on their way to a neighbouring column
 };
 
@@ -62,20 +60,43 @@ PCDARTS_INLINE Inside<T> inside(const auto& g, int s) {
   return in;
 }
 
+// Maximum and sum of three neighbours in one row of the input.
+template <class T>
+struct RowPool {
+  Vec<T> largest, sum;
+};
+template <class T>
+PCDARTS_INLINE RowPool<T> no_row() {
+  return {splat(kLowest<T>), Vec<T>{}};
+}
 template <int stride, class T>
-PCDARTS_INLINE void pool_rows(const auto& g, const PoolScratch<T>& scratch, int s,
-                              const Inside<T>& in) {
-  const int rows = stride * g.height;
-  store8(scratch.row_max, splat(kLowest<T>)), store8(scratch.row_sum, Vec<T>{});
-  for (int row = 0; row < rows; ++row) {
-    const Neighbours<T> n = neighbours<stride>(g, scratch.raw, s, row);
-    const int at = (row + 1) * kLanes;
-    store8(scratch.row_max + at, maximum<T>(maximum<T>(n.left, n.middle), n.right));
-    store8(scratch.row_sum + at,
-           keep<T>(in.left, n.left) + keep<T>(in.middle, n.middle) + keep<T>(in.right, n.right));
+PCDARTS_INLINE RowPool<T> pool_row(const auto& g, const T* raw, int s, int row,
+                                   const Inside<T>& in) {
+  const Neighbours<T> n = neighbours<stride>(g, raw, s, row);
+  return {maximum<T>(maximum<T>(n.left, n.middle), n.right),
+          keep<T>(in.left, n.left) + keep<T>(in.middle, n.middle) + keep<T>(in.right, n.right)};
+}
+
+// f(output row, its three input rows) down strip s; the rows stay in registers.
+template <int stride, class T, class F>
+PCDARTS_INLINE void for_windows(const auto& g, const T* raw, int s, const Inside<T>& in, F f) {
+  RowPool<T> above = no_row<T>();
+  if constexpr (stride == 1) {
+    RowPool<T> here = pool_row<1>(g, raw, s, 0, in);
+    for (int y = 0; y + 1 < g.height; ++y) {
+      const RowPool<T> below = pool_row<1>(g, raw, s, y + 1, in);
+      f(y, above, here, below);
+      above = here, here = below;
+    }
+    f(g.height - 1, above, here, no_row<T>());
+  } else {
+    for (int y = 0; y < g.height; ++y) {
+      const RowPool<T> here = pool_row<2>(g, raw, s, 2 * y, in),
+                       below = pool_row<2>(g, raw, s, 2 * y + 1, in);
+      f(y, above, here, below);
+      above = below;
+    }
   }
-  const int end = (rows + 1) * kLanes;
-  store8(scratch.row_max + end, splat(kLowest<T>)), store8(scratch.row_sum + end, Vec<T>{});
 }
 
 // 1 / how many of an output row's three input rows lie inside the image.
@@ -87,78 +108,91 @@ PCDARTS_INLINE T per_row(const auto& g, int y) {
 
 // f(strip, row, maximum, average); lanes outside the image are zero.
 template <int stride, class T, class F>
-PCDARTS_INLINE void pool(const auto& g, const PoolScratch<T>& scratch, F f) {
+PCDARTS_INLINE void pool(const auto& g, const T* raw, F f) {
   for (int s = 0; s < g.strips; ++s) {
     const Inside<T> in = inside<stride, T>(g, s);
-    pool_rows<stride>(g, scratch, s, in);
-    for (int y = 0; y < g.height; ++y) {
-      const int at = stride * y * kLanes;
-      const T *m = scratch.row_max + at, *a = scratch.row_sum + at;
-      const Vec<T> largest =
-          maximum<T>(maximum<T>(load8(m), load8(m + kLanes)), load8(m + 2 * kLanes));
-      const Vec<T> sum = load8(a) + load8(a + kLanes) + load8(a + 2 * kLanes);
-      const Vec<T> average = sum * in.per_column * splat(per_row<stride, T>(g, y));
-      f(s, y, keep<T>(in.middle, largest), keep<T>(in.middle, average));
-    }
+    for_windows<stride>(
+        g, raw, s, in,
+        [&](int y, const RowPool<T>& above, const RowPool<T>& here,
+            const RowPool<T>& below) __attribute__((always_inline)) {
+          const Vec<T> largest =
+              maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
+          const Vec<T> sum = above.sum + here.sum + below.sum;
+          const Vec<T> average = sum * in.per_column * splat(per_row<stride, T>(g, y));
+          f(s, y, keep<T>(in.middle, largest), keep<T>(in.middle, average));
+        });
   }
 }
 
-// maps[phase] += the gradient of the channel; dmax(strip, row, maximum) and davg(strip, row,
-// average) give the pools' gradients.
-template <int stride, class T, class FMax, class FAvg>
+// The gradient of one strip's windows on its way to an input row: of the maximum and of the sum.
+template <class T>
+struct RowGradient {
+  Vec<T> largest, sum;
+};
+
+// The gradient of the channel, but for what goes to another column, which waits in the scratch (see
+// with_neighbours): maps[phase] = base(phase, strip, row) + gradient. dmax(strip, row, maximum) and
+// davg(strip, row, average) give the pools' gradients.
+template <int stride, class T, class FMax, class FAvg, class FBase>
 PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, FMax dmax,
-                                  FAvg davg, T* maps) {
+                                  FAvg davg, FBase base, T* maps) {
   for (int s = 0; s < g.strips; ++s) {
     const Inside<T> in = inside<stride, T>(g, s);
-    pool_rows<stride>(g, scratch, s, in);
-    const int rows = stride * g.height;
-    fill(scratch.row_max_grad, (rows + 2) * kLanes, T{0});
-    fill(scratch.row_sum_grad, (rows + 2) * kLanes, T{0});
-    for (int y = 0; y < g.height; ++y) {
-      const int at = stride * y * kLanes;
-      const T *m = scratch.row_max + at, *a = scratch.row_sum + at;
-      const Vec<T> m0 = load8(m), m1 = load8(m + kLanes), m2 = load8(m + 2 * kLanes);
-      const Vec<T> scale = in.per_column * splat(per_row<stride, T>(g, y));
-      const Vec<T> average = (load8(a) + load8(a + kLanes) + load8(a + 2 * kLanes)) * scale;
-      const Vec<T> largest = maximum<T>(maximum<T>(m0, m1), m2);
-      const Vec<T> dm = keep<T>(in.middle, dmax(s, y, largest));
-      const Vec<T> da = keep<T>(in.middle, davg(s, y, average) * scale);
-      const Mask<T> first = m0 == largest, second = ~first & (m1 == largest);
-      T *gm = scratch.row_max_grad + at, *ga = scratch.row_sum_grad + at;
-      store8(gm, load8(gm) + keep<T>(first, dm));
-      store8(gm + kLanes, load8(gm + kLanes) + keep<T>(second, dm));
-      store8(gm + 2 * kLanes, load8(gm + 2 * kLanes) + keep<T>(~(first | second), dm));
-      PCDARTS_UNROLL for (int i = 0; i < 3; ++i) {
-        store8(ga + i * kLanes, load8(ga + i * kLanes) + da);
-      }
-    }
-    for (int row = 0; row < rows; ++row) {
+    // to the columns of an input row whose windows are all done
+    const auto finish = [&](int row, Vec<T> largest,
+                            const RowGradient<T>& d) __attribute__((always_inline)) {
       const Neighbours<T> n = neighbours<stride>(g, scratch.raw, s, row);
-      const int at = (row + 1) * kLanes, y = row / stride, odd_row = row % stride;
-      const Vec<T> dm = load8(scratch.row_max_grad + at), da = load8(scratch.row_sum_grad + at);
-      const Vec<T> largest = load8(scratch.row_max + at);
+      const int y = row / stride, odd_row = row % stride, phase = 2 * odd_row;
       const Mask<T> first = n.left == largest, second = ~first & (n.middle == largest);
-      const Vec<T> to_right = da + keep<T>(~(first | second), dm);
-      T* middle = in_map(g, maps + 2 * odd_row * g.map, s, y);
-      store8(middle, load8(middle) + da + keep<T>(second, dm));
-      put(g, scratch.left + odd_row * g.plane, s, y, da + keep<T>(first, dm));
+      const Vec<T> to_right = d.sum + keep<T>(~(first | second), d.largest);
+      store8(in_map(g, maps + phase * g.map, s, y),
+             base(phase, s, y) + d.sum + keep<T>(second, d.largest));
+      put(g, scratch.left + odd_row * g.plane, s, y, d.sum + keep<T>(first, d.largest));
       if constexpr (stride == 1) {
         put(g, scratch.right, s, y, to_right);
       } else {
-        T* right = middle + g.map;
-        store8(right, load8(right) + to_right);
+        store8(in_map(g, maps + (phase + 1) * g.map, s, y), base(phase + 1, s, y) + to_right);
       }
-    }
+    };
+    RowGradient<T> to_above = {}, to_here = {};  // from the windows before this one
+    Vec<T> last = {};
+    for_windows<stride>(
+        g, scratch.raw, s, in,
+        [&](int y, const RowPool<T>& above, const RowPool<T>& here,
+            const RowPool<T>& below) __attribute__((always_inline)) {
+          const Vec<T> scale = in.per_column * splat(per_row<stride, T>(g, y));
+          const Vec<T> average = (above.sum + here.sum + below.sum) * scale;
+          const Vec<T> largest =
+              maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
+          const Vec<T> dm = keep<T>(in.middle, dmax(s, y, largest));
+          const Vec<T> da = keep<T>(in.middle, davg(s, y, average) * scale);
+          const Mask<T> first = above.largest == largest,
+                        second = ~first & (here.largest == largest);
+          to_above.largest += keep<T>(first, dm), to_above.sum += da;
+          to_here.largest += keep<T>(second, dm), to_here.sum += da;
+          const RowGradient<T> to_below = {keep<T>(~(first | second), dm), da};
+          if (y > 0) finish(stride * y - 1, above.largest, to_above);
+          if constexpr (stride == 1) {
+            to_above = to_here, to_here = to_below, last = here.largest;
+          } else {
+            finish(2 * y, here.largest, to_here);
+            to_above = to_below, to_here = RowGradient<T>{}, last = below.largest;
+          }
+        });
+    finish(stride * g.height - 1, last, to_above);
   }
-  for (int s = 0; s < g.strips; ++s) {
-    for (int row = 0; row < stride * g.height; ++row) {
-      const int y = row / stride, odd_row = row % stride;
-      T* to = in_map(g, maps + (stride == 1 ? 0 : 2 * odd_row + 1) * g.map, s, y);
-      Vec<T> v = load8(to) + load8(in_plane(g, scratch.left + odd_row * g.plane, s, y) + 1);
-      if constexpr (stride == 1) v += load8(in_plane(g, scratch.right, s, y) - 1);
-      store8(to, v);
-    }
+}
+
+// A value of pool_gradient's maps with what other columns send to it.
+template <int stride, class T>
+PCDARTS_INLINE Vec<T> with_neighbours(const auto& g, const PoolScratch<T>& scratch, const T* maps,
+                                      int phase, int s, int y) {
+  Vec<T> v = load8(in_map(g, maps + phase * g.map, s, y));
+  if (stride == 1 || phase % 2 == 1) {
+    v += load8(in_plane(g, scratch.left + phase / 2 * g.plane, s, y) + 1);
   }
+  if (stride == 1) v += load8(in_plane(g, scratch.right, s, y) - 1);
+  return v;
 }
 
 }  // namespace

@@ -66,11 +66,8 @@ PCDARTS_INLINE T rstd_of(const MixedCell& p, T variance) {
 
 template <class T>
 PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const auto& g, int stride) {
-  const int64_t rows = (int64_t{stride} * g.height + 2) * kLanes;
   PoolScratch<T> pool = {};
   pool.raw = take<T>(pieces, int64_t{stride} * stride * g.plane);
-  pool.row_max = take<T>(pieces, rows), pool.row_sum = take<T>(pieces, rows);
-  pool.row_max_grad = take<T>(pieces, rows), pool.row_sum_grad = take<T>(pieces, rows);
   pool.left = take<T>(pieces, int64_t{stride} * g.plane);
   pool.right = take<T>(pieces, g.plane);
   return pool;
