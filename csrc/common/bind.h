@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "common/dtype.h"
@@ -44,6 +45,17 @@ inline Planes planes_of(const Tensor& tensor) {
 
 inline ScalarType accumulate_type(DType dtype) {
   return dtype == DType::float64 ? ScalarType::Double : ScalarType::Float;
+}
+
+// Uninitialised, of the tensor's shape; without elements where it is not needed.
+inline Tensor empty_like(const Tensor& x, bool needed) {
+  return needed ? torch::stable::new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3)})
+                : torch::stable::new_empty(x, {0});
+}
+
+// Where a batch-norm's mean or variance lies: the batch's own, to be written, or the running one.
+inline void* moments_data(Tensor& own, const std::optional<Tensor>& running) {
+  return running ? const_cast<void*>(running->const_data_ptr()) : own.mutable_data_ptr();
 }
 
 inline std::vector<const void*> addresses(const std::vector<Tensor>& tensors) {

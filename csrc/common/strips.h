@@ -18,8 +18,8 @@ namespace {
 constexpr int kBorder = 4;  // reach of a 5x5 kernel of dilation 2
 constexpr int kRow = kBorder + kLanes + kBorder;
 
-// Functions take any grid; one of fixed size has its numbers known to the compiler, which small maps
-// need: their loops are short.
+// Functions take any grid; one of fixed size has its numbers known to the compiler, which small
+// maps need: their loops are short.
 struct Grid {
   int height, width, strips;
   int tail;          // columns in the last strip, 1..8

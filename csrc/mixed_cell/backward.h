@@ -139,7 +139,8 @@ struct BackwardScratch {
 };
 
 template <class S, class G>
-PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S, G>& state, int64_t dw_size) {
+PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S, G>& state,
+                                     int64_t dw_size) {
   using T = Accumulate<S>;
   return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
     const auto& g = state.grid;

@@ -35,8 +35,8 @@ PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S, G>& state
 
 // Writes one channel of the state's gradient from f(phase, strip, row), plus grad.add.
 template <int stride, class S, class G, class F>
-PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradient<S>& grad, int64_t b,
-                                   int64_t channel, F f) {
+PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradient<S>& grad,
+                                   int64_t b, int64_t channel, F f) {
   using T = Accumulate<S>;
   const auto& g = state.grid;
   S* to = grad.grad_x + b * grad.grad_sample + channel * state.channel;
@@ -67,13 +67,13 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& stat
   for (int e = 0; e < state.edges; ++e) {
     gradient[e] = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g + int64_t{e} * g.map);
   }
-  const auto weighted = [&](const T* weight, int s, int y,
-                            Vec<T> sum) __attribute__((always_inline)) {
-    for (int e = 0; e < state.edges; ++e) {
-      sum += splat(weight[e]) * load8(in_map(g, gradient[e], s, y));
-    }
-    return sum;
-  };
+  const auto weighted = [&](const T* weight, int s, int y, Vec<T> sum)
+                            __attribute__((always_inline)) {
+                              for (int e = 0; e < state.edges; ++e) {
+                                sum += splat(weight[e]) * load8(in_map(g, gradient[e], s, y));
+                              }
+                              return sum;
+                            };
   const auto past_pools = [&](int phase, int s, int y) __attribute__((always_inline)) {
     const Vec<T> r = load8(in_plane(g, planes + phase * g.plane, s, y));
     const Vec<T> v = through_relu<T>(r, load8(in_map(g, dr + phase * g.map, s, y)));
@@ -82,13 +82,15 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& stat
   if (!state.plan.pools) return write_gradient<stride>(state, grad, b, p.source[c], past_pools);
 
   load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
-  const auto pool_upstream = [&](int which, int s, int y,
-                                 Vec<T> value) __attribute__((always_inline)) {
-    Vec<T> sum = splat(terms.constant[which]);
-    // 0 in eval mode and of a pool that no edge has; times infinity it would be NaN
-    if (terms.own[which] != 0) sum += splat(terms.own[which]) * value;
-    return weighted(terms.upstream[which], s, y, sum);
-  };
+  const auto pool_upstream = [&](int which, int s, int y, Vec<T> value)
+                                 __attribute__((always_inline)) {
+                                   Vec<T> sum = splat(terms.constant[which]);
+                                   // 0 in eval mode and of a pool that no edge has; times infinity
+                                   // it would be NaN
+                                   if (terms.own[which] != 0)
+                                     sum += splat(terms.own[which]) * value;
+                                   return weighted(terms.upstream[which], s, y, sum);
+                                 };
   pool_gradient<stride>(
       g, scratch.pool,
       [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },

@@ -1,5 +1,4 @@
 #include "mixed_cell/bind.h"
-#include "mixed_cell/cpu.h"
 
 namespace pcdarts {
 namespace {
@@ -12,30 +11,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
     const std::optional<Tensor>& running_variance, const vector<int64_t>& primitives, int64_t nodes,
     int64_t k, int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination,
     double eps, bool store) {
-  const bool training = !running_mean.has_value();
   MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride, source,
-                        destination, eps, training);
+                        destination, eps, !running_mean.has_value());
   p.processes = processes_of(processes);
   const MixedCellKernels& kernels = mixed_cell_kernels();
-  const ScalarType type = accumulate_type(p.dtype);
-  const int64_t slots = training ? edge_offsets(p, edge_count(p)).slots : 0;
-  Tensor out =
-      torch::stable::new_empty(inputs[0], {p.batch, p.nodes * p.channels, p.height, p.width});
-  Tensor mean = torch::stable::new_empty(alpha, {slots, p.sampled}, type);
-  Tensor variance = torch::stable::new_empty(alpha, {slots, p.sampled}, type);
-  Tensor z = torch::stable::new_empty(alpha, {store ? kernels.z_size(p) : 0}, type);
-  const vector<const void*> input_data = addresses(inputs), weight_data = addresses(weights);
-  MixedCellForward args = {};
-  args.inputs = input_data.data(), args.weights = weight_data.data();
-  args.alpha = alpha.const_data_ptr(), args.beta = beta.const_data_ptr();
-  args.mean =
-      training ? mean.mutable_data_ptr() : const_cast<void*>(running_mean->const_data_ptr());
-  args.variance = training ? variance.mutable_data_ptr()
-                           : const_cast<void*>(running_variance->const_data_ptr());
-  args.z = store ? z.mutable_data_ptr() : nullptr;
-  args.out = out.mutable_data_ptr();
-  kernels.forward(p, args, kThreads);
-  return {out, mean, variance, z};
+  ForwardCall call(p, inputs, alpha, beta, weights, running_mean, running_variance,
+                   store ? kernels.z_size(p) : 0);
+  kernels.forward(p, call.args, kThreads);
+  return {call.out, call.mean, call.variance, call.z};
 }
 
 std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
@@ -48,38 +31,10 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
   MixedCell p = problem(dtype_of(inputs[0]), inputs, weights, primitives, nodes, k, stride, source,
                         destination, eps, training);
   p.processes = processes_of(processes);
-  vector<Tensor> grad_inputs;
-  vector<void*> grad_input_data;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const Tensor& x = inputs[i];
-    grad_inputs.push_back(
-        need_inputs[i] ? torch::stable::new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3)})
-                       : torch::stable::new_empty(x, {0}));
-    grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);
-  }
-  const ScalarType type = accumulate_type(p.dtype);
-  const int64_t elements = need_weights ? elements_of(weights) : 0;
-  Tensor grad_weights = torch::stable::new_empty(alpha, {elements}, type);
-  const vector<void*> grad_weight_data =
-      need_weights ? parts_of(grad_weights, weights) : vector<void*>{};
-  Tensor grad_alpha = need_alpha ? torch::stable::new_zeros(alpha, {alpha.size(0), alpha.size(1)})
-                                 : torch::stable::new_empty(alpha, {0});
-  Tensor grad_beta = torch::stable::new_empty(alpha, {need_beta ? beta.size(0) : 0});
-  const vector<const void*> input_data = addresses(inputs), weight_data = addresses(weights);
-  MixedCellBackward args = {};
-  args.forward.inputs = input_data.data(), args.forward.weights = weight_data.data();
-  args.forward.alpha = alpha.const_data_ptr(), args.forward.beta = beta.const_data_ptr();
-  args.forward.mean = const_cast<void*>(mean.const_data_ptr());
-  args.forward.variance = const_cast<void*>(variance.const_data_ptr());
-  args.forward.z = z.numel() > 0 ? const_cast<void*>(z.const_data_ptr()) : nullptr;
-  args.forward.out = const_cast<void*>(out.const_data_ptr());
-  args.grad_out = grad_out.const_data_ptr();
-  args.grad_inputs = grad_input_data.data();
-  args.grad_weights = need_weights ? grad_weight_data.data() : nullptr;
-  args.grad_alpha = need_alpha ? grad_alpha.mutable_data_ptr() : nullptr;
-  args.grad_beta = need_beta ? grad_beta.mutable_data_ptr() : nullptr;
-  mixed_cell_kernels().backward(p, args, kThreads);
-  return {grad_inputs, grad_weights, grad_alpha, grad_beta};
+  BackwardCall call(p, grad_out, inputs, alpha, beta, weights, mean, variance, out, z, need_inputs,
+                    need_weights, need_alpha, need_beta);
+  mixed_cell_kernels().backward(p, call.args, kThreads);
+  return {call.grad_inputs, call.grad_weights, call.grad_alpha, call.grad_beta};
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-// How the bind files of mixed_cell read the operator's arguments.
+// How the bind files of mixed_cell read the operator's arguments and make its results.
 #pragma once
 #include "common/bind.h"
-#include "mixed_cell/math.h"
+#include "mixed_cell/cpu.h"
 
 namespace pcdarts {
 
@@ -34,4 +34,73 @@ inline MixedCell problem(DType dtype, const std::vector<Tensor>& inputs,
   return p;
 }
 
+namespace {
+
+// The results of a forward call, and its arguments, which point into them.
+struct ForwardCall {
+  Tensor out, mean, variance, z;
+  std::vector<const void*> inputs, weights;
+  MixedCellForward args;
+
+  ForwardCall(const ForwardCall&) = delete;
+  ForwardCall(const MixedCell& p, const std::vector<Tensor>& inputs_, const Tensor& alpha,
+              const Tensor& beta, const std::vector<Tensor>& weights_,
+              const std::optional<Tensor>& running_mean,
+              const std::optional<Tensor>& running_variance, int64_t z_size)
+      : inputs(addresses(inputs_)), weights(addresses(weights_)), args{} {
+    const ScalarType type = accumulate_type(p.dtype);
+    const int64_t slots = p.training ? edge_offsets(p, edge_count(p)).slots : 0;
+    out = torch::stable::new_empty(inputs_[0], {p.batch, p.nodes * p.channels, p.height, p.width});
+    mean = torch::stable::new_empty(alpha, {slots, p.sampled}, type);
+    variance = torch::stable::new_empty(alpha, {slots, p.sampled}, type);
+    z = torch::stable::new_empty(alpha, {z_size}, type);
+    args.inputs = inputs.data(), args.weights = weights.data();
+    args.alpha = alpha.const_data_ptr(), args.beta = beta.const_data_ptr();
+    args.mean = moments_data(mean, running_mean);
+    args.variance = moments_data(variance, running_variance);
+    args.z = z_size > 0 ? z.mutable_data_ptr() : nullptr;
+    args.out = out.mutable_data_ptr();
+  }
+};
+
+// The same of a backward call.
+struct BackwardCall {
+  std::vector<Tensor> grad_inputs;
+  Tensor grad_weights, grad_alpha, grad_beta;
+  std::vector<const void*> inputs, weights;
+  std::vector<void*> grad_input_data, grad_weight_data;
+  MixedCellBackward args;
+
+  BackwardCall(const BackwardCall&) = delete;
+  BackwardCall(const MixedCell& p, const Tensor& grad_out, const std::vector<Tensor>& inputs_,
+               const Tensor& alpha, const Tensor& beta, const std::vector<Tensor>& weights_,
+               const Tensor& mean, const Tensor& variance, const Tensor& out, const Tensor& z,
+               const std::vector<int64_t>& need_inputs, bool need_weights, bool need_alpha,
+               bool need_beta)
+      : inputs(addresses(inputs_)), weights(addresses(weights_)), args{} {
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      grad_inputs.push_back(empty_like(inputs_[i], need_inputs[i]));
+      grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);
+    }
+    grad_weights = torch::stable::new_empty(alpha, {need_weights ? elements_of(weights_) : 0},
+                                            accumulate_type(p.dtype));
+    if (need_weights) grad_weight_data = parts_of(grad_weights, weights_);
+    grad_alpha = need_alpha ? torch::stable::new_empty(alpha, {alpha.size(0), alpha.size(1)})
+                            : torch::stable::new_empty(alpha, {0});
+    grad_beta = torch::stable::new_empty(alpha, {need_beta ? beta.size(0) : 0});
+    args.forward.inputs = inputs.data(), args.forward.weights = weights.data();
+    args.forward.alpha = alpha.const_data_ptr(), args.forward.beta = beta.const_data_ptr();
+    args.forward.mean = const_cast<void*>(mean.const_data_ptr());
+    args.forward.variance = const_cast<void*>(variance.const_data_ptr());
+    args.forward.z = z.numel() > 0 ? const_cast<void*>(z.const_data_ptr()) : nullptr;
+    args.forward.out = const_cast<void*>(out.const_data_ptr());
+    args.grad_out = grad_out.const_data_ptr();
+    args.grad_inputs = grad_input_data.data();
+    args.grad_weights = need_weights ? grad_weight_data.data() : nullptr;
+    args.grad_alpha = need_alpha ? grad_alpha.mutable_data_ptr() : nullptr;
+    args.grad_beta = need_beta ? grad_beta.mutable_data_ptr() : nullptr;
+  }
+};
+
+}  // namespace
 }  // namespace pcdarts

@@ -175,6 +175,9 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
     return a;
   });
   fill_rstd(p, args.forward, arena.rstd);
+  if (args.grad_alpha != nullptr) {
+    fill(static_cast<T*>(args.grad_alpha), int64_t{edge_count(p)} * p.primitives, T{0});
+  }
 
   const S* grad_out = static_cast<const S*>(args.grad_out);
   NodeGradient<S> complete[kMaxStates];
@@ -213,8 +216,8 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
   }
 }
 
-// f.operator()<S>(grid). The maps of CIFAR's images in float32 have code of their own: at 8x8, where
-// loops are short, it is a fifth faster, at 32x32 a thirtieth (2-core EPYC, AVX2).
+// f.operator()<S>(grid). The maps of CIFAR's images in float32 have code of their own: at 8x8,
+// where loops are short, it is a fifth faster, at 32x32 a thirtieth (2-core EPYC, AVX2).
 template <class F>
 void with_states(const MixedCell& p, F f) {
   with_element_type(p.dtype, [&]<class S>() {

@@ -21,8 +21,8 @@ struct MixedCellBackward {
   const void* grad_out;       // S [B, nodes * C, H, W]
   void* const* grad_inputs;   // [inputs] of S, any of them null where not needed
   void* const* grad_weights;  // T, as weights; null: not needed
-  void* grad_alpha;  // T [edges, primitives], columns of `none` untouched; null: not needed
-  void* grad_beta;   // T [edges]; null: not needed
+  void* grad_alpha;           // T [edges, primitives], of `none` zero; null: not needed
+  void* grad_beta;            // T [edges]; null: not needed
 };
 
 // Any number of threads gives the same bits: the batch is cut into chunks by its size alone.

@@ -7,8 +7,8 @@ namespace pcdarts::PCDARTS_ISA {
 namespace {
 
 template <class S, class G, class T>
-PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S, G>& state, const OutEdge<T>& edge,
-                                  int64_t c, MixTerms<T>& terms) {
+PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S, G>& state,
+                                  const OutEdge<T>& edge, int64_t c, MixTerms<T>& terms) {
   terms = MixTerms<T>{};
   for (int i = 0; i < state.plan.branches; ++i) {
     const Branch& branch = state.plan.branch[i];
@@ -57,8 +57,9 @@ PCDARTS_NOINLINE void add_stored_terms(const auto& g, const MixTerms<T>& terms, 
 
 // sum += pools and skip of one channel.
 template <int stride, class S, class G, class T>
-PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x, const MixTerms<T>& terms,
-                                      const PoolScratch<T>& scratch, T* sum) {
+PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x,
+                                      const MixTerms<T>& terms, const PoolScratch<T>& scratch,
+                                      T* sum) {
   const auto& g = state.grid;
   const Vec<T> skip = splat(terms.skip);
   if (state.plan.pools) {
@@ -93,8 +94,8 @@ PCDARTS_INLINE Vec<Accumulate<S>> pooled_2x2(const auto& g, const S* x, int s, i
 
 // One bypass channel of a node: out = sum over its incoming edges of beta * pool(x).
 template <class S, class G>
-PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S, G>* states, int target, int64_t b,
-                                 int64_t q, S* out) {
+PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S, G>* states, int target,
+                                 int64_t b, int64_t q, S* out) {
   using T = Accumulate<S>;
   const S* x[kMaxStates];
   Vec<T> beta[kMaxStates];

@@ -128,8 +128,8 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const P
 // Merges the moments of chunks and processes into mean, variance and rstd of the slots that were
 // measured.
 template <class S, class G>
-PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& state, Moments* moments,
-                                      int64_t slots) {
+PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& state,
+                                      Moments* moments, int64_t slots) {
   using T = Accumulate<S>;
   const int64_t chunks = chunk_count(p.batch), size = slots * p.sampled;
   for (int64_t at = 0; at < size; ++at) {

@@ -28,7 +28,7 @@ struct State {
   int number, stride, phases;
   const S* x;  // sample b, channel c: x + b * sample + c * channel
   int64_t sample, channel;
-  G grid;     // of the edges' outputs, and of every phase
+  G grid;  // of the edges' outputs, and of every phase
   EdgePlan plan;
   Taps first[kMaxPrimitives], second[kMaxPrimitives];  // of every branch's stages
   int edges;

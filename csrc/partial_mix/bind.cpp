@@ -44,30 +44,21 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
   const bool reads_x = need_x && stride == 2;
   const Tensor x_dense = reads_x ? pcdarts::with_contiguous_planes(*x) : grad_dense;
   const Planes x_planes = pcdarts::planes_of(x_dense);
-
-  vector<Tensor> grad_outputs;
-  vector<void*> grad_output_data;
-  for (int64_t i = 0; need_outputs && i < p.outputs; ++i) {
-    grad_outputs.push_back(torch::stable::new_empty(grad, {p.batch, p.mixed, height, width}));
-    grad_output_data.push_back(grad_outputs.back().mutable_data_ptr());
-  }
-  Tensor grad_x =
-      need_x ? torch::stable::new_empty(grad, {p.batch, channels, height * stride, width * stride})
-             : torch::stable::new_empty(grad, {0});
+  Gradients result(p, grad, need_outputs, need_x);
   vector<double> partial(need_weights ? p.batch * p.mixed * p.outputs : 0);
-  void* grad_x_data = need_x ? grad_x.mutable_data_ptr() : nullptr;
+  void* const grad_x = need_x ? result.x.mutable_data_ptr() : nullptr;
   const PartialMixKernels& kernels = partial_mix_kernels();
   torch::stable::parallel_for(0, p.batch * channels, grain(p), [&](int64_t begin, int64_t end) {
     kernels.backward(p, grad_planes, output_planes.data(), weight.data(), x_planes,
-                     need_outputs ? grad_output_data.data() : nullptr,
-                     need_weights ? partial.data() : nullptr, grad_x_data, begin, end);
+                     need_outputs ? result.output_data.data() : nullptr,
+                     need_weights ? partial.data() : nullptr, grad_x, begin, end);
   });
 
   Tensor grad_weights = torch::stable::new_empty(weights, {need_weights ? p.outputs : 0});
   vector<double> sum(p.outputs);
   for (size_t j = 0; j < partial.size(); ++j) sum[j % p.outputs] += partial[j];
   if (need_weights) store_doubles(sum, grad_weights);
-  return {grad_outputs, grad_weights, grad_x};
+  return {result.outputs, grad_weights, result.x};
 }
 
 }  // namespace

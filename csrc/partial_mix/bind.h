@@ -1,4 +1,4 @@
-// How the bind files of partial_mix read the operator's arguments.
+// How the bind files of partial_mix read the operator's arguments and make its results.
 #pragma once
 #include "common/bind.h"
 #include "partial_mix/math.h"
@@ -25,5 +25,22 @@ inline std::vector<Planes> planes_of(const std::vector<Tensor>& tensors) {
   for (const Tensor& tensor : tensors) result.push_back(pcdarts::planes_of(tensor));
   return result;
 }
+
+// The gradients of one backward call but for the weights'; empty where they are not needed.
+struct Gradients {
+  std::vector<Tensor> outputs;
+  std::vector<void*> output_data;
+  Tensor x;
+
+  Gradients(const PartialMix& p, const Tensor& grad, bool need_outputs, bool need_x)
+      : x(need_x ? torch::stable::new_empty(
+                       grad, {p.batch, p.channels, p.height * p.stride, p.width * p.stride})
+                 : torch::stable::new_empty(grad, {0})) {
+    for (int64_t i = 0; need_outputs && i < p.outputs; ++i) {
+      outputs.push_back(torch::stable::new_empty(grad, {p.batch, p.mixed, p.height, p.width}));
+      output_data.push_back(outputs.back().mutable_data_ptr());
+    }
+  }
+};
 
 }  // namespace pcdarts

@@ -41,24 +41,16 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
   const Tensor weight = torch::stable::contiguous(torch::stable::to(weights, ScalarType::Float));
   const bool reads_x = need_x && stride == 2;
   const Tensor x_dense = reads_x ? pcdarts::with_contiguous_planes(*x) : grad_dense;
-  vector<Tensor> grad_outputs;
-  vector<void*> grad_output_data;
-  for (int64_t i = 0; need_outputs && i < p.outputs; ++i) {
-    grad_outputs.push_back(torch::stable::new_empty(grad, {p.batch, p.mixed, height, width}));
-    grad_output_data.push_back(grad_outputs.back().mutable_data_ptr());
-  }
-  Tensor grad_x =
-      need_x ? torch::stable::new_empty(grad, {p.batch, channels, height * stride, width * stride})
-             : torch::stable::new_empty(grad, {0});
+  Gradients result(p, grad, need_outputs, need_x);
   Tensor sums = torch::stable::new_empty(grad, {need_weights ? p.outputs : 0}, ScalarType::Float);
   Tensor scratch = scratch_of(grad, cuda_partial_mix_scratch(p));
   cuda_partial_mix_backward(
       p, pcdarts::planes_of(grad_dense), output_planes.data(),
       static_cast<const float*>(weight.const_data_ptr()), pcdarts::planes_of(x_dense),
-      need_outputs ? grad_output_data.data() : nullptr,
+      need_outputs ? result.output_data.data() : nullptr,
       need_weights ? static_cast<float*>(sums.mutable_data_ptr()) : nullptr,
-      need_x ? grad_x.mutable_data_ptr() : nullptr, scratch.mutable_data_ptr(), scope.stream);
-  return {grad_outputs, torch::stable::to(sums, weights.scalar_type()), grad_x};
+      need_x ? result.x.mutable_data_ptr() : nullptr, scratch.mutable_data_ptr(), scope.stream);
+  return {result.outputs, torch::stable::to(sums, weights.scalar_type()), result.x};
 }
 
 }  // namespace

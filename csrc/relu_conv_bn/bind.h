@@ -1,7 +1,7 @@
-// How the bind files of relu_conv_bn read the operator's arguments.
+// How the bind files of relu_conv_bn read the operator's arguments and make its results.
 #pragma once
 #include "common/bind.h"
-#include "relu_conv_bn/math.h"
+#include "relu_conv_bn/cpu.h"
 
 namespace pcdarts {
 
@@ -18,4 +18,54 @@ inline ReluConvBn problem(DType dtype, const Tensor& x, const std::vector<Tensor
   return p;
 }
 
+namespace {
+
+// The results of a forward call, and its arguments, which point into them.
+struct ForwardCall {
+  Tensor out, mean, variance;
+  std::vector<const void*> weights;
+  ReluConvBnForward args;
+
+  ForwardCall(const ForwardCall&) = delete;
+  ForwardCall(const ReluConvBn& p, const Tensor& x, const std::vector<Tensor>& weights_,
+              const std::optional<Tensor>& running_mean,
+              const std::optional<Tensor>& running_variance)
+      : weights(addresses(weights_)), args{} {
+    const ScalarType type = accumulate_type(p.dtype);
+    const int64_t norms = p.training && !p.plain ? p.out_channels : 0;
+    out = torch::stable::new_empty(x, {p.batch, p.out_channels, p.height, p.width});
+    mean = torch::stable::new_empty(x, {norms}, type);
+    variance = torch::stable::new_empty(x, {norms}, type);
+    args.x = x.const_data_ptr(), args.weights = weights.data();
+    args.mean = moments_data(mean, running_mean);
+    args.variance = moments_data(variance, running_variance);
+    args.out = out.mutable_data_ptr();
+  }
+};
+
+// The same of a backward call.
+struct BackwardCall {
+  Tensor grad_x, grad_weights;
+  std::vector<const void*> weights;
+  std::vector<void*> grad_weight_data;
+  ReluConvBnBackward args;
+
+  BackwardCall(const BackwardCall&) = delete;
+  BackwardCall(const ReluConvBn& p, const Tensor& grad_out, const Tensor& x,
+               const std::vector<Tensor>& weights_, const Tensor& out, const Tensor& variance,
+               bool need_x, bool need_weights)
+      : grad_x(empty_like(x, need_x)), weights(addresses(weights_)), args{} {
+    grad_weights = torch::stable::new_empty(x, {need_weights ? elements_of(weights_) : 0},
+                                            accumulate_type(p.dtype));
+    if (need_weights) grad_weight_data = parts_of(grad_weights, weights_);
+    args.forward.x = x.const_data_ptr(), args.forward.weights = weights.data();
+    args.forward.variance = const_cast<void*>(variance.const_data_ptr());
+    args.forward.out = const_cast<void*>(out.const_data_ptr());
+    args.grad_out = grad_out.const_data_ptr();
+    args.grad_x = need_x ? grad_x.mutable_data_ptr() : nullptr;
+    args.grad_weights = need_weights ? grad_weight_data.data() : nullptr;
+  }
+};
+
+}  // namespace
 }  // namespace pcdarts

@@ -47,9 +47,6 @@ Results kernel(MixedCell p, const Arguments& a, Mode mode, const Parallel& paral
   vector<T> variance = p.training ? mean : stored<T>(a.variance);
   vector<T> z = not_a_number<T>(mode.store ? kernels.z_size(p) : 0);
   vector<T> grad_alpha = not_a_number<T>(alpha.size()), grad_beta = not_a_number<T>(beta.size());
-  for (size_t i = 0; i < alpha.size(); ++i) {  // columns of `none` are left as they are
-    if (p.primitive[i % p.primitives].kind == Kind::none) grad_alpha[i] = 0;
-  }
   const vector<S> grad_out = stored<S>(a.grad_out);
   vector<S> out = not_a_number<S>(grad_out.size());
   const pcdarts::MixedCellForward forward = {input_data.data(),
