@@ -42,10 +42,10 @@ PCDARTS_INLINE Grid make_grid(int64_t height, int64_t width) {
 
 template <int size>
 struct SquareGrid {
-  static_assert(size % kLanes == 0);
-  static constexpr int height = size, width = size, strips = size / kLanes, tail = kLanes;
-  static constexpr int row = size, map = size * size, vectors = map / kLanes;
-  static constexpr int strip = (size + 2 * kBorder) * kRow, plane = strips * strip;
+  static constexpr int height = size, width = size, strips = (size + kLanes - 1) / kLanes;
+  static constexpr int tail = size - (strips - 1) * kLanes;
+  static constexpr int row = strips * kLanes, vectors = strips * height, map = vectors * kLanes;
+  static constexpr int strip = (height + 2 * kBorder) * kRow, plane = strips * strip;
 };
 
 // Whether strip s holds fewer than 8 columns.

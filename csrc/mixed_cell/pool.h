@@ -111,15 +111,14 @@ template <int stride, class T, class F>
 PCDARTS_INLINE void pool(const auto& g, const T* raw, F f) {
   for (int s = 0; s < g.strips; ++s) {
     const Inside<T> in = inside<stride, T>(g, s);
-    for_windows<stride>(
-        g, raw, s, in,
-        [&](int y, const RowPool<T>& above, const RowPool<T>& here,
-            const RowPool<T>& below) __attribute__((always_inline)) {
-          const Vec<T> largest = maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
-          const Vec<T> sum = above.sum + here.sum + below.sum;
-          const Vec<T> average = sum * in.per_column * splat(per_row<stride, T>(g, y));
-          f(s, y, keep<T>(in.middle, largest), keep<T>(in.middle, average));
-        });
+    const auto window = [&](int y, const RowPool<T>& above, const RowPool<T>& here,
+                            const RowPool<T>& below) __attribute__((always_inline)) {
+      const Vec<T> largest = maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
+      const Vec<T> sum = above.sum + here.sum + below.sum;
+      const Vec<T> average = sum * in.per_column * splat(per_row<stride, T>(g, y));
+      f(s, y, keep<T>(in.middle, largest), keep<T>(in.middle, average));
+    };
+    for_windows<stride>(g, raw, s, in, window);
   }
 }
 
@@ -155,28 +154,26 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, 
     };
     RowGradient<T> to_above = {}, to_here = {};  // from the windows before this one
     Vec<T> last = {};
-    for_windows<stride>(g, scratch.raw, s, in,
-                        [&](int y, const RowPool<T>& above, const RowPool<T>& here,
+    const auto spread = [&](int y, const RowPool<T>& above, const RowPool<T>& here,
                             const RowPool<T>& below) __attribute__((always_inline)) {
-                          const Vec<T> scale = in.per_column * splat(per_row<stride, T>(g, y));
-                          const Vec<T> average = (above.sum + here.sum + below.sum) * scale;
-                          const Vec<T> largest =
-                              maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
-                          const Vec<T> dm = keep<T>(in.middle, dmax(s, y, largest));
-                          const Vec<T> da = keep<T>(in.middle, davg(s, y, average) * scale);
-                          const Mask<T> first = above.largest == largest,
-                                        second = ~first & (here.largest == largest);
-                          to_above.largest += keep<T>(first, dm), to_above.sum += da;
-                          to_here.largest += keep<T>(second, dm), to_here.sum += da;
-                          const RowGradient<T> to_below = {keep<T>(~(first | second), dm), da};
-                          if (y > 0) finish(stride * y - 1, above.largest, to_above);
-                          if constexpr (stride == 1) {
-                            to_above = to_here, to_here = to_below, last = here.largest;
-                          } else {
-                            finish(2 * y, here.largest, to_here);
-                            to_above = to_below, to_here = RowGradient<T>{}, last = below.largest;
-                          }
-                        });
+      const Vec<T> scale = in.per_column * splat(per_row<stride, T>(g, y));
+      const Vec<T> average = (above.sum + here.sum + below.sum) * scale;
+      const Vec<T> largest = maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
+      const Vec<T> dm = keep<T>(in.middle, dmax(s, y, largest));
+      const Vec<T> da = keep<T>(in.middle, davg(s, y, average) * scale);
+      const Mask<T> first = above.largest == largest, second = ~first & (here.largest == largest);
+      to_above.largest += keep<T>(first, dm), to_above.sum += da;
+      to_here.largest += keep<T>(second, dm), to_here.sum += da;
+      const RowGradient<T> to_below = {keep<T>(~(first | second), dm), da};
+      if (y > 0) finish(stride * y - 1, above.largest, to_above);
+      if constexpr (stride == 1) {
+        to_above = to_here, to_here = to_below, last = here.largest;
+      } else {
+        finish(2 * y, here.largest, to_here);
+        to_above = to_below, to_here = RowGradient<T>{}, last = below.largest;
+      }
+    };
+    for_windows<stride>(g, scratch.raw, s, in, spread);
     finish(stride * g.height - 1, last, to_above);
   }
 }
