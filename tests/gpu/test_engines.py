@@ -201,14 +201,21 @@ def test_nan_and_infinity_in_a_preprocessing(engine: Any, bad: float, stride: in
     check_bad_values(reference, fused, [x], engine.device)
 
 
-@pytest.mark.parametrize("name", ["edge_s1_k4", "edge_s2_k4", "edge_s1_k2"])
-def test_golden_edge(engine: Any, name: str) -> None:
+def golden(name: str) -> tuple[dict[str, Any], Results]:
     with np.load(GOLDEN / f"{name}.npz") as file:
         vectors = {key: torch.tensor(file[key]) for key in file.files if key != "meta"}
-        meta = json.loads(str(file["meta"]))
+        return json.loads(str(file["meta"])), vectors
+
+
+def under(vectors: Results, prefix: str) -> Results:
+    return {k.removeprefix(prefix): v for k, v in vectors.items() if k.startswith(prefix)}
+
+
+@pytest.mark.parametrize("name", ["edge_s1_k4", "edge_s2_k4", "edge_s1_k2"])
+def test_golden_edge(engine: Any, name: str) -> None:
+    meta, vectors = golden(name)
     edge = FusedPartialMixedOp(meta["C"], meta["stride"], k=meta["k"], backend=engine.backend)
-    state = {k.removeprefix("state/"): v for k, v in vectors.items() if k.startswith("state/")}
-    edge.load_state_dict(state)
+    edge.load_state_dict(under(vectors, "state/"))
     edge.to(engine.device)
     x = vectors["x"].to(engine.device, torch.float32).requires_grad_()
     alpha = vectors["alpha"].to(engine.device, torch.float32).requires_grad_()
@@ -260,6 +267,31 @@ def super_net_step(net: nn.Module, x: Tensor) -> Results:
     results = {"out": logits.detach()}
     results |= {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     return results | {n: b.double() for n, b in net.named_buffers()}
+
+
+def test_golden_super_net(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreted, the whole net takes minutes: there only the first cell runs on the engine, in
+    one tile, since every program costs time; the others run as modules. Else all of it does."""
+    meta, vectors = golden("net_c8_l3")
+    interpreted = (engine.backend, engine.device) == ("triton", "cpu")
+    backend = "reference" if interpreted else engine.backend
+    net = SearchNetwork(meta["C"], 10, meta["layers"], backend=backend)
+    if interpreted:
+        forward = import_module("pcdarts_fast.ops.mixed_cell._triton.forward")
+        monkeypatch.setattr(forward, "tile_of", lambda channels: (512, 8))
+        net.cells[0].backend = engine.backend
+    net.load_state_dict(under(vectors, "state/") | under(vectors, "arch/"))
+    net.to(engine.device)
+    logits = net(vectors["x"].to(engine.device, torch.float32))
+    F.cross_entropy(logits, vectors["y"].to(engine.device)).backward()
+    assert relative_error(logits.cpu(), vectors["logits"]) < 1e-5
+    gradients = under(vectors, "grad/") | under(vectors, "grad_arch/")
+    assert {n for n, _ in net.named_parameters()} == set(gradients)
+    for parameter, value in net.named_parameters():
+        assert relative_error(value.grad.cpu(), gradients[parameter]) < 1e-4, parameter
+    # some means are next to 0, as in tests/nn/test_golden.py
+    for name, value in under(vectors, "state_after/").items():
+        assert relative_error(net.state_dict()[name].cpu(), value) < 1e-4, name
 
 
 def test_super_net(engine: Any) -> None:
