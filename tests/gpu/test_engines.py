@@ -110,6 +110,27 @@ def test_edge(engine: Any, case: Case, memory: str) -> None:
     check_edge(engine, arguments["C"], arguments["stride"], shape, memory=memory)
 
 
+class Preprocess(nn.Module):
+    def __init__(self, stride: int, backend: str) -> None:
+        super().__init__()
+        self.module = (FactorizedReduce if stride == 2 else ReLUConvBN)(5, 8, affine=False)
+        self.backend = backend
+
+    def forward(self, x: Tensor) -> Tensor:
+        return FusedPreprocess(self.module)(x, self.backend)
+
+
+@pytest.mark.parametrize("dtype", BARS, ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_preprocessing(engine: Any, stride: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    reference, fused = (Preprocess(stride, name) for name in ("reference", engine.backend))
+    fused.load_state_dict(reference.state_dict())
+    x = images(3, 5, 6, 10).to(dtype).double()
+    wanted = run(reference.double(), [x])
+    compare(run(fused.to(engine.device), [x.to(engine.device, dtype)]), wanted, dtype)
+
+
 @pytest.mark.parametrize("tile", [(64, 2), (512, 8)], ids=str)
 def test_triton_computes_the_same_in_any_tile(
     engine: Any, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -180,16 +201,6 @@ def test_nan_and_infinity_go_where_eager_sends_them(engine: Any, bad: float, str
     check_bad_values(reference, fused, [x, torch.full((5,), 1 / 5)], engine.device)
 
 
-class Preprocess(nn.Module):
-    def __init__(self, stride: int, backend: str) -> None:
-        super().__init__()
-        self.module = (FactorizedReduce if stride == 2 else ReLUConvBN)(5, 8, affine=False)
-        self.backend = backend
-
-    def forward(self, x: Tensor) -> Tensor:
-        return FusedPreprocess(self.module)(x, self.backend)
-
-
 @BAD
 @pytest.mark.parametrize("stride", [1, 2])
 def test_nan_and_infinity_in_a_preprocessing(engine: Any, bad: float, stride: int) -> None:
@@ -229,11 +240,16 @@ def test_golden_edge(engine: Any, name: str) -> None:
         assert error < 1e-5, parameter
 
 
-@pytest.mark.parametrize("case", SMALL["partial_mix"], ids=lambda case: case.id)
-def test_partial_mix(engine: Any, case: Case) -> None:
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(case, torch.float32) for case in SMALL["partial_mix"]]
+    + [(case, dtype) for case in SMALL["partial_mix"][2:5] for dtype in (*BARS,)[1:]],
+    ids=lambda given: given.id if isinstance(given, Case) else str(given),
+)
+def test_partial_mix(engine: Any, case: Case, dtype: torch.dtype) -> None:
     results = []
     for backend, device in (("reference", "cpu"), (engine.backend, engine.device)):
-        arguments = case.make(requires_grad=True)
+        arguments = case.make(dtype, requires_grad=True)
         tensors = leaves(arguments)
         moved = {
             name: [v.to(device) for v in value]
@@ -247,7 +263,7 @@ def test_partial_mix(engine: Any, case: Case) -> None:
         out.square().sum().backward()
         results.append([out.detach().cpu(), *(t.grad for t in tensors if t.grad is not None)])
     for got, wanted in zip(*reversed(results), strict=True):
-        torch.testing.assert_close(got, wanted, **tolerance(torch.float32))
+        torch.testing.assert_close(got, wanted, **tolerance(dtype))
 
 
 FEW = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")  # for quick interpreted steps
