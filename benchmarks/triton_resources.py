@@ -28,9 +28,10 @@ from triton.runtime import driver
 
 from pcdarts_fast.ops.channels import channel_tables
 from pcdarts_fast.ops.mixed_cell.schema import KINDS
+from pcdarts_fast.space import cell_edges
 
 MARKS = "<!-- resources -->", "<!-- /resources -->"
-BATCH, SIZE = 64, 16  # of the nodes; kernels are the same for any
+BATCH, SIZE = 1024, 16  # of the nodes; enough for the largest blocks of sums over tiles
 EPS = 1e-5
 
 
@@ -41,6 +42,7 @@ class Cell:
     stride: int
     dtype: torch.dtype = torch.float32
     store: bool = False
+    nodes: int = 4
 
 
 CELLS = {
@@ -57,6 +59,9 @@ CELLS = {
     "cifar-normal-16-bfloat16": Cell(16, 4, 1, dtype=torch.bfloat16),
     "cifar-normal-16-float16": Cell(16, 4, 1, dtype=torch.float16),
     "cifar-normal-16-store": Cell(16, 4, 1, store=True),
+    "digits-normal-16": Cell(16, 4, 1, nodes=3),
+    "digits-reduction-32": Cell(32, 4, 2, nodes=3),
+    "digits-reduction-64": Cell(64, 4, 2, nodes=3),
 }
 
 
@@ -155,9 +160,10 @@ def run_cell(cell: Cell) -> None:
     inputs = [empty(BATCH, C, size, size, dtype=cell.dtype) for _ in range(2)]
     plan = importlib.import_module("pcdarts_fast.ops.mixed_cell._triton.plan")
     primitives = range(len(KINDS))
-    total = plan.make_graph(2, 4, primitives, C, cell.k, cell.stride, EPS).all_weights
-    arch, weights = (empty(14, len(KINDS)), empty(14)), [empty(total)]
-    graph = (primitives, 4, cell.k, cell.stride, *channel_tables(C, cell.k), EPS)
+    total = plan.make_graph(2, cell.nodes, primitives, C, cell.k, cell.stride, EPS).all_weights
+    edges = len(cell_edges(cell.nodes))
+    arch, weights = (empty(edges, len(KINDS)), empty(edges)), [empty(total)]
+    graph = (primitives, cell.nodes, cell.k, cell.stride, *channel_tables(C, cell.k), EPS)
     out, *norms, z = mixed.forward(inputs, *arch, weights, None, None, *graph, cell.store)
     mixed.forward(inputs, *arch, weights, *norms, *graph, False)
     for need_weights in (True, False):
