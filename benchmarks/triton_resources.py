@@ -11,7 +11,6 @@ for the arguments that it would be launched with. Exit code 1 where a kernel spi
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import re
 import subprocess
@@ -29,9 +28,10 @@ from triton.runtime import driver
 
 from pcdarts_fast.ops.channels import channel_tables
 from pcdarts_fast.ops.mixed_cell.schema import KINDS
+from pcdarts_fast.space import cell_edges
 
 MARKS = "<!-- resources -->", "<!-- /resources -->"
-BATCH, SIZE = 64, 16  # of the nodes; kernels are the same for any
+BATCH, SIZE = 1024, 16  # of the nodes; enough for the largest blocks of sums over tiles
 EPS = 1e-5
 
 
@@ -42,7 +42,7 @@ class Cell:
     stride: int
     dtype: torch.dtype = torch.float32
     store: bool = False
-    need_weights: bool = True
+    nodes: int = 4
 
 
 CELLS = {
@@ -59,7 +59,9 @@ CELLS = {
     "cifar-normal-16-bfloat16": Cell(16, 4, 1, dtype=torch.bfloat16),
     "cifar-normal-16-float16": Cell(16, 4, 1, dtype=torch.float16),
     "cifar-normal-16-store": Cell(16, 4, 1, store=True),
-    "cifar-normal-16-architecture": Cell(16, 4, 1, need_weights=False),
+    "digits-normal-16": Cell(16, 4, 1, nodes=3),
+    "digits-reduction-32": Cell(32, 4, 2, nodes=3),
+    "digits-reduction-64": Cell(64, 4, 2, nodes=3),
 }
 
 
@@ -97,7 +99,7 @@ def target_of(arch: str) -> GPUTarget:
 
 
 def resources(compiled: Any, arch: str) -> tuple[int, int]:
-    """Registers of a thread, and bytes that it spills to memory.
+    """Registers of a thread, and bytes that it keeps in memory.
 
     AMD's scalar registers are spilled to lanes of vector registers, which does not count.
     """
@@ -105,26 +107,18 @@ def resources(compiled: Any, arch: str) -> tuple[int, int]:
         text = compiled.asm["amdgcn"]
         found = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", text)}
         return found["vgpr_count"], 4 * found["vgpr_spill_count"]
-    newer = int(arch.removeprefix("sm_")) >= 100  # Triton brings an assembler of its own for them
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin" / f"ptxas{'-blackwell' * newer}"
-    name = re.search(r"\.target (\w+)", compiled.asm["ptx"])
-    assert name
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
-        file.write(compiled.asm["ptx"])
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
         file.flush()
-        said = subprocess.run(
-            [tool, "-v", "--gpu-name", name[1], file.name, "-o", "/dev/null"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stderr
-    stores, loads = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said)[-1]
-    registers = re.findall(r"Used (\d+) registers", said)
-    return int(registers[-1]), int(stores) + int(loads)
+        command = [tool, "--dump-resource-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", said))
+    return int(found["REG"]), int(found["STACK"]) + int(found["LOCAL"])
 
 
 def compiled_kernels(arch: str, name: str) -> Iterator[Row]:
-    """Every kernel that a cell with its preprocessing launches, forward and backward, once."""
+    """Every kernel that a cell with its preprocessing, a stem and a classifier launch, once."""
     rows: dict[int, Row] = {}
 
     def compile_only(
@@ -155,27 +149,47 @@ def compiled_kernels(arch: str, name: str) -> Iterator[Row]:
         ):
             module.launch = compile_only
     run_cell(CELLS[name])
+    run_products(CELLS[name])
     yield from rows.values()
 
 
 def run_cell(cell: Cell) -> None:
-    mixed, conv = (operator(name) for name in ("mixed_cell", "relu_conv_bn"))
-    empty = functools.partial(torch.empty, device="meta")
+    """What a search runs of a cell: eval mode, weight steps, architecture steps."""
+    mixed = operator("mixed_cell")
     C, size = cell.C, SIZE * cell.stride
     inputs = [empty(BATCH, C, size, size, dtype=cell.dtype) for _ in range(2)]
     plan = importlib.import_module("pcdarts_fast.ops.mixed_cell._triton.plan")
     primitives = range(len(KINDS))
-    total = plan.make_graph(2, 4, primitives, C, cell.k, cell.stride, EPS).all_weights
-    arch, weights = (empty(14, len(KINDS)), empty(14)), [empty(total)]
-    graph = (primitives, 4, cell.k, cell.stride, *channel_tables(C, cell.k), EPS)
-    out, *saved = mixed.forward(inputs, *arch, weights, None, None, *graph, cell.store)
-    mean, variance, z = saved
-    needs = [1, 1], cell.need_weights, True, True
-    mixed.backward(out, inputs, *arch, weights, mean, variance, out, z, *graph, True, *needs)
-    matrices = [empty(C // cell.stride, 4 * C, 1, 1)] * cell.stride
-    x = empty(BATCH, 4 * C, size, size, dtype=cell.dtype)
-    out, _, variance = conv.forward(x, matrices, None, None, cell.stride, EPS)
-    conv.backward(out, x, matrices, out, variance, cell.stride, EPS, True, True, cell.need_weights)
+    total = plan.make_graph(2, cell.nodes, primitives, C, cell.k, cell.stride, EPS).all_weights
+    edges = len(cell_edges(cell.nodes))
+    arch, weights = (empty(edges, len(KINDS)), empty(edges)), [empty(total)]
+    graph = (primitives, cell.nodes, cell.k, cell.stride, *channel_tables(C, cell.k), EPS)
+    out, *norms, z = mixed.forward(inputs, *arch, weights, None, None, *graph, cell.store)
+    mixed.forward(inputs, *arch, weights, *norms, *graph, False)
+    for need_weights in (True, False):
+        needs = [1, 1], need_weights, not need_weights, not need_weights
+        mixed.backward(out, inputs, *arch, weights, *norms, out, z, *graph, True, *needs)
+
+
+def run_products(cell: Cell) -> None:
+    """The same of a cell's preprocessing, of the CIFAR stem and of the classifier."""
+    conv = operator("relu_conv_bn")
+    C, size, stride = cell.C, SIZE * cell.stride, cell.stride
+    for x, outputs, halves, kind, gradients in (
+        ((4 * C, size, size), C // stride, stride, (False, False), [(True, True), (True, False)]),
+        ((27, size, size), 3 * C, 1, (True, False), [(False, True)]),
+        ((4 * C, 1, 1), 10, 1, (True, True), [(True, True), (True, False)]),
+    ):
+        states, matrices = empty(BATCH, *x, dtype=cell.dtype), [empty(outputs, x[0], 1, 1)] * halves
+        out, *norms = conv.forward(states, matrices, None, None, halves, EPS, *kind)
+        conv.forward(states, matrices, *norms, halves, EPS, *kind)
+        for needs in gradients:
+            tail = norms[1], halves, EPS, True, *needs, *kind
+            conv.backward(out, states, matrices, out, *tail)
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def operator(name: str) -> Any:

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pcdarts_fast.nn.fused import FusedPreprocess
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.nn.operations import FactorizedReduce, ReLUConvBN
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import partial_mix
 from pcdarts_fast.search.steps import architecture_step, weight_step
@@ -108,6 +110,27 @@ def test_edge(engine: Any, case: Case, memory: str) -> None:
     check_edge(engine, arguments["C"], arguments["stride"], shape, memory=memory)
 
 
+class Preprocess(nn.Module):
+    def __init__(self, stride: int, backend: str) -> None:
+        super().__init__()
+        self.module = (FactorizedReduce if stride == 2 else ReLUConvBN)(5, 8, affine=False)
+        self.backend = backend
+
+    def forward(self, x: Tensor) -> Tensor:
+        return FusedPreprocess(self.module)(x, self.backend)
+
+
+@pytest.mark.parametrize("dtype", BARS, ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_preprocessing(engine: Any, stride: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    reference, fused = (Preprocess(stride, name) for name in ("reference", engine.backend))
+    fused.load_state_dict(reference.state_dict())
+    x = images(3, 5, 6, 10).to(dtype).double()
+    wanted = run(reference.double(), [x])
+    compare(run(fused.to(engine.device), [x.to(engine.device, dtype)]), wanted, dtype)
+
+
 @pytest.mark.parametrize("tile", [(64, 2), (512, 8)], ids=str)
 def test_triton_computes_the_same_in_any_tile(
     engine: Any, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -151,36 +174,59 @@ def test_any_channels_samplings_and_primitives(
     check_edge(engine, shape[1], stride, shape, **options)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_nan_and_infinity_go_where_eager_sends_them(engine: Any, bad: float, stride: int) -> None:
-    primitives = ("max_pool_3x3", "skip_connect", "dil_conv_3x3")
-    torch.manual_seed(0)
-    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
-    fused = copy.deepcopy(reference).to(engine.device)
-    fused.backend = engine.backend
-    x = images(2, 8, 8, 8).float()
-    x[0, 0, 4, 5] = x[1, 6, 7, 2] = bad
-    alpha = torch.full((3,), 1 / 3)
-    wanted = run(reference, [x, alpha])
+BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+
+
+def check_bad_values(module: nn.Module, fused: nn.Module, tensors: list[Tensor], to: str) -> None:
+    """NaN and infinity are where the eager module has them, in the output and all gradients."""
+    wanted = run(module, tensors)
     with np.errstate(invalid="ignore"):  # the interpreter computes in numpy
-        got = run(fused, [x.to(engine.device), alpha.to(engine.device)])
+        got = run(fused.to(to), [t.to(to) for t in tensors])
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():
-        if engine.backend == "triton" and name != "out":
-            continue  # Triton's backward multiplies them by 0, which makes NaN: docs/gpu.md
         assert torch.equal(got[name].isnan().cpu(), value.isnan()), name
         assert torch.equal(got[name].isinf().cpu(), value.isinf()), name
 
 
-@pytest.mark.parametrize("name", ["edge_s1_k4", "edge_s2_k4", "edge_s1_k2"])
-def test_golden_edge(engine: Any, name: str) -> None:
+@BAD
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_and_infinity_go_where_eager_sends_them(engine: Any, bad: float, stride: int) -> None:
+    primitives = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
+    torch.manual_seed(0)
+    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
+    fused = copy.deepcopy(reference)
+    fused.backend = engine.backend
+    x = images(2, 8, 8, 8).float()
+    x[0, 0, 7, 5] = x[1, 6, 7, 2] = bad
+    check_bad_values(reference, fused, [x, torch.full((5,), 1 / 5)], engine.device)
+
+
+@BAD
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_and_infinity_in_a_preprocessing(engine: Any, bad: float, stride: int) -> None:
+    torch.manual_seed(0)
+    reference, fused = (Preprocess(stride, name).eval() for name in ("reference", engine.backend))
+    fused.load_state_dict(reference.state_dict())
+    x = images(2, 5, 4, 6).float()
+    x[0, 0, 2, 4] = x[1, 3, 3, 1] = bad
+    check_bad_values(reference, fused, [x], engine.device)
+
+
+def golden(name: str) -> tuple[dict[str, Any], Results]:
     with np.load(GOLDEN / f"{name}.npz") as file:
         vectors = {key: torch.tensor(file[key]) for key in file.files if key != "meta"}
-        meta = json.loads(str(file["meta"]))
+        return json.loads(str(file["meta"])), vectors
+
+
+def under(vectors: Results, prefix: str) -> Results:
+    return {k.removeprefix(prefix): v for k, v in vectors.items() if k.startswith(prefix)}
+
+
+@pytest.mark.parametrize("name", ["edge_s1_k4", "edge_s2_k4", "edge_s1_k2"])
+def test_golden_edge(engine: Any, name: str) -> None:
+    meta, vectors = golden(name)
     edge = FusedPartialMixedOp(meta["C"], meta["stride"], k=meta["k"], backend=engine.backend)
-    state = {k.removeprefix("state/"): v for k, v in vectors.items() if k.startswith("state/")}
-    edge.load_state_dict(state)
+    edge.load_state_dict(under(vectors, "state/"))
     edge.to(engine.device)
     x = vectors["x"].to(engine.device, torch.float32).requires_grad_()
     alpha = vectors["alpha"].to(engine.device, torch.float32).requires_grad_()
@@ -194,11 +240,16 @@ def test_golden_edge(engine: Any, name: str) -> None:
         assert error < 1e-5, parameter
 
 
-@pytest.mark.parametrize("case", SMALL["partial_mix"], ids=lambda case: case.id)
-def test_partial_mix(engine: Any, case: Case) -> None:
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(case, torch.float32) for case in SMALL["partial_mix"]]
+    + [(case, dtype) for case in SMALL["partial_mix"][2:5] for dtype in (*BARS,)[1:]],
+    ids=lambda given: given.id if isinstance(given, Case) else str(given),
+)
+def test_partial_mix(engine: Any, case: Case, dtype: torch.dtype) -> None:
     results = []
     for backend, device in (("reference", "cpu"), (engine.backend, engine.device)):
-        arguments = case.make(requires_grad=True)
+        arguments = case.make(dtype, requires_grad=True)
         tensors = leaves(arguments)
         moved = {
             name: [v.to(device) for v in value]
@@ -212,7 +263,7 @@ def test_partial_mix(engine: Any, case: Case) -> None:
         out.square().sum().backward()
         results.append([out.detach().cpu(), *(t.grad for t in tensors if t.grad is not None)])
     for got, wanted in zip(*reversed(results), strict=True):
-        torch.testing.assert_close(got, wanted, **tolerance(torch.float32))
+        torch.testing.assert_close(got, wanted, **tolerance(dtype))
 
 
 FEW = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")  # for quick interpreted steps
@@ -232,6 +283,31 @@ def super_net_step(net: nn.Module, x: Tensor) -> Results:
     results = {"out": logits.detach()}
     results |= {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     return results | {n: b.double() for n, b in net.named_buffers()}
+
+
+def test_golden_super_net(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreted, the whole net takes minutes: there only the first cell runs on the engine, in
+    one tile, since every program costs time; the others run as modules. Else all of it does."""
+    meta, vectors = golden("net_c8_l3")
+    interpreted = (engine.backend, engine.device) == ("triton", "cpu")
+    backend = "reference" if interpreted else engine.backend
+    net = SearchNetwork(meta["C"], 10, meta["layers"], backend=backend)
+    if interpreted:
+        forward = import_module("pcdarts_fast.ops.mixed_cell._triton.forward")
+        monkeypatch.setattr(forward, "tile_of", lambda channels: (512, 8))
+        net.cells[0].backend = engine.backend
+    net.load_state_dict(under(vectors, "state/") | under(vectors, "arch/"))
+    net.to(engine.device)
+    logits = net(vectors["x"].to(engine.device, torch.float32))
+    F.cross_entropy(logits, vectors["y"].to(engine.device)).backward()
+    assert relative_error(logits.cpu(), vectors["logits"]) < 1e-5
+    gradients = under(vectors, "grad/") | under(vectors, "grad_arch/")
+    assert {n for n, _ in net.named_parameters()} == set(gradients)
+    for parameter, value in net.named_parameters():
+        assert relative_error(value.grad.cpu(), gradients[parameter]) < 1e-4, parameter
+    # some means are next to 0, as in tests/nn/test_golden.py
+    for name, value in under(vectors, "state_after/").items():
+        assert relative_error(net.state_dict()[name].cpu(), value) < 1e-4, name
 
 
 def test_super_net(engine: Any) -> None:

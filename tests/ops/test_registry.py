@@ -92,6 +92,14 @@ def test_triton_says_what_is_missing(monkeypatch):
     assert "pip install triton" in str(why_not("triton"))
 
 
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize("op", ["mixed_cell", "relu_conv_bn", "partial_mix"])
+def test_triton_serves_the_gpus_that_the_cuda_engine_does_not(op, monkeypatch, fresh_caches):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(_registry, "_why_no_cuda", lambda: "torch 2 was built without CUDA")
+    assert resolve("auto", op, "cuda") == "triton"
+
+
 CHECK = """
 import torch
 from pcdarts_fast import _native

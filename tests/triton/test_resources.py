@@ -30,3 +30,10 @@ def test_no_spills(arch: str, nightly: bool) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     for kernel in ("first_stage", "second_stage", "node", "sums", "input_gradient", "gradient"):
         assert f"| cifar-normal-16 | {kernel} | " in done.stdout
+
+
+def test_no_kernel_adds_up_in_an_order_of_its_own() -> None:
+    kernels = [*(ROOT / "pcdarts_fast" / "ops").glob("**/_triton/*.py")]
+    assert len(kernels) > 20
+    for path in kernels:
+        assert "atomic" not in path.read_text(), path

@@ -56,8 +56,8 @@ def pools_gradient(
 ):  # fmt: skip
     """The same of an edge's pools of one kind, whose a, b, c are added up."""
     s1 = total_of(partial, norm, rows, tiles, GRAPH.sampled, BLOCK)
-    upstream, own, constant = s0 * 0.0, s0 * 0.0, s0 * 0.0
-    shares = tl.sum(s0, 0) * 0.0
+    upstream, own, constant = tl.zeros_like(s0), tl.zeros_like(s0), tl.zeros_like(s0)
+    shares = 0.0
     for i in tl.static_range(len(POOLS)):
         u, o, c, share = branch_gradient(
             s0, s1, slot + POOLS[i].slot, POOLS[i].column, row, alpha, b, mean, variance,
@@ -96,7 +96,7 @@ def edge_gradient_kernel(
     norm = local * PLAN.sums
     out = local * (CONVS + 2)
     s0 = total_of(partial, norm, rows, tiles, SAMPLED, BLOCK)
-    d_beta = tl.sum(s0, 0) * 0.0
+    d_beta = 0.0
     for i in tl.static_range(CONVS):
         s1 = total_of(partial, norm + 1 + i, rows, tiles, SAMPLED, BLOCK)
         upstream, own, constant, share = branch_gradient(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..._triton.device import pixels_of, window, winner_of
+from ..._triton.device import pixels_of, through_norm, window, winner_of
 from .device import (
     edge_into,
     first_stage,
@@ -16,7 +16,7 @@ from .device import (
     units_before,
     weights_before,
 )
-from .pointwise import through_norm, through_pointwise, through_skip
+from .pointwise import through_norms, through_pointwise, through_skip
 from .source_kernels import pools
 from .sums_kernels import gradient_rows, last_output, node_gradient
 
@@ -58,7 +58,7 @@ def edge_first_stages(
                 t = v
             own = map_at(g_first, job, sample, count, H * W, SAMPLED)
             u = tl.load(own[None, :] + within, keep, other=0.0)
-            dz = through_norm(first_coefficients, job, u, v, ok, rows, SAMPLED)
+            dz = through_norms(first_coefficients, job, u, v, ok, rows, SAMPLED)
         else:
             v, t = last_output(
                 x, z, z_first, mean, variance, tables, weights, unit, slot, local, sample,
@@ -66,7 +66,7 @@ def edge_first_stages(
                 PLAN.convolutions[i], PLAN, GRAPH, STORED,
                 WEIGHTS and PLAN.convolutions[i].kernel > 0, P,
             )  # fmt: skip
-            dz = through_norm(coefficients, local * (CONVS + 2) + i, g, v, ok, rows, SAMPLED)
+            dz = through_norms(coefficients, local * (CONVS + 2) + i, g, v, ok, rows, SAMPLED)
         matrix = PLAN.convolutions[i].weight + (
             SAMPLED * PLAN.convolutions[i].kernel * PLAN.convolutions[i].kernel
         )
@@ -81,6 +81,13 @@ def edge_first_stages(
                 to, grad_weights + matrix, dz, t, weights + matrix, rows, at, ok, H * W,
                 SAMPLED, WEIGHTS,
             )  # fmt: skip
+
+
+@triton.jit
+def through_norm_at(a, upstream, z, SAMPLED: tl.constexpr):
+    """The same of one channel, [P]; a: where its a, b, c lie, SAMPLED apart."""
+    b, c = tl.load(a + SAMPLED), tl.load(a + 2 * SAMPLED)
+    return through_norm(tl.load(a), b, c, upstream, z)
 
 
 @triton.jit
@@ -101,7 +108,7 @@ def through_pools(
         channel = tl.load(tables + c)
         plane = H * W * S * S
         largest, average = pools(x, channel, plane, offset, inside)
-        d_max, d_avg = average * 0.0, average * 0.0
+        d_max, d_avg = tl.zeros_like(average), tl.zeros_like(average)
         for e in range(edges):
             target = first_target + e
             G = node_gradient(grad_out, grad_nodes, target, GRAPH)
@@ -110,11 +117,9 @@ def through_pools(
             g = tl.load(G + here, ok, other=0.0).to(tl.float32)
             a = coefficients + ((number * edges + e) * (CONVS + 2) + CONVS) * 3 * SAMPLED + c
             if len(PLAN.max_pools) > 0:
-                d_max += tl.load(a) * g + tl.load(a + SAMPLED) * largest
-                d_max += tl.load(a + 2 * SAMPLED)
+                d_max += through_norm_at(a, g, largest, SAMPLED)
             if len(PLAN.avg_pools) > 0:
-                d_avg += tl.load(a + 3 * SAMPLED) * g + tl.load(a + 4 * SAMPLED) * average
-                d_avg += tl.load(a + 5 * SAMPLED)
+                d_avg += through_norm_at(a + 3 * SAMPLED, g, average, SAMPLED)
         within = c * (H * W) + at
         if len(PLAN.max_pools) > 0:
             to = map_at(pool_grads, number * 2, sample, count, H * W, SAMPLED)

@@ -41,7 +41,8 @@ def through_branch(
             v = tl.load(maps[None, :] + (c * (H * W) + offset), exists, other=0.0)
             total += tl.sum(kernel_weights(weights + at, CONV.kernel) * v, 0)
             if WEIGHTS:
-                tl.store(grad_weights + at + tap, tl.sum(v * r[None, :], 1), tap < taps)
+                d = tl.sum(tl.where(exists, v * r[None, :], 0.0), 1)
+                tl.store(grad_weights + at + tap, d, tap < taps)
     return total
 
 
@@ -106,7 +107,7 @@ def input_gradient_kernel(
             row, _, _ = edge_into(target, source + number, GRAPH)
             w = tl.load(beta + row)
             if q < SAMPLED:
-                share = w * 0.0
+                share = 0.0
                 for i in tl.static_range(len(PLAN.skips)):
                     share += tl.load(alpha + row * GRAPH.columns + PLAN.skips[i])
                 w *= share

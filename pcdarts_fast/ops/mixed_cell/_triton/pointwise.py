@@ -5,18 +5,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..._triton.device import row_of
+from ..._triton.device import row_of, through_norm
 from .device import rolled, skip_taps
 
 
 @triton.jit
-def through_norm(coefficients, number, upstream, z, ok, rows, SAMPLED: tl.constexpr):
-    """dz [R, P] = a * upstream + b * z + c; zero in pixels that do not exist."""
+def through_norms(coefficients, number, upstream, z, ok, rows, SAMPLED: tl.constexpr):
+    """dz [R, P] of a batch-norm of all channels; zero in pixels that do not exist."""
     at = coefficients + number * 3 * SAMPLED + rows
     a = tl.load(at, rows < SAMPLED, other=0.0)
     b = tl.load(at + SAMPLED, rows < SAMPLED, other=0.0)
     c = tl.load(at + 2 * SAMPLED, rows < SAMPLED, other=0.0)
-    dz = a[:, None] * upstream + b[:, None] * z + c[:, None]
+    dz = through_norm(a[:, None], b[:, None], c[:, None], upstream, z)
     return tl.where(ok[None, :] & (rows[:, None] < SAMPLED), dz, 0.0)
 
 

@@ -8,7 +8,7 @@ import triton.language as tl
 from ..._triton.device import kernel_weights, norm_gradient, pixels_of, readers, relu, rstd_of
 from .device import edge_into, map_at, one_of, slots_before, units_before, weights_before
 from .edge_kernels import store_gradient, total_of
-from .pointwise import through_norm, through_pointwise
+from .pointwise import through_norms, through_pointwise
 from .sums_kernels import gradient_rows, last_output, node_gradient
 
 
@@ -46,7 +46,7 @@ def second_pointwise_kernel(
                 y, column, ok, count, H, W,
                 PLAN.convolutions[i], PLAN, GRAPH, STORED, WEIGHTS, P,
             )  # fmt: skip
-            dz = through_norm(coefficients, local * (CONVS + 2) + i, g, v, ok, rows, SAMPLED)
+            dz = through_norms(coefficients, local * (CONVS + 2) + i, g, v, ok, rows, SAMPLED)
             number = local * len(PLAN.separable) + PLAN.convolutions[i].first
             matrix = PLAN.convolutions[i].weight + SAMPLED * (
                 2 * PLAN.convolutions[i].kernel * PLAN.convolutions[i].kernel + SAMPLED
@@ -99,7 +99,7 @@ def second_depthwise_kernel(
             tl.store(at + SAMPLED * tiles, tl.sum(tl.where(ok, d * deviation, 0.0), 0))
             if WEIGHTS:
                 tap = tl.arange(0, triton.next_power_of_2(taps))
-                dw = tl.sum(v * tl.where(ok, relu(middle), 0.0)[None, :], 1)
+                dw = tl.sum(tl.where(exists, v * relu(middle)[None, :], 0.0), 1)
                 tl.store(grad_weights + first + tap, dw, tap < taps)
 
 

@@ -15,6 +15,7 @@ from ..._triton.device import (
     pixels_of,
     relu,
     rstd_of,
+    through_norm,
 )
 
 
@@ -151,7 +152,7 @@ def gradient_block(grad_out, out, coefficients, rows, end, sample, y, column, ok
     b = tl.load(coefficients + C_out + rows, rows < end, other=0.0)
     c = tl.load(coefficients + 2 * C_out + rows, rows < end, other=0.0)
     v = tl.load(out + offset, valid, other=0.0).to(tl.float32)
-    return tl.where(valid, a[:, None] * g + b[:, None] * v + c[:, None], 0.0)
+    return tl.where(valid, through_norm(a[:, None], b[:, None], c[:, None], g, v), 0.0)
 
 
 @triton.jit(do_not_specialize=["count", "first", "H", "W", "C_in", "C_out"])
