@@ -64,7 +64,7 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
       torch::stable::new_empty(alpha, {need_alpha ? alpha.size(0) : 0, alpha.size(1)});
   if (!need_alpha) grad_alpha = torch::stable::new_empty(alpha, {0});
   Tensor grad_beta = torch::stable::new_empty(alpha, {need_beta ? beta.size(0) : 0});
-  Tensor scratch = scratch_of(grad_out, cuda_backward_scratch(p, z.numel() > 0, need_weights));
+  Tensor scratch = scratch_of(grad_out, cuda_backward_scratch(p, need_weights));
   const vector<const void*> input_data = addresses(inputs), weight_data = addresses(weights);
   MixedCellBackward args = {};
   args.forward.inputs = input_data.data(), args.forward.weights = weight_data.data();

@@ -61,8 +61,7 @@ void merge_slots(const MixedCell& p, const MixedCellForward& args, const CellSta
 void source_forward(const MixedCell& p, const MixedCellForward& args, const CellState& s,
                     const ForwardScratch& scratch, void* stream) {
   const Sizes n = sizes_of(p);
-  Stage a = make_stage(p, s, s.stride), b = make_stage(p, s, 1);
-  a.source = scratch.source;
+  Stage a = make_stage(p, s, scratch.source, s.stride), b = make_stage(p, s, scratch.source, 1);
   if (p.training) a.partial = b.partial = scratch.partial;
   if (p.training && s.plan.pools) a.pools = s.edges * s.plan.slots;
   std::vector<StageItem> first, second;
@@ -73,12 +72,17 @@ void source_forward(const MixedCell& p, const MixedCellForward& args, const Cell
     float* const middle = scratch.first + separable * n.unit;
     const Convolutions c = first_stage(p, s, e, branch);
     for (int i = 0; i < c.count; ++i) {
-      first.push_back({c.of[i], slot, two ? middle : z, nullptr, nullptr, nullptr, nullptr});
+      first.push_back({c.of[i], slot, two ? middle : z, {}, {}, nullptr, nullptr});
     }
     if (!two) return;
     const int64_t norm = branch.slot * p.sampled;
-    second.push_back({second_stage(p, s, e, branch), slot + 1, z, nullptr, middle,
-                      s.edge[e].mean + norm, s.edge[e].rstd + norm});
+    second.push_back({second_stage(p, s, e, branch),
+                      slot + 1,
+                      z,
+                      {middle, s.edge[e].mean + norm, s.edge[e].rstd + norm},
+                      {},
+                      nullptr,
+                      nullptr});
   });
   run_stage(a, first, true, stream);
   if (p.training) merge_slots(p, args, s, scratch, stage_warps(a.tile), false, stream);

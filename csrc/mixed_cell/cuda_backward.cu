@@ -30,7 +30,17 @@ Most most_of(const MixedCell& p) {
   return most;
 }
 
-BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scratch& scratch) {
+// Warps that leave sums of a unit, at most.
+int64_t unit_warps(const MixedCell& p) {
+  int64_t most = 0;
+  for (const int stride : {1, p.stride}) {
+    const int64_t warps = stage_warps(stage_tile(p.batch, p.height, p.width, stride, p.sampled));
+    most = most > warps ? most : warps;
+  }
+  return most;
+}
+
+BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch) {
   const Sizes n = sizes_of(p);
   const Most most = most_of(p);
   const int64_t edges = p.nodes, c = p.sampled;
@@ -38,7 +48,8 @@ BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scra
     const int64_t a = f(1), b = f(p.stride);
     return a > b ? a : b;
   };
-  const BackwardBlocks count = backward_blocks(n, 1);
+  const BackwardBlocks second = backward_blocks(n, 1);
+  const int64_t pointwise = larger([&](int s) { return backward_blocks(n, s).pointwise; });
   const int64_t warps = larger([&](int s) {
     return sum_warps(channel_tile(n.batch, n.height, n.width, s, 1, kSumThreads, 1));
   });
@@ -48,26 +59,25 @@ BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scra
   BackwardScratch s = {};
   s.source = take<int>(scratch, p.channels), s.destination = take<int>(scratch, p.channels);
   s.rstd = take<float>(scratch, edge_offsets(p, edge_count(p)).slots * c);
-  s.z = take<float>(scratch, stored ? 0 : edges * most.units * n.unit);
   s.first = take<float>(scratch, edges * most.separable * n.unit);
   s.middle = take<float>(scratch, edges * most.separable * n.unit);
-  s.t = take<float>(scratch, edges * most.convolutions * n.unit);
-  s.t_second = take<float>(scratch, edges * most.separable * n.unit);
+  s.dt = take<float>(scratch, edges * most.convolutions * n.unit);
+  s.dt_second = take<float>(scratch, edges * most.separable * n.unit);
   s.mixed = take<float>(scratch, sums * warps);
+  s.units = take<float>(scratch, edges * most.units * c * unit_warps(p));
   s.bypass = take<float>(scratch, edges * (n.channels - c) * for_bypass);
   s.sums = take<double>(scratch, sums);
   s.norm = take<Pack<float, 4>>(scratch, edges * most.slots * c);
-  const int64_t matrix = count.pointwise * c * c;
   if (need_weights) {
-    s.of_edge = {most.convolutions * matrix, most.separable * matrix,
-                 most.convolutions * blocks * c * 25, most.separable * count.middle * c * 25};
+    s.of_edge = {most.convolutions * pointwise * c * c, most.separable * second.pointwise * c * c,
+                 most.convolutions * blocks * c * 25, most.separable * second.middle * c * 25};
   }
   const int64_t all = edge_count(p);
   s.pointwise = take<float>(scratch, all * s.of_edge.pointwise);
   s.pointwise_second = take<float>(scratch, all * s.of_edge.pointwise_second);
   s.depthwise = take<float>(scratch, all * s.of_edge.depthwise);
   s.depthwise_second = take<float>(scratch, all * s.of_edge.depthwise_second);
-  s.middle_sums = take<float>(scratch, edges * most.separable * 2 * c * count.middle);
+  s.middle_sums = take<float>(scratch, edges * most.separable * 2 * c * second.middle);
   const bool carries = edges * most.convolutions > kStateItems;
   for (float*& carry : s.carry) {
     carry = take<float>(scratch, carries ? n.unit * p.stride * p.stride : 0);
@@ -86,39 +96,50 @@ BackwardScratch after_edges(BackwardScratch s, int64_t edges) {
   return s;
 }
 
-// Passes A and B again: the outputs that forward has not kept, and the depthwise outputs.
-void recompute(Source& s, bool needs_state) {
+// Pass C' of the convolutions: passes A and B again, but of their outputs only the first stages of
+// separable convolutions are written. The others enter their sums as they are computed, or as
+// forward has kept them.
+void convolution_sums(Source& s, bool needs_state) {
   const MixedCell& p = s.p;
   const CellState& state = s.state;
   const Sizes n = s.size();
-  const bool stored = s.args.forward.z != nullptr;
-  Stage a = make_stage(p, state, state.stride), b = make_stage(p, state, 1);
-  a.source = s.scratch.source;
+  Stage a = make_stage(p, state, s.scratch.source, state.stride);
+  Stage b = make_stage(p, state, s.scratch.source, 1);
+  for (Stage* stage : {&a, &b}) {
+    stage->sums = s.scratch.units, stage->warps = unit_warps(p);
+    stage->destination = s.scratch.destination, stage->packed = s.packed;
+  }
   std::vector<StageItem> first, second;
-  int64_t number = 0;
   for_convolutions(state, [&](int e, const Branch& branch, int separable) {
+    const DeviceEdge& edge = state.edge[e];
     const bool two = branch.primitive.kind == Kind::sep_conv;
-    float* const unit = stored ? nullptr : state.edge[e].z + branch.unit * n.unit;
+    const int row = e * state.plan.units + branch.unit;
+    const float* const mean = edge.mean + last_slot(branch) * p.sampled;
+    const float* const known = s.known(e, branch);
     float* const middle = s.scratch.first + separable * n.unit;
     const Convolutions c = first_stage(p, state, e, branch);
-    for (int i = 0; i < c.count; ++i, ++number) {
-      float* const z = two ? (stored && !needs_state ? nullptr : middle) : unit;
-      float* const t = s.need_weights() ? s.scratch.t + number * n.unit : nullptr;
-      if (z != nullptr || t != nullptr) {
-        first.push_back({c.of[i], -1, z, t, nullptr, nullptr, nullptr});
+    for (int i = 0; i < c.count; ++i) {
+      if (!two) {
+        first.push_back({c.of[i], row, nullptr, {}, s.node[e], mean, known});
+      } else if (needs_state || known == nullptr) {
+        first.push_back({c.of[i], -1, middle, {}, {}, nullptr, nullptr});
       }
     }
-    float* const t = s.need_weights() ? s.scratch.t_second + separable * n.unit : nullptr;
-    if (!two || (unit == nullptr && t == nullptr)) return;
+    if (!two) return;
     const int64_t norm = branch.slot * p.sampled;
-    second.push_back({second_stage(p, state, e, branch), -1, unit, t, middle,
-                      state.edge[e].mean + norm, state.edge[e].rstd + norm});
+    second.push_back({second_stage(p, state, e, branch),
+                      row,
+                      nullptr,
+                      {middle, edge.mean + norm, edge.rstd + norm},
+                      s.node[e],
+                      mean,
+                      known});
   });
   if (!first.empty()) run_stage(a, first, true, s.stream);
   if (!second.empty()) run_stage(b, second, false, s.stream);
 }
 
-// Pass C'.
+// Pass C' of all else, and what the sums give.
 void sums(Source& s) {
   const CellState& state = s.state;
   const Sizes n = s.size();
@@ -144,6 +165,9 @@ void sums(Source& s) {
   f.size = n, f.plan = state.plan, f.stride = state.stride, f.edges = state.edges;
   f.primitives = s.p.primitives, f.training = s.p.training;
   f.mixed = a.mixed, f.warps = a.warps;
+  f.units = s.scratch.units, f.unit_warps = unit_warps(s.p);
+  f.first_warps = stage_warps(make_stage(s.p, state, nullptr, state.stride).tile);
+  f.second_warps = stage_warps(make_stage(s.p, state, nullptr, 1).tile);
   f.bypass = a.need_beta ? a.bypass : nullptr, f.bypass_warps = a.bypass_warps;
   f.sums = s.scratch.sums, f.norm = s.scratch.norm;
   f.grad_alpha = static_cast<float*>(s.args.grad_alpha);
@@ -166,13 +190,9 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
   for (int t = p.inputs; t < states_of(p); ++t) {
     complete[t] = {element(p.dtype, args.grad_out, (t - p.inputs) * node), p.nodes * node};
   }
-  const bool stored = args.forward.z != nullptr;
   for (int j = states_of(p) - 2; j >= 0; --j) {
     float* const z = static_cast<float*>(args.forward.z);
-    CellState state = make_state(p, args.forward, j, scratch.rstd, z);
-    for (int e = 0; !stored && e < state.edges; ++e) {
-      state.edge[e].z = scratch.z + int64_t{e} * state.plan.units * n.unit;
-    }
+    const CellState state = make_state(p, args.forward, j, scratch.rstd, z);
     const BackwardScratch own = after_edges(scratch, edges);
     edges += state.edges;
     Source s = {p, args, state, own, {}, {nullptr, 0}, nullptr, 0, false, stream, weights};
@@ -192,7 +212,7 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
       s.grad_sample = state.x.sample;
     }
     const bool needs_state = s.grad_x != nullptr || s.need_weights();
-    recompute(s, needs_state);
+    convolution_sums(s, needs_state);
     sums(s);
     if (!needs_state) continue;
     second_backward(s);
@@ -203,16 +223,15 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
 
 }  // namespace
 
-size_t cuda_backward_scratch(const MixedCell& p, bool stored, bool need_weights) {
+size_t cuda_backward_scratch(const MixedCell& p, bool need_weights) {
   Scratch scratch = {nullptr, 0};
-  lay_out(p, stored, need_weights, scratch);
+  lay_out(p, need_weights, scratch);
   return scratch.used;
 }
 
 void cuda_backward(const MixedCell& p, const MixedCellBackward& args, void* scratch, void* stream) {
   Scratch pieces = {static_cast<char*>(scratch), 0};
-  const bool stored = args.forward.z != nullptr, need_weights = args.grad_weights != nullptr;
-  const BackwardScratch s = lay_out(p, stored, need_weights, pieces);
+  const BackwardScratch s = lay_out(p, args.grad_weights != nullptr, pieces);
   backward_of(p, args, s, stream);
 }
 

@@ -1,29 +1,35 @@
 // One stage of all convolutions of a state's edges (passes A and B) as its kernel sees it.
 #pragma once
 #include "common/moments.cuh"
-#include "mixed_cell/taps.cuh"
+#include "mixed_cell/stage_input.cuh"
 
 namespace pcdarts {
 
 struct StageItem {
   Convolution convolution;
-  int slot;             // of `partial`
-  float* z;             // [B, C, H, pitch]; null: not wanted
-  float* t;             // the depthwise output, laid out as z; null: not wanted
-  const float* middle;  // B: the first stage's z, and the batch-norm that follows it
-  const float *mean, *rstd;
+  int slot;            // of `partial`, or of `sums`; negative: not wanted
+  float* z;            // [B, C, H, pitch]; null: not wanted
+  FirstStage middle;   // B: what it reads
+  NodeGrad node;       // C': the edge's complete node gradient, ...
+  const float* mean;   // ... the mean of the batch-norm behind z, ...
+  const float* known;  // ... and z where it is kept, so that it need not be computed; or null
 };
 constexpr int kStageItems = 32;
 constexpr int kStageLanes = 64, kStageGroups = 4;
 
 struct Stage {
+  Sizes size;
   Tile tile;
-  int channels, chunk;   // `chunk` channels of a tile fit into shared memory
-  Channels x;            // A: the state
-  const int* source;     // A: its sampled channels
+  int chunk;             // channels of a tile that fit into shared memory
+  StageState state;      // A: what it reads
   WarpMoments* partial;  // [warps, slots, channels]; null: not wanted
   int slots;
-  int pools;  // the first of two slots of the pools' moments; negative: not wanted
+  int pools;    // the first of two slots of the pools' moments; negative: not wanted
+  float* sums;  // C': [slots, channels] rows of `warps` sums of gradient times (z - mean); or null
+  int64_t warps;  // ... at least as many as the tiles have
+  const int* destination;
+  bool packed;    // gradients in packs of four
+  bool computes;  // any z at all
   int items, per_block;
   StageItem item[kStageItems];
 };

@@ -1,6 +1,6 @@
-// The sums behind the gradients of batch-norm, alpha and beta (pass C'): S0 and S1 of every branch
-// of every edge, and <bypass gradient, bypass>. Warps leave partial sums; a block an edge then adds
-// them up in a fixed order.
+// The sums behind the gradients of batch-norm, alpha and beta (pass C'): S0 and S1 of every edge's
+// pools and skip, and <bypass gradient, bypass>; S1 of the convolutions is the stages' work. Warps
+// leave partial sums; a block an edge then adds them up in a fixed order.
 #pragma once
 #include "common/bypass.cuh"
 #include "common/rows.cuh"
@@ -21,20 +21,13 @@ struct Sums {
   const int *source, *destination;
   bool packed, wide;  // gradients in packs of four; bypasses in packs of 16 bytes
   bool need_beta;
-  // [edges, 1 + branches, sampled] rows of `warps` partial sums: S0, then S1 of every branch, not
-  // yet times rstd
+  // [edges, 1 + branches, sampled] rows of `warps` partial sums: S0, then S1 of every branch
+  // without convolutions, not yet times rstd
   float* mixed;
   int64_t warps;
   float* bypass;  // [edges, channels - sampled] rows of `bypass_warps`
   int64_t bypass_warps;
 };
-
-__device__ __forceinline__ float dot(const float (&a)[kQuad], const float (&b)[kQuad], float mean,
-                                     int count) {
-  float sum = 0;
-  PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) sum += p < count ? a[p] * (b[p] - mean) : 0;
-  return sum;
-}
 
 __device__ __forceinline__ void sum_channel(const Sums& a, int64_t channel, float* tile) {
   const Corner corner = corner_of(a.tile, blockIdx.x);
@@ -59,6 +52,7 @@ __device__ __forceinline__ void sum_channel(const Sums& a, int64_t channel, floa
     put_sum(row, g[0] + g[1] + g[2] + g[3]);
     for (int i = 0; i < a.plan.branches; ++i) {
       const Branch& branch = a.plan.branch[i];
+      if (units_of(branch.primitive.kind, a.stride)) continue;  // pass C' of its stage
       const bool plain = is_plain(branch, a.stride);
       const int64_t norm = last_slot(branch) * a.size.sampled + channel;
       const float mean = plain ? 0 : get(a.edge[e].mean + norm);
@@ -130,7 +124,9 @@ struct FinishSums {
   bool training;
   const float *mixed, *bypass;  // as in Sums; bypass is null where it is not needed
   int64_t warps, bypass_warps;
-  double* sums;                   // [edges, 1 + branches, sampled]
+  const float* units;  // S1 of the convolutions, [edges, units, sampled] rows of `unit_warps`
+  int64_t unit_warps, first_warps, second_warps;  // of which a first or second stage has filled
+  double* sums;                                   // [edges, 1 + branches, sampled]
   Pack<float, 4>* norm;           // [edges, slots, sampled]: upstream, own, constant, mean
   float *grad_alpha, *grad_beta;  // null: not needed
 };
@@ -147,6 +143,22 @@ __device__ __forceinline__ double finish_total(double value, double* warps) {
   return sum;
 }
 
+// S0 of a channel, or S1 of a branch: `row` counts an edge's rows.
+__device__ __forceinline__ double sum_of_row(const FinishSums& a, int e, int64_t row) {
+  const int number = static_cast<int>(row / a.size.sampled) - 1;
+  if (number >= 0) {
+    const Branch& branch = a.plan.branch[number];
+    const Kind kind = branch.primitive.kind;
+    if (units_of(kind, a.stride)) {
+      const int64_t unit = int64_t{e} * a.plan.units + branch.unit;
+      return sum_row(a.units + (unit * a.size.sampled + row % a.size.sampled) * a.unit_warps,
+                     kind == Kind::sep_conv ? a.second_warps : a.first_warps);
+    }
+  }
+  const int64_t rows = (1 + a.plan.branches) * a.size.sampled;
+  return sum_row(a.mixed + (e * rows + row) * a.warps, a.warps);
+}
+
 static __global__ void __launch_bounds__(kFinishThreads, 1)
     finish_sums(const __grid_constant__ FinishSums a) {
   PCDARTS_SHARED(shared);
@@ -156,7 +168,7 @@ static __global__ void __launch_bounds__(kFinishThreads, 1)
   const int64_t rows = (1 + a.plan.branches) * a.size.sampled;
   double* const s0 = a.sums + e * rows;
   for (int64_t row = thread / 32; row < rows; row += kFinishWarps) {
-    const double sum = sum_row(a.mixed + (e * rows + row) * a.warps, a.warps);
+    const double sum = sum_of_row(a, e, row);
     if (thread % 32 == 0) put(s0 + row, sum);
   }
   double d_beta = 0;
