@@ -30,16 +30,6 @@ Most most_of(const MixedCell& p) {
   return most;
 }
 
-// Warps that leave sums of a unit, at most.
-int64_t unit_warps(const MixedCell& p) {
-  int64_t most = 0;
-  for (const int stride : {1, p.stride}) {
-    const int64_t warps = stage_warps(stage_tile(p.batch, p.height, p.width, stride, p.sampled));
-    most = most > warps ? most : warps;
-  }
-  return most;
-}
-
 BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch) {
   const Sizes n = sizes_of(p);
   const Most most = most_of(p);
@@ -50,9 +40,6 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch)
   };
   const BackwardBlocks second = backward_blocks(n, 1);
   const int64_t pointwise = larger([&](int s) { return backward_blocks(n, s).pointwise; });
-  const int64_t warps = larger([&](int s) {
-    return sum_warps(channel_tile(n.batch, n.height, n.width, s, 1, kSumThreads, 1));
-  });
   const int64_t blocks = larger([&](int s) { return backward_blocks(n, s).state; });
   const int64_t for_bypass = larger([&](int s) { return bypass_warps(n, s); });
   const int64_t sums = edges * (1 + most.branches) * c;
@@ -63,8 +50,7 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch)
   s.middle = take<float>(scratch, edges * most.separable * n.unit);
   s.dt = take<float>(scratch, edges * most.convolutions * n.unit);
   s.dt_second = take<float>(scratch, edges * most.separable * n.unit);
-  s.mixed = take<float>(scratch, sums * warps);
-  s.units = take<float>(scratch, edges * most.units * c * unit_warps(p));
+  s.partial = take<float>(scratch, sums * most_stage_warps(p));
   s.bypass = take<float>(scratch, edges * (n.channels - c) * for_bypass);
   s.sums = take<double>(scratch, sums);
   s.norm = take<Pack<float, 4>>(scratch, edges * most.slots * c);
@@ -96,82 +82,79 @@ BackwardScratch after_edges(BackwardScratch s, int64_t edges) {
   return s;
 }
 
-// Pass C' of the convolutions: passes A and B again, but of their outputs only the first stages of
-// separable convolutions are written. The others enter their sums as they are computed, or as
+// Pass C' of the sampled channels: passes A and B again, but of their outputs only the first stages
+// of separable convolutions are written. The others enter their sums as they are computed, or as
 // forward has kept them.
-void convolution_sums(Source& s, bool needs_state) {
+void stage_sums(Source& s, bool needs_state) {
   const MixedCell& p = s.p;
   const CellState& state = s.state;
   const Sizes n = s.size();
   Stage a = make_stage(p, state, s.scratch.source, state.stride);
-  Stage b = make_stage(p, state, s.scratch.source, 1);
-  for (Stage* stage : {&a, &b}) {
-    stage->sums = s.scratch.units, stage->warps = unit_warps(p);
-    stage->destination = s.scratch.destination, stage->packed = s.packed;
-  }
+  a.sums = s.scratch.partial, a.warps = most_stage_warps(p);
+  a.plan = state.plan, a.destination = s.scratch.destination, a.packed = s.packed;
+  for (int e = 0; e < state.edges; ++e) a.node[e] = s.node[e], a.mean[e] = state.edge[e].mean;
+  Stage b = a;
+  b.tile = make_stage(p, state, nullptr, 1).tile;
+  a.edges = state.edges;
   std::vector<StageItem> first, second;
   for_convolutions(state, [&](int e, const Branch& branch, int separable) {
     const DeviceEdge& edge = state.edge[e];
-    const bool two = branch.primitive.kind == Kind::sep_conv;
-    const int row = e * state.plan.units + branch.unit;
+    const int64_t number = &branch - state.plan.branch;
+    const int row = e * (1 + state.plan.branches) + 1 + static_cast<int>(number);
     const float* const mean = edge.mean + last_slot(branch) * p.sampled;
     const float* const known = s.known(e, branch);
-    float* const middle = s.scratch.first + separable * n.unit;
     const Convolutions c = first_stage(p, state, e, branch);
-    for (int i = 0; i < c.count; ++i) {
-      if (!two) {
-        first.push_back({c.of[i], row, nullptr, {}, s.node[e], mean, known});
-      } else if (needs_state || known == nullptr) {
-        first.push_back({c.of[i], -1, middle, {}, {}, nullptr, nullptr});
+    if (branch.primitive.kind != Kind::sep_conv) {
+      for (int i = 0; i < c.count; ++i) {
+        first.push_back({c.of[i], row, e, mean, known, nullptr, {}});
       }
+      return;
     }
-    if (!two) return;
+    float* const middle = s.scratch.first + separable * n.unit;
+    if (needs_state || known == nullptr) {
+      first.push_back({c.of[0], -1, e, nullptr, nullptr, middle, {}});
+    }
     const int64_t norm = branch.slot * p.sampled;
     second.push_back({second_stage(p, state, e, branch),
                       row,
-                      nullptr,
-                      {middle, edge.mean + norm, edge.rstd + norm},
-                      s.node[e],
+                      e,
                       mean,
-                      known});
+                      known,
+                      nullptr,
+                      {middle, edge.mean + norm, edge.rstd + norm}});
   });
-  if (!first.empty()) run_stage(a, first, true, s.stream);
+  run_stage(a, first, true, s.stream);
   if (!second.empty()) run_stage(b, second, false, s.stream);
 }
 
-// Pass C' of all else, and what the sums give.
+// Pass C' of the bypass, and what all of the sums give.
 void sums(Source& s) {
   const CellState& state = s.state;
   const Sizes n = s.size();
-  Sums a = {};
-  a.size = n;
-  a.tile = channel_tile(n.batch, n.height, n.width, state.stride, 1, kSumThreads, 1);
-  a.plan = state.plan, a.stride = state.stride, a.edges = state.edges;
-  a.state = state.x;
   FinishSums f = {};
-  const BypassPlane plane = bypass_plane(n.height, n.width, state.stride, wide_of(n.dtype));
-  a.wide = is_wide(n.dtype, plane, state.x.data);
-  for (int e = 0; e < state.edges; ++e) {
-    a.edge[e] = f.edge[e] = state.edge[e];
-    a.node[e] = s.node[e], f.row[e] = state.row[e];
-    a.wide &= is_wide(n.dtype, plane, s.node[e].data);
-  }
-  a.source = s.scratch.source, a.destination = s.scratch.destination;
-  a.packed = s.packed;
-  a.mixed = s.scratch.mixed, a.warps = sum_warps(a.tile);
-  a.bypass = s.scratch.bypass, a.bypass_warps = bypass_warps(n, state.stride);
-  a.need_beta = s.args.grad_beta != nullptr && n.channels > n.sampled;
-  launch_sums(a, s.stream);
+  for (int e = 0; e < state.edges; ++e) f.edge[e] = state.edge[e], f.row[e] = state.row[e];
   f.size = n, f.plan = state.plan, f.stride = state.stride, f.edges = state.edges;
   f.primitives = s.p.primitives, f.training = s.p.training;
-  f.mixed = a.mixed, f.warps = a.warps;
-  f.units = s.scratch.units, f.unit_warps = unit_warps(s.p);
+  f.partial = s.scratch.partial, f.warps = most_stage_warps(s.p);
   f.first_warps = stage_warps(make_stage(s.p, state, nullptr, state.stride).tile);
   f.second_warps = stage_warps(make_stage(s.p, state, nullptr, 1).tile);
-  f.bypass = a.need_beta ? a.bypass : nullptr, f.bypass_warps = a.bypass_warps;
   f.sums = s.scratch.sums, f.norm = s.scratch.norm;
   f.grad_alpha = static_cast<float*>(s.args.grad_alpha);
   f.grad_beta = static_cast<float*>(s.args.grad_beta);
+  if (s.args.grad_beta != nullptr && n.channels > n.sampled) {
+    BypassSums a = {};
+    a.size = n, a.stride = state.stride, a.edges = state.edges, a.state = state.x;
+    const BypassPlane plane = bypass_plane(n.height, n.width, state.stride, wide_of(n.dtype));
+    a.wide = is_wide(n.dtype, plane, state.x.data);
+    for (int e = 0; e < state.edges; ++e) {
+      a.node[e] = s.node[e];
+      a.wide &= is_wide(n.dtype, plane, s.node[e].data);
+    }
+    a.source = s.scratch.source, a.destination = s.scratch.destination;
+    a.sums = s.scratch.bypass, a.warps = bypass_warps(n, state.stride);
+    launch_bypass_sums(a, s.stream);
+    f.bypass = a.sums, f.bypass_warps = a.warps;
+  }
   launch_finish_sums(f, s.stream);
 }
 
@@ -212,7 +195,7 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
       s.grad_sample = state.x.sample;
     }
     const bool needs_state = s.grad_x != nullptr || s.need_weights();
-    convolution_sums(s, needs_state);
+    stage_sums(s, needs_state);
     sums(s);
     if (!needs_state) continue;
     second_backward(s);

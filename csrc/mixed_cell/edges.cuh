@@ -61,14 +61,6 @@ __device__ __forceinline__ void get_node_quad(const Sizes& n, const NodeGrad& no
   get_stored(n.dtype, node.data, at, count, packed, g);
 }
 
-// Of the first `count` columns of a quad.
-__device__ __forceinline__ float dot(const float (&a)[kQuad], const float (&b)[kQuad], float mean,
-                                     int count) {
-  float sum = 0;
-  PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) sum += p < count ? a[p] * (b[p] - mean) : 0;
-  return sum;
-}
-
 // Both pools and the value itself of the pixels of a quad.
 struct StateQuad {
   float largest[kQuad], average[kQuad], own[kQuad];

@@ -98,6 +98,14 @@ void for_convolutions(const CellState& s, const F& f) {
 // Pass A or B over any number of items.
 void run_stage(Stage a, const std::vector<StageItem>& items, bool together, void* stream);
 
+// Warps of a stage, of either stride at most.
+inline int64_t most_stage_warps(const MixedCell& p) {
+  const auto warps = [&](int stride) {
+    return stage_warps(stage_tile(p.batch, p.height, p.width, stride, p.sampled));
+  };
+  return warps(1) > warps(p.stride) ? warps(1) : warps(p.stride);
+}
+
 inline Stage make_stage(const MixedCell& p, const CellState& s, const int* source, int stride) {
   Stage a = {};
   a.size = sizes_of(p);

@@ -8,9 +8,9 @@ namespace pcdarts {
 struct BackwardScratch {
   int *source, *destination;
   float* rstd;
-  float *first, *middle;          // of one state's edges: first stages and their gradients
-  float *dt, *dt_second;          // gradients of the depthwise outputs
-  float *mixed, *units, *bypass;  // partial sums of pass C'
+  float *first, *middle;    // of one state's edges: first stages and their gradients
+  float *dt, *dt_second;    // gradients of the depthwise outputs
+  float *partial, *bypass;  // partial sums of pass C'
   double* sums;
   Pack<float, 4>* norm;
   // partial weight gradients of all edges, merged at the end; floats of one edge

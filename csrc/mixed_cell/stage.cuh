@@ -7,14 +7,14 @@ namespace pcdarts {
 
 struct StageItem {
   Convolution convolution;
-  int slot;            // of `partial`, or of `sums`; negative: not wanted
+  int slot;            // of `partial`, or row of `sums`; negative: not wanted
+  int edge;            // C': whose node's gradient ...
+  const float* mean;   // ... and the mean of the batch-norm behind z enter the sums, ...
+  const float* known;  // ... and z where it is kept, so that it need not be computed; or null
   float* z;            // [B, C, H, pitch]; null: not wanted
   FirstStage middle;   // B: what it reads
-  NodeGrad node;       // C': the edge's complete node gradient, ...
-  const float* mean;   // ... the mean of the batch-norm behind z, ...
-  const float* known;  // ... and z where it is kept, so that it need not be computed; or null
 };
-constexpr int kStageItems = 32;
+constexpr int kStageItems = 28;
 constexpr int kStageLanes = 64, kStageGroups = 4;
 
 struct Stage {
@@ -25,8 +25,12 @@ struct Stage {
   WarpMoments* partial;  // [warps, slots, channels]; null: not wanted
   int slots;
   int pools;    // the first of two slots of the pools' moments; negative: not wanted
-  float* sums;  // C': [slots, channels] rows of `warps` sums of gradient times (z - mean); or null
-  int64_t warps;  // ... at least as many as the tiles have
+  float* sums;  // C': [edges, 1 + branches, channels] rows of `warps`: S0, S1; null: not wanted
+  int64_t warps;
+  EdgePlan plan;
+  int edges;  // whose S0, and S1 of pools and skips, this pass leaves
+  NodeGrad node[kMaxStates];
+  const float* mean[kMaxStates];  // [slots, channels] of every edge
   const int* destination;
   bool packed;    // gradients in packs of four
   bool computes;  // any z at all

@@ -3,38 +3,12 @@
 // tile of all channels in shared memory; its warps take the convolutions in turn, and a lane keeps
 // its quad of OB output channels in registers.
 #pragma once
-#include "mixed_cell/stage.cuh"
+#include "mixed_cell/stage_sums.cuh"
 
 namespace pcdarts {
 
 // Floats of shared memory besides the tile: a group's weights of `chunk` channels.
 PCDARTS_HD int weights_of_chunk(int chunk, int outputs) { return chunk * (kTapsPitch + outputs); }
-
-// A warp's sums of gradient times (z - mean), of OB output channels from `out` on, `left` of which
-// exist.
-template <int OB>
-__device__ __forceinline__ void put_gradient_sums(const Stage& a, const StageItem& item,
-                                                  const Quad& q, const float (&z)[OB][4], int out,
-                                                  int left, int64_t warp) {
-  const int lane = static_cast<int>(threadIdx.x % 32), mine = sum_of_lane<OB>(lane);
-  const int channel = item.convolution.first + out;
-  float sums[OB];
-  PCDARTS_UNROLLED for (int o = 0; o < OB; ++o) {
-    sums[o] = 0;
-    if (o >= left || q.count == 0) continue;
-    float g[4], v[4] = {z[o][0], z[o][1], z[o][2], z[o][3]};
-    get_node_quad(a.size, item.node, q.sample, get(a.destination + channel + o), q.row, q.column,
-                  q.count, a.packed, g);
-    if (item.known != nullptr) {
-      get_unit(a.size, item.known, 0, q.sample, channel + o, q.row, q.column, v);
-    }
-    sums[o] = dot(g, v, get(item.mean + channel + o), q.count);
-  }
-  const float sum = warp_sums(sums);
-  if (lane != lane_of_sum<OB>(mine) || mine >= left) return;
-  const int64_t row = int64_t{item.slot} * a.state.channels + channel + mine;
-  put(a.sums + row * a.warps + warp, sum);
-}
 
 // The moments of both pools of the channels [first, first + count) in the tile.
 __device__ __forceinline__ void pool_moments(const Stage& a, const Quad& q, int first, int count,
@@ -84,11 +58,13 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
     loaded = first;
   };
 
-  for (int first = 0; a.pools >= 0 && blockIdx.z == 0 && first < channels; first += a.chunk) {
+  const bool whole = (a.pools >= 0 || a.edges > 0) && blockIdx.z == 0;
+  for (int first = 0; whole && first < channels; first += a.chunk) {
     need(a.item[0], first);
     __syncthreads();
     const int count = channels - first < a.chunk ? channels - first : a.chunk;
-    pool_moments(a, q, first, count, shared, moments);
+    if (a.pools >= 0) pool_moments(a, q, first, count, shared, moments);
+    if (a.edges > 0) put_state_sums(a, q, first, count, shared, warp);
   }
   for (int round = begin; round < end; round += groups) {
     const bool valid = round + group < end;
@@ -133,7 +109,7 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
         }
       }
       if (a.sums != nullptr && item.slot >= 0) {
-        put_gradient_sums<OB>(a, item, q, z, out, left, warp);
+        put_output_sums<OB>(a, item, q, z, out, left, warp);
       }
       if (item.slot >= 0 && moments != nullptr) {
         put_warp_moments<OB>(z, q.count, left,
@@ -145,13 +121,13 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
 
 // Runs `a` but for its tile-dependent members; `together`: all items from one read of the tile.
 inline void launch_stage(Stage a, bool together, void* stream) {
-  if (a.items == 0 && a.pools < 0) return;
+  if (a.items == 0 && a.pools < 0 && a.edges == 0) return;
   with_outputs(a.state.channels, [&]<int OB>() {
     const int groups = together ? kStageGroups : 1;
     const auto floats = [&] {
       return a.chunk * tile_floats(a.tile) + groups * weights_of_chunk(a.chunk, OB);
     };
-    a.chunk = a.state.channels, a.computes = a.pools >= 0;
+    a.chunk = a.state.channels, a.computes = false;
     for (int i = 0; i < a.items; ++i) a.computes |= a.item[i].known == nullptr;
     while (floats() > kStageFloats && a.chunk > 1) a.chunk = (a.chunk + 1) / 2;
     a.per_block = together ? (a.items > 0 ? a.items : 1) : 1;
