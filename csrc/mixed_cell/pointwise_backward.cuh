@@ -25,7 +25,7 @@ constexpr int kPointwiseItems = 24;
 struct Pointwise {
   Sizes size;
   Tile tile;
-  int64_t span;      // tiles that one block works through
+  int span;          // tiles that one block works through
   StageState state;  // what first stages read
   const int* destination;
   bool packed, need_weights;
@@ -36,6 +36,15 @@ struct Pointwise {
   int items, per_block;
   PointwiseItem item[kPointwiseItems];
 };
+
+// Groups of 64 lanes in a block, at most; and how many blocks registers must leave room for.
+template <int R>
+constexpr int kPointwiseGroups = R <= 8 ? 2 : 1;
+template <int R>
+constexpr int kPointwiseResident = R == 4    ? 5
+                                   : R == 8  ? 4
+                                   : R == 16 ? 5
+                                             : 1;
 
 // Floats of shared memory of one of a block's groups.
 template <int R>
@@ -68,8 +77,27 @@ __device__ __forceinline__ void add_pointwise(const float* weights, const float*
   }
 }
 
+// A convolution's depthwise outputs of the channels [first, first + count) in `tile` to rows of
+// `t`, where the group `computes`.
+__device__ __forceinline__ void put_depthwise(const Tile& t, const Convolution& conv, int first,
+                                              int count, const Quad& q, const float* tile,
+                                              float* taps, bool computes, int lane, float* to) {
+  const int size = conv.kernel * conv.kernel;
+  for (int i = lane; conv.kernel > 1 && i < count * size; i += kOuterLanes) {
+    taps[i] = get(conv.depthwise + first * size + i);
+  }
+  __syncthreads();
+  for (int i = 0; computes && i < count; ++i) {
+    float v[4];
+    depthwise_quad(t, conv, tile + i * t.samples * t.phases * t.plane + q.at, taps + i * size, v);
+    PCDARTS_UNROLLED for (int p = 0; p < 4; ++p) v[p] = p < q.count ? v[p] : 0;
+    put_shared(to + i * kOuterPitch + 4 * lane, v);
+  }
+  __syncthreads();
+}
+
 template <int R>
-__global__ void __launch_bounds__(kOuterLanes*(R <= 8 ? 2 : 1), 1)
+__global__ void __launch_bounds__(kOuterLanes* kPointwiseGroups<R>, kPointwiseResident<R>)
     pointwise_backward_kernel(const __grid_constant__ Pointwise a) {
   PCDARTS_SHARED(shared);
   using Shape = OuterShape<R>;
@@ -79,7 +107,6 @@ __global__ void __launch_bounds__(kOuterLanes*(R <= 8 ? 2 : 1), 1)
   const int groups = static_cast<int>(blockDim.y), channels = a.state.channels;
   const int own = static_cast<int>(blockIdx.y) * R;  // first channel of dt
   const int padded = (channels + R - 1) / R * R;
-  const int channel_floats = t.samples * t.phases * t.plane;
   float* const weights = shared + a.tile_size + group * pointwise_floats<R>(a, channels);
   float* const sums = weights + padded * R;                // [splits, padded, R]
   float* const right = sums + Shape::splits * padded * R;  // t
@@ -87,7 +114,7 @@ __global__ void __launch_bounds__(kOuterLanes*(R <= 8 ? 2 : 1), 1)
   float* const left = a.left_in_tile ? shared : taps + a.chunk * kTapsPitch;  // z, then dz
   const int begin = static_cast<int>(blockIdx.z) * a.per_block;
   const int end = a.items < begin + a.per_block ? a.items : begin + a.per_block;
-  int64_t loaded = -1;  // which channels of which tile
+  int loaded = -1;  // which channels of which tile
 
   for (int round = begin; round < end; round += groups) {
     const bool valid = round + group < end;
@@ -97,67 +124,52 @@ __global__ void __launch_bounds__(kOuterLanes*(R <= 8 ? 2 : 1), 1)
     const bool computes = item.known == nullptr || a.need_weights;
     for (int i = lane; i < Shape::splits * padded * R; i += kOuterLanes) sums[i] = 0;
 
-    for (int64_t k = 0; k < a.span; ++k) {
-      const int64_t number = blockIdx.x * a.span + k;
+    for (int k = 0; k < a.span; ++k) {
+      const int64_t number = int64_t{blockIdx.x} * a.span + k;
       if (number >= t.tiles) break;
       const Corner corner = corner_of(t, number);
       const Quad q = quad_of(t, corner, lane);
       int held = -1;
-      // t of R channels from c on to `right`, and their columns of P to `weights`.
-      const auto need = [&](int c) {
-        if (held == c) return;
-        held = c;
-        __syncthreads();
-        for (int i = lane; i < padded * R; i += kOuterLanes) {
-          const int o = i / R, column = c + i % R;
-          const bool exists = o < outputs && column < channels;
-          weights[i] = exists ? get(conv.pointwise + int64_t{o} * channels + column) : 0;
-        }
-        const int stop = c + R < channels ? c + R : channels;
-        for (int first = c; a.computes && first < stop; first += a.chunk) {
-          const int count = stop - first < a.chunk ? stop - first : a.chunk;
-          if (loaded != number * channels + first) {
-            load_stage_tile(t, corner, a.state, item.middle, first, count, shared,
-                            group * kOuterLanes + lane, groups * kOuterLanes);
-            loaded = number * channels + first;
-          }
-          const int size = conv.kernel * conv.kernel;
-          for (int i = lane; conv.kernel > 1 && i < count * size; i += kOuterLanes) {
-            taps[i] = get(conv.depthwise + first * size + i);
-          }
-          __syncthreads();
-          for (int i = 0; computes && i < count; ++i) {
-            float v[4];
-            depthwise_quad(t, conv, shared + i * channel_floats + q.at, taps + i * size, v);
-            PCDARTS_UNROLLED for (int p = 0; p < 4; ++p) v[p] = p < q.count ? v[p] : 0;
-            put_shared(right + (first + i - c) * kOuterPitch + 4 * lane, v);
-          }
-          __syncthreads();
-        }
-        for (int i = stop - c; i < R; ++i) {
-          const float none[4] = {};
-          put_shared(right + i * kOuterPitch + 4 * lane, none);
-        }
-        __syncthreads();
-      };
-
-      const int64_t channel = t.height * map_pitch(t.width);  // floats between two channels
+      const int channel = t.height * static_cast<int>(map_pitch(t.width));  // floats between two
       const int64_t at = (q.sample * channels * t.height + q.row) * map_pitch(t.width) + q.column;
-      float dt[R][4] = {};
       for (int out = 0; out < channels; out += R) {
-        for (int c = 0; c < channels; c += R) {
-          need(c);
-          if (item.known != nullptr) continue;
-          if (a.left_in_tile) loaded = -1;
+        for (int step = 0; step <= padded / R; ++step) {  // all channels of t for z, then the own
+          const int c = step < padded / R ? step * R : own;
+          if (held != c) {
+            held = c;
+            __syncthreads();
+            for (int i = lane; i < padded * R; i += kOuterLanes) {
+              const int o = i / R, column = c + i % R;
+              const bool exists = o < outputs && column < channels;
+              weights[i] = exists ? get(conv.pointwise + int64_t{o} * channels + column) : 0;
+            }
+            const int stop = c + R < channels ? c + R : channels;
+            for (int first = c; a.computes && first < stop; first += a.chunk) {
+              const int count = stop - first < a.chunk ? stop - first : a.chunk;
+              if (loaded != k * channels + first) {
+                load_stage_tile(t, corner, a.state, item.middle, first, count, shared,
+                                group * kOuterLanes + lane, groups * kOuterLanes);
+                loaded = k * channels + first;
+              }
+              put_depthwise(t, conv, first, count, q, shared, taps, computes, lane,
+                            right + (first - c) * kOuterPitch);
+            }
+            for (int i = stop - c; i < R; ++i) {
+              const float none[4] = {};
+              put_shared(right + i * kOuterPitch + 4 * lane, none);
+            }
+            __syncthreads();
+            if (a.left_in_tile) loaded = -1;
+          }
+          if (item.known != nullptr || step == padded / R) continue;
           add_pointwise<R>(weights + out * R, right + 4 * lane, left + 4 * lane, c == 0);
         }
-        need(own);
-        if (a.left_in_tile) loaded = -1;
-        for (int r = 0; r < R; ++r) {
+        float dt[R][4] = {};
+        PCDARTS_ROLLED for (int r = 0; r < R; ++r) {
           const int o = out + r;
           float dz[4] = {};
           if (q.count > 0 && o < outputs) {
-            const int64_t to = conv.first + o;
+            const int to = conv.first + o;
             float upstream[4], z[4];
             if (item.upstream != nullptr) {
               get_some(item.upstream + at + to * channel, kQuad, true, upstream);
@@ -184,15 +196,18 @@ __global__ void __launch_bounds__(kOuterLanes*(R <= 8 ? 2 : 1), 1)
           }
           if (a.need_weights) put_shared(left + r * kOuterPitch + 4 * lane, dz);
         }
+        PCDARTS_UNROLLED for (int c = 0; c < R; ++c) {
+          if (!valid || q.count == 0 || own + c >= channels) continue;
+          float* const to = item.dt + at + (own + c) * channel;
+          float before[4] = {};  // of the outputs before: until here dt takes no registers
+          if (out > 0) get_some(to, kQuad, true, before);
+          PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) dt[c][p] += before[p];
+          put_some(to, kQuad, true, dt[c]);
+        }
         if (!a.need_weights) continue;
         __syncthreads();
         add_outer<R>(left, right, lane, sums + out * R, R, padded * R);
         __syncthreads();
-      }
-      PCDARTS_UNROLLED for (int c = 0; c < R; ++c) {
-        if (valid && q.count > 0 && own + c < channels) {
-          put_some(item.dt + at + (own + c) * channel, kQuad, true, dt[c]);
-        }
       }
     }
     if (!a.need_weights) continue;
@@ -223,7 +238,7 @@ inline void launch_pointwise_backward(Pointwise a, int together, void* stream) {
   a.computes = a.need_weights;
   for (int i = 0; i < a.items; ++i) a.computes |= a.item[i].known == nullptr;
   with_outputs(a.state.channels, [&]<int R>() {
-    const int groups = R <= 8 && together > 1 ? 2 : 1, channels = a.state.channels;
+    const int groups = together > 1 ? kPointwiseGroups<R> : 1, channels = a.state.channels;
     a.per_block = groups == 1 ? 1 : together;
     a.left_in_tile = groups == 1 && channels <= R;
     const int64_t most = R * kOuterPitch > kPointwiseTile ? R * kOuterPitch : kPointwiseTile;

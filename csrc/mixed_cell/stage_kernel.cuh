@@ -30,7 +30,7 @@ __device__ __forceinline__ void pool_moments(const Stage& a, const Quad& q, int 
 }
 
 template <int OB>
-__global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
+__global__ void __launch_bounds__(kStageLanes* kStageGroups, OB == 4 ? 2 : 1)
     stage_kernel(const __grid_constant__ Stage a) {
   PCDARTS_SHARED(shared);
   const Tile& t = a.tile;

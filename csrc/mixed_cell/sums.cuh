@@ -74,7 +74,7 @@ struct FinishSums {
   int primitives;
   bool training;
   // [edges, 1 + branches, sampled] rows of `warps`: S0, then S1 of every branch, not yet times
-  // rstd. Of a row, that many sums are there: more or fewer where a second stage has left them.
+  // rstd. A first stage has filled `first_warps` of a row, a second stage `second_warps`.
   const float* partial;
   int64_t warps, first_warps, second_warps;
   const float* bypass;  // as in BypassSums; null: not needed
