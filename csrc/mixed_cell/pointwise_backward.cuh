@@ -225,7 +225,7 @@ __global__ void __launch_bounds__(kOuterLanes* kPointwiseGroups<R>, kPointwiseRe
 }
 
 constexpr int64_t kPointwiseBlocks = 256;     // at most, an item
-constexpr int64_t kPointwiseTile = 4 * 1024;  // floats of shared memory, where one channel fits
+constexpr int64_t kPointwiseTile = 3 * 1024;  // floats of shared memory, where one channel fits
 inline Tile pointwise_tile(const Sizes& n, int stride) {
   return make_tile(n.batch, n.height, n.width, stride, stride == 1 ? 4 : 2, kOuterLanes, 1,
                    kPointwiseTile);
