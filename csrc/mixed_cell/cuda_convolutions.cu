@@ -9,7 +9,8 @@ namespace {
 
 void run_pointwise(Source& s, const std::vector<PointwiseItem>& items, int stride, int together) {
   Pointwise a = {};
-  a.size = s.size(), a.tile = pointwise_tile(a.size, stride), a.span = static_cast<int>(pointwise_span(a.tile));
+  a.size = s.size(), a.tile = pointwise_tile(a.size, stride),
+  a.span = static_cast<int>(pointwise_span(a.tile));
   a.state = {s.state.x, s.scratch.source, static_cast<int>(s.p.sampled)};
   a.destination = s.scratch.destination, a.packed = s.packed;
   a.need_weights = s.need_weights();
