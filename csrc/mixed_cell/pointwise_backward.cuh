@@ -50,7 +50,7 @@ constexpr int kPointwiseResident = R == 4    ? 5
 template <int R>
 PCDARTS_HD int pointwise_floats(const Pointwise& a, int channels) {
   const int padded = (channels + R - 1) / R * R, rows = a.left_in_tile ? R : 2 * R;
-  return a.chunk * kTapsPitch + (1 + OuterShape<R>::splits) * padded * R + rows * kOuterPitch;
+  return a.chunk * kTapsPitch + R * R + OuterShape<R>::splits * padded * R + rows * kOuterPitch;
 }
 
 // z (+)= P t for a lane's quad: rows of `z` from rows of `t`, R of each, in shared memory.
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kOuterLanes* kPointwiseGroups<R>, kPointwiseRe
   const int own = static_cast<int>(blockIdx.y) * R;  // first channel of dt
   const int padded = (channels + R - 1) / R * R;
   float* const weights = shared + a.tile_size + group * pointwise_floats<R>(a, channels);
-  float* const sums = weights + padded * R;                // [splits, padded, R]
+  float* const sums = weights + R * R;                     // [splits, padded, R]
   float* const right = sums + Shape::splits * padded * R;  // t
   float* const taps = right + R * kOuterPitch;
   float* const left = a.left_in_tile ? shared : taps + a.chunk * kTapsPitch;  // z, then dz
@@ -135,11 +135,11 @@ __global__ void __launch_bounds__(kOuterLanes* kPointwiseGroups<R>, kPointwiseRe
       for (int out = 0; out < channels; out += R) {
         for (int step = 0; step <= padded / R; ++step) {  // all channels of t for z, then the own
           const int c = step < padded / R ? step * R : own;
-          if (held != c) {
-            held = c;
+          if (held != out * channels + c) {
+            held = out * channels + c;
             __syncthreads();
-            for (int i = lane; i < padded * R; i += kOuterLanes) {
-              const int o = i / R, column = c + i % R;
+            for (int i = lane; i < R * R; i += kOuterLanes) {
+              const int o = out + i / R, column = c + i % R;
               const bool exists = o < outputs && column < channels;
               weights[i] = exists ? get(conv.pointwise + int64_t{o} * channels + column) : 0;
             }
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kOuterLanes* kPointwiseGroups<R>, kPointwiseRe
             if (a.left_in_tile) loaded = -1;
           }
           if (item.known != nullptr || step == padded / R) continue;
-          add_pointwise<R>(weights + out * R, right + 4 * lane, left + 4 * lane, c == 0);
+          add_pointwise<R>(weights, right + 4 * lane, left + 4 * lane, c == 0);
         }
         float dt[R][4] = {};
         PCDARTS_ROLLED for (int r = 0; r < R; ++r) {
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kOuterLanes* kPointwiseGroups<R>, kPointwiseRe
             }
             PCDARTS_UNROLLED for (int c = 0; c < R; c += 4) {
               float w[4];
-              get_shared(weights + o * R + c, w);
+              get_shared(weights + r * R + c, w);
               PCDARTS_UNROLLED for (int j = 0; j < 4; ++j) {
                 PCDARTS_UNROLLED for (int p = 0; p < 4; ++p) dt[c + j][p] += w[j] * dz[p];
               }
@@ -241,11 +241,12 @@ inline void launch_pointwise_backward(Pointwise a, int together, void* stream) {
     const int groups = together > 1 ? kPointwiseGroups<R> : 1, channels = a.state.channels;
     a.per_block = groups == 1 ? 1 : together;
     a.left_in_tile = groups == 1 && channels <= R;
-    const int64_t most = R * kOuterPitch > kPointwiseTile ? R * kOuterPitch : kPointwiseTile;
-    const int64_t fit = most / tile_floats(a.tile), resident = channels < R ? channels : R;
+    const int64_t wide = a.left_in_tile ? R * kOuterPitch : 0;
+    const int64_t most = wide > kPointwiseTile ? wide : kPointwiseTile;
+    const int64_t fit = most / tile_floats(a.tile), resident = channels > R ? 1 : channels;
     a.chunk = static_cast<int>(fit < 1 ? 1 : fit < resident ? fit : resident);
-    const int64_t tile = a.chunk * tile_floats(a.tile), left = a.left_in_tile ? R * kOuterPitch : 0;
-    a.tile_size = static_cast<int>(tile > left ? tile : left);
+    const int64_t tile = a.chunk * tile_floats(a.tile);
+    a.tile_size = static_cast<int>(tile > wide ? tile : wide);
     const int64_t floats = a.tile_size + groups * int64_t{pointwise_floats<R>(a, channels)};
     launch(&pointwise_backward_kernel<R>,
            dim3(grid_of(pointwise_blocks(a.tile)), static_cast<unsigned>(ceil_div(channels, R)),
