@@ -34,7 +34,7 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
                               source, destination, eps, training);
   BackwardCall call(p, grad_out, inputs, alpha, beta, weights, mean, variance, out, z, need_inputs,
                     need_weights, need_alpha, need_beta);
-  Tensor scratch = scratch_of(grad_out, cuda_backward_scratch(p, z.numel() > 0, need_weights));
+  Tensor scratch = scratch_of(grad_out, cuda_backward_scratch(p, need_weights));
   cuda_backward(p, call.args, scratch.mutable_data_ptr(), scope.stream);
   return {call.grad_inputs, call.grad_weights, call.grad_alpha, call.grad_beta};
 }

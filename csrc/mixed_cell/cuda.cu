@@ -14,12 +14,6 @@ struct ForwardScratch {
   WarpMoments* partial;
 };
 
-Tile larger_tile(const MixedCell& p) {  // of the two strides, the one with more warps
-  const Tile a = stage_tile(p.batch, p.height, p.width, p.stride, p.sampled);
-  const Tile b = stage_tile(p.batch, p.height, p.width, 1, p.sampled);
-  return stage_warps(a) > stage_warps(b) ? a : b;
-}
-
 ForwardScratch lay_out(const MixedCell& p, bool store, Scratch& scratch) {
   const Sizes n = sizes_of(p);
   const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
@@ -31,7 +25,7 @@ ForwardScratch lay_out(const MixedCell& p, bool store, Scratch& scratch) {
   s.z = take<float>(scratch, store ? 0 : all.units * n.unit);
   s.first = take<float>(scratch, int64_t{p.nodes} * from_node.separable * n.unit);
   s.partial = take<WarpMoments>(
-      scratch, p.training ? stage_warps(larger_tile(p)) * (p.nodes * slots + 2) * p.sampled : 0);
+      scratch, p.training ? most_stage_warps(p) * (p.nodes * slots + 2) * p.sampled : 0);
   return s;
 }
 
@@ -61,8 +55,7 @@ void merge_slots(const MixedCell& p, const MixedCellForward& args, const CellSta
 void source_forward(const MixedCell& p, const MixedCellForward& args, const CellState& s,
                     const ForwardScratch& scratch, void* stream) {
   const Sizes n = sizes_of(p);
-  Stage a = make_stage(p, s, s.stride), b = make_stage(p, s, 1);
-  a.source = scratch.source;
+  Stage a = make_stage(p, s, scratch.source, s.stride), b = make_stage(p, s, scratch.source, 1);
   if (p.training) a.partial = b.partial = scratch.partial;
   if (p.training && s.plan.pools) a.pools = s.edges * s.plan.slots;
   std::vector<StageItem> first, second;
@@ -73,12 +66,17 @@ void source_forward(const MixedCell& p, const MixedCellForward& args, const Cell
     float* const middle = scratch.first + separable * n.unit;
     const Convolutions c = first_stage(p, s, e, branch);
     for (int i = 0; i < c.count; ++i) {
-      first.push_back({c.of[i], slot, two ? middle : z, nullptr, nullptr, nullptr, nullptr});
+      first.push_back({c.of[i], slot, e, nullptr, nullptr, two ? middle : z, {}});
     }
     if (!two) return;
     const int64_t norm = branch.slot * p.sampled;
-    second.push_back({second_stage(p, s, e, branch), slot + 1, z, nullptr, middle,
-                      s.edge[e].mean + norm, s.edge[e].rstd + norm});
+    second.push_back({second_stage(p, s, e, branch),
+                      slot + 1,
+                      e,
+                      nullptr,
+                      nullptr,
+                      z,
+                      {middle, s.edge[e].mean + norm, s.edge[e].rstd + norm}});
   });
   run_stage(a, first, true, stream);
   if (p.training) merge_slots(p, args, s, scratch, stage_warps(a.tile), false, stream);

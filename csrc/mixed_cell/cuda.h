@@ -12,7 +12,7 @@ int64_t cuda_z_size(const MixedCell&);  // elements of MixedCellForward::z
 size_t cuda_forward_scratch(const MixedCell&, bool store);
 void cuda_forward(const MixedCell&, const MixedCellForward&, void* scratch, void* stream);
 
-size_t cuda_backward_scratch(const MixedCell&, bool stored, bool need_weights);
+size_t cuda_backward_scratch(const MixedCell&, bool need_weights);
 void cuda_backward(const MixedCell&, const MixedCellBackward&, void* scratch, void* stream);
 
 }  // namespace pcdarts

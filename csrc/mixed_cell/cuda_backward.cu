@@ -30,7 +30,7 @@ Most most_of(const MixedCell& p) {
   return most;
 }
 
-BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scratch& scratch) {
+BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch) {
   const Sizes n = sizes_of(p);
   const Most most = most_of(p);
   const int64_t edges = p.nodes, c = p.sampled;
@@ -38,36 +38,32 @@ BackwardScratch lay_out(const MixedCell& p, bool stored, bool need_weights, Scra
     const int64_t a = f(1), b = f(p.stride);
     return a > b ? a : b;
   };
-  const BackwardBlocks count = backward_blocks(n, 1);
-  const int64_t warps = larger([&](int s) {
-    return sum_warps(channel_tile(n.batch, n.height, n.width, s, 1, kSumThreads, 1));
-  });
+  const BackwardBlocks second = backward_blocks(n, 1);
+  const int64_t pointwise = larger([&](int s) { return backward_blocks(n, s).pointwise; });
   const int64_t blocks = larger([&](int s) { return backward_blocks(n, s).state; });
   const int64_t for_bypass = larger([&](int s) { return bypass_warps(n, s); });
   const int64_t sums = edges * (1 + most.branches) * c;
   BackwardScratch s = {};
   s.source = take<int>(scratch, p.channels), s.destination = take<int>(scratch, p.channels);
   s.rstd = take<float>(scratch, edge_offsets(p, edge_count(p)).slots * c);
-  s.z = take<float>(scratch, stored ? 0 : edges * most.units * n.unit);
   s.first = take<float>(scratch, edges * most.separable * n.unit);
   s.middle = take<float>(scratch, edges * most.separable * n.unit);
-  s.t = take<float>(scratch, edges * most.convolutions * n.unit);
-  s.t_second = take<float>(scratch, edges * most.separable * n.unit);
-  s.mixed = take<float>(scratch, sums * warps);
+  s.dt = take<float>(scratch, edges * most.convolutions * n.unit);
+  s.dt_second = take<float>(scratch, edges * most.separable * n.unit);
+  s.partial = take<float>(scratch, sums * most_stage_warps(p));
   s.bypass = take<float>(scratch, edges * (n.channels - c) * for_bypass);
   s.sums = take<double>(scratch, sums);
   s.norm = take<Pack<float, 4>>(scratch, edges * most.slots * c);
-  const int64_t matrix = count.pointwise * c * c;
   if (need_weights) {
-    s.of_edge = {most.convolutions * matrix, most.separable * matrix,
-                 most.convolutions * blocks * c * 25, most.separable * count.middle * c * 25};
+    s.of_edge = {most.convolutions * pointwise * c * c, most.separable * second.pointwise * c * c,
+                 most.convolutions * blocks * c * 25, most.separable * second.middle * c * 25};
   }
   const int64_t all = edge_count(p);
   s.pointwise = take<float>(scratch, all * s.of_edge.pointwise);
   s.pointwise_second = take<float>(scratch, all * s.of_edge.pointwise_second);
   s.depthwise = take<float>(scratch, all * s.of_edge.depthwise);
   s.depthwise_second = take<float>(scratch, all * s.of_edge.depthwise_second);
-  s.middle_sums = take<float>(scratch, edges * most.separable * 2 * c * count.middle);
+  s.middle_sums = take<float>(scratch, edges * most.separable * 2 * c * second.middle);
   const bool carries = edges * most.convolutions > kStateItems;
   for (float*& carry : s.carry) {
     carry = take<float>(scratch, carries ? n.unit * p.stride * p.stride : 0);
@@ -86,68 +82,79 @@ BackwardScratch after_edges(BackwardScratch s, int64_t edges) {
   return s;
 }
 
-// Passes A and B again: the outputs that forward has not kept, and the depthwise outputs.
-void recompute(Source& s, bool needs_state) {
+// Pass C' of the sampled channels: passes A and B again, but of their outputs only the first stages
+// of separable convolutions are written. The others enter their sums as they are computed, or as
+// forward has kept them.
+void stage_sums(Source& s, bool needs_state) {
   const MixedCell& p = s.p;
   const CellState& state = s.state;
   const Sizes n = s.size();
-  const bool stored = s.args.forward.z != nullptr;
-  Stage a = make_stage(p, state, state.stride), b = make_stage(p, state, 1);
-  a.source = s.scratch.source;
+  Stage a = make_stage(p, state, s.scratch.source, state.stride);
+  a.sums = s.scratch.partial, a.warps = most_stage_warps(p);
+  a.plan = state.plan, a.destination = s.scratch.destination, a.packed = s.packed;
+  for (int e = 0; e < state.edges; ++e) a.node[e] = s.node[e], a.mean[e] = state.edge[e].mean;
+  Stage b = a;
+  b.tile = make_stage(p, state, nullptr, 1).tile;
+  a.edges = state.edges;
   std::vector<StageItem> first, second;
-  int64_t number = 0;
   for_convolutions(state, [&](int e, const Branch& branch, int separable) {
-    const bool two = branch.primitive.kind == Kind::sep_conv;
-    float* const unit = stored ? nullptr : state.edge[e].z + branch.unit * n.unit;
-    float* const middle = s.scratch.first + separable * n.unit;
+    const DeviceEdge& edge = state.edge[e];
+    const int64_t number = &branch - state.plan.branch;
+    const int row = e * (1 + state.plan.branches) + 1 + static_cast<int>(number);
+    const float* const mean = edge.mean + last_slot(branch) * p.sampled;
+    const float* const known = s.known(e, branch);
     const Convolutions c = first_stage(p, state, e, branch);
-    for (int i = 0; i < c.count; ++i, ++number) {
-      float* const z = two ? (stored && !needs_state ? nullptr : middle) : unit;
-      float* const t = s.need_weights() ? s.scratch.t + number * n.unit : nullptr;
-      if (z != nullptr || t != nullptr) {
-        first.push_back({c.of[i], -1, z, t, nullptr, nullptr, nullptr});
+    if (branch.primitive.kind != Kind::sep_conv) {
+      for (int i = 0; i < c.count; ++i) {
+        first.push_back({c.of[i], row, e, mean, known, nullptr, {}});
       }
+      return;
     }
-    float* const t = s.need_weights() ? s.scratch.t_second + separable * n.unit : nullptr;
-    if (!two || (unit == nullptr && t == nullptr)) return;
+    float* const middle = s.scratch.first + separable * n.unit;
+    if (needs_state || known == nullptr) {
+      first.push_back({c.of[0], -1, e, nullptr, nullptr, middle, {}});
+    }
     const int64_t norm = branch.slot * p.sampled;
-    second.push_back({second_stage(p, state, e, branch), -1, unit, t, middle,
-                      state.edge[e].mean + norm, state.edge[e].rstd + norm});
+    second.push_back({second_stage(p, state, e, branch),
+                      row,
+                      e,
+                      mean,
+                      known,
+                      nullptr,
+                      {middle, edge.mean + norm, edge.rstd + norm}});
   });
-  if (!first.empty()) run_stage(a, first, true, s.stream);
+  run_stage(a, first, true, s.stream);
   if (!second.empty()) run_stage(b, second, false, s.stream);
 }
 
-// Pass C'.
+// Pass C' of the bypass, and what all of the sums give.
 void sums(Source& s) {
   const CellState& state = s.state;
   const Sizes n = s.size();
-  Sums a = {};
-  a.size = n;
-  a.tile = channel_tile(n.batch, n.height, n.width, state.stride, 1, kSumThreads, 1);
-  a.plan = state.plan, a.stride = state.stride, a.edges = state.edges;
-  a.state = state.x;
   FinishSums f = {};
-  const BypassPlane plane = bypass_plane(n.height, n.width, state.stride, wide_of(n.dtype));
-  a.wide = is_wide(n.dtype, plane, state.x.data);
-  for (int e = 0; e < state.edges; ++e) {
-    a.edge[e] = f.edge[e] = state.edge[e];
-    a.node[e] = s.node[e], f.row[e] = state.row[e];
-    a.wide &= is_wide(n.dtype, plane, s.node[e].data);
-  }
-  a.source = s.scratch.source, a.destination = s.scratch.destination;
-  a.packed = s.packed;
-  a.mixed = s.scratch.mixed, a.warps = sum_warps(a.tile);
-  a.bypass = s.scratch.bypass, a.bypass_warps = bypass_warps(n, state.stride);
-  a.need_beta = s.args.grad_beta != nullptr && n.channels > n.sampled;
-  launch_sums(a, s.stream);
+  for (int e = 0; e < state.edges; ++e) f.edge[e] = state.edge[e], f.row[e] = state.row[e];
   f.size = n, f.plan = state.plan, f.stride = state.stride, f.edges = state.edges;
   f.primitives = s.p.primitives, f.training = s.p.training;
-  f.mixed = a.mixed, f.warps = a.warps;
-  f.bypass = a.need_beta ? a.bypass : nullptr, f.bypass_warps = a.bypass_warps;
+  f.partial = s.scratch.partial, f.warps = most_stage_warps(s.p);
+  f.first_warps = stage_warps(make_stage(s.p, state, nullptr, state.stride).tile);
+  f.second_warps = stage_warps(make_stage(s.p, state, nullptr, 1).tile);
   f.sums = s.scratch.sums, f.norm = s.scratch.norm;
   f.grad_alpha = static_cast<float*>(s.args.grad_alpha);
   f.grad_beta = static_cast<float*>(s.args.grad_beta);
+  if (s.args.grad_beta != nullptr && n.channels > n.sampled) {
+    BypassSums a = {};
+    a.size = n, a.stride = state.stride, a.edges = state.edges, a.state = state.x;
+    const BypassPlane plane = bypass_plane(n.height, n.width, state.stride, wide_of(n.dtype));
+    a.wide = is_wide(n.dtype, plane, state.x.data);
+    for (int e = 0; e < state.edges; ++e) {
+      a.node[e] = s.node[e];
+      a.wide &= is_wide(n.dtype, plane, s.node[e].data);
+    }
+    a.source = s.scratch.source, a.destination = s.scratch.destination;
+    a.sums = s.scratch.bypass, a.warps = bypass_warps(n, state.stride);
+    launch_bypass_sums(a, s.stream);
+    f.bypass = a.sums, f.bypass_warps = a.warps;
+  }
   launch_finish_sums(f, s.stream);
 }
 
@@ -166,13 +173,9 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
   for (int t = p.inputs; t < states_of(p); ++t) {
     complete[t] = {element(p.dtype, args.grad_out, (t - p.inputs) * node), p.nodes * node};
   }
-  const bool stored = args.forward.z != nullptr;
   for (int j = states_of(p) - 2; j >= 0; --j) {
     float* const z = static_cast<float*>(args.forward.z);
-    CellState state = make_state(p, args.forward, j, scratch.rstd, z);
-    for (int e = 0; !stored && e < state.edges; ++e) {
-      state.edge[e].z = scratch.z + int64_t{e} * state.plan.units * n.unit;
-    }
+    const CellState state = make_state(p, args.forward, j, scratch.rstd, z);
     const BackwardScratch own = after_edges(scratch, edges);
     edges += state.edges;
     Source s = {p, args, state, own, {}, {nullptr, 0}, nullptr, 0, false, stream, weights};
@@ -192,7 +195,7 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
       s.grad_sample = state.x.sample;
     }
     const bool needs_state = s.grad_x != nullptr || s.need_weights();
-    recompute(s, needs_state);
+    stage_sums(s, needs_state);
     sums(s);
     if (!needs_state) continue;
     second_backward(s);
@@ -203,16 +206,15 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
 
 }  // namespace
 
-size_t cuda_backward_scratch(const MixedCell& p, bool stored, bool need_weights) {
+size_t cuda_backward_scratch(const MixedCell& p, bool need_weights) {
   Scratch scratch = {nullptr, 0};
-  lay_out(p, stored, need_weights, scratch);
+  lay_out(p, need_weights, scratch);
   return scratch.used;
 }
 
 void cuda_backward(const MixedCell& p, const MixedCellBackward& args, void* scratch, void* stream) {
   Scratch pieces = {static_cast<char*>(scratch), 0};
-  const bool stored = args.forward.z != nullptr, need_weights = args.grad_weights != nullptr;
-  const BackwardScratch s = lay_out(p, stored, need_weights, pieces);
+  const BackwardScratch s = lay_out(p, args.grad_weights != nullptr, pieces);
   backward_of(p, args, s, stream);
 }
 

@@ -7,23 +7,26 @@
 namespace pcdarts {
 namespace {
 
-void run_pointwise(Source& s, const std::vector<PointwiseItem>& items) {
+void run_pointwise(Source& s, const std::vector<PointwiseItem>& items, int stride, int together) {
   Pointwise a = {};
-  a.size = s.size(), a.destination = s.scratch.destination, a.packed = s.packed;
-  a.need_weights = s.need_weights(), a.span = pointwise_span(a.size);
+  a.size = s.size(), a.tile = pointwise_tile(a.size, stride),
+  a.span = static_cast<int>(pointwise_span(a.tile));
+  a.state = {s.state.x, s.scratch.source, static_cast<int>(s.p.sampled)};
+  a.destination = s.scratch.destination, a.packed = s.packed;
+  a.need_weights = s.need_weights();
   for (size_t first = 0; first < items.size();) {
     a.items = 0;
     for (; first < items.size() && a.items < kPointwiseItems; ++first) {
       a.item[a.items++] = items[first];
     }
-    launch_pointwise_backward(a, s.stream);
+    launch_pointwise_backward(a, together, s.stream);
   }
 }
 
 }  // namespace
 
 BackwardBlocks backward_blocks(const Sizes& n, int stride) {
-  return {pointwise_blocks(n), depthwise_blocks(state_tile(n, stride)),
+  return {pointwise_blocks(pointwise_tile(n, stride)), depthwise_blocks(state_tile(n, stride)),
           depthwise_blocks(middle_tile(n))};
 }
 
@@ -33,24 +36,24 @@ void second_backward(Source& s) {
   Middle a = {};
   a.size = n, a.tile = middle_tile(n), a.span = depthwise_span(a.tile);
   a.need_weights = s.need_weights(), a.training = p.training;
-  const int64_t blocks = pointwise_blocks(n), tiles = depthwise_blocks(a.tile);
+  const int64_t blocks = backward_blocks(n, 1).pointwise, tiles = depthwise_blocks(a.tile);
   std::vector<PointwiseItem> pointwise;
   std::vector<MiddleItem> depthwise;
   for_convolutions(s.state, [&](int e, const Branch& branch, int separable) {
     if (branch.primitive.kind != Kind::sep_conv) return;
     const DeviceEdge& edge = s.state.edge[e];
     const Convolution c = second_stage(p, s.state, e, branch);
-    float* const t = s.scratch.t_second + separable * n.unit;
+    float* const dt = s.scratch.dt_second + separable * n.unit;
     const int64_t matrix = p.sampled * p.sampled, taps = p.sampled * c.kernel * c.kernel;
     float* const dp = s.scratch.pointwise_second + separable * blocks * matrix;
     float* const dd = s.scratch.depthwise_second + separable * tiles * p.sampled * 25;
-    pointwise.push_back(
-        {c, s.node[e], nullptr, edge.z + branch.unit * n.unit, s.norm(e, branch.slot + 1), t, dp});
     const int64_t norm = branch.slot * p.sampled;
-    depthwise.push_back({{c.depthwise, t, dd, static_cast<signed char>(c.kernel), 1, 0},
-                         s.scratch.first + separable * n.unit,
-                         edge.mean + norm,
-                         edge.rstd + norm,
+    const FirstStage middle = {s.scratch.first + separable * n.unit, edge.mean + norm,
+                               edge.rstd + norm};
+    pointwise.push_back(
+        {c, middle, s.node[e], nullptr, s.known(e, branch), s.norm(e, branch.slot + 1), dt, dp});
+    depthwise.push_back({{c.depthwise, dt, dd, static_cast<signed char>(c.kernel), 1, 0},
+                         middle,
                          s.scratch.middle + separable * n.unit,
                          s.scratch.middle_sums + separable * 2 * p.sampled * tiles,
                          s.norm(e, branch.slot)});
@@ -58,7 +61,7 @@ void second_backward(Source& s) {
     s.merge_later(e, branch.weight + 2, dd, taps, tiles);
     s.merge_later(e, branch.weight + 3, dp, matrix, blocks);
   });
-  run_pointwise(s, pointwise);
+  run_pointwise(s, pointwise, 1, 1);
   for (size_t first = 0; first < depthwise.size();) {
     a.items = 0;
     for (; first < depthwise.size() && a.items < kMiddleItems; ++first) {
@@ -92,7 +95,8 @@ void first_backward(Source& s) {
   a.grad_channel = state.x.channel;
   a.packed = s.packed, a.need_weights = s.need_weights();
 
-  const int64_t blocks = pointwise_blocks(n), tiles = depthwise_blocks(a.tile);
+  const int64_t blocks = backward_blocks(n, state.stride).pointwise;
+  const int64_t tiles = depthwise_blocks(a.tile);
   const int64_t matrix = p.sampled * p.sampled;
   std::vector<PointwiseItem> pointwise;
   std::vector<DepthwiseItem> depthwise;
@@ -102,14 +106,15 @@ void first_backward(Source& s) {
     const Convolutions convolutions = first_stage(p, state, e, branch);
     for (int i = 0; i < convolutions.count; ++i, ++number) {
       const Convolution& c = convolutions.of[i];
-      float* const t = s.scratch.t + number * n.unit;
+      float* const dt = s.scratch.dt + number * n.unit;
       float* const dp = s.scratch.pointwise + number * blocks * matrix;
       float* const dd = s.scratch.depthwise + number * tiles * p.sampled * 25;
-      const float* z =
-          two ? s.scratch.first + separable * n.unit : state.edge[e].z + branch.unit * n.unit;
-      const float* middle = two ? s.scratch.middle + separable * n.unit : nullptr;
-      pointwise.push_back({c, s.node[e], middle, z, s.norm(e, branch.slot), t, dp});
-      depthwise.push_back({c.depthwise, t, dd, static_cast<signed char>(c.kernel),
+      // without weight gradients the first stage's z spares its depthwise output
+      const float* const first = s.need_weights() ? nullptr : s.scratch.first + separable * n.unit;
+      const float* const known = two ? first : s.known(e, branch);
+      const float* const upstream = two ? s.scratch.middle + separable * n.unit : nullptr;
+      pointwise.push_back({c, {}, s.node[e], upstream, known, s.norm(e, branch.slot), dt, dp});
+      depthwise.push_back({c.depthwise, dt, dd, static_cast<signed char>(c.kernel),
                            static_cast<signed char>(c.dilation),
                            static_cast<signed char>(c.phase)});
       if (!s.need_weights()) continue;
@@ -121,7 +126,9 @@ void first_backward(Source& s) {
       }
     }
   });
-  run_pointwise(s, pointwise);
+  if (!pointwise.empty()) {
+    run_pointwise(s, pointwise, state.stride, static_cast<int>(number) / state.edges);
+  }
   size_t first = 0;
   int launches = 0;
   do {

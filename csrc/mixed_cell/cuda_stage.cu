@@ -10,7 +10,7 @@ void run_stage(Stage a, const std::vector<StageItem>& items, bool together, void
     a.items = 0;
     for (; first < items.size() && a.items < kStageItems; ++first) a.item[a.items++] = items[first];
     launch_stage(a, together, stream);
-    a.pools = -1;
+    a.pools = -1, a.edges = 0;
   } while (first < items.size());
 }
 

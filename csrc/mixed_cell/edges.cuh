@@ -29,7 +29,7 @@ struct Sizes {
 };
 
 // The last batch-norm of a branch, whose output enters the sum.
-__device__ __forceinline__ int last_slot(const Branch& branch) {
+PCDARTS_HD int last_slot(const Branch& branch) {
   return branch.slot + (branch.primitive.kind == Kind::sep_conv);
 }
 __device__ __forceinline__ bool is_plain(const Branch& branch, int stride) {

@@ -4,15 +4,16 @@
 #pragma once
 #include "common/rows.cuh"
 #include "mixed_cell/depthwise_backward.cuh"
+#include "mixed_cell/stage_input.cuh"
 
 namespace pcdarts {
 
 struct MiddleItem {
   DepthwiseItem depthwise;
-  const float *z, *mean, *rstd;  // of the first stage
-  float* grad;                   // [B, sampled, H, pitch]
-  float* sums;                   // [2, sampled, blocks]: S0 and S1
-  Pack<float, 4>* norm;          // [sampled]: the first batch-norm's formula
+  FirstStage first;
+  float* grad;           // [B, sampled, H, pitch]
+  float* sums;           // [2, sampled, blocks]: S0 and S1
+  Pack<float, 4>* norm;  // [sampled]: the first batch-norm's formula
 };
 constexpr int kMiddleItems = 32;
 
@@ -38,7 +39,7 @@ static __global__ void __launch_bounds__(kDepthwiseLanes, 4)
   float* const sums = weights + kSumsOfItem;  // [warps, 32]
   float* const mine = sums + lane / 32 * kSumsOfItem;
   sums[lane] = 0;
-  const float mean = get(item.mean + channel), rstd = get(item.rstd + channel);
+  const float mean = get(item.first.mean + channel), rstd = get(item.first.rstd + channel);
   float s0 = 0, s1 = 0;
   for (int64_t k = 0; k < a.span; ++k) {
     const int64_t tile = blockIdx.x * a.span + k;
@@ -49,7 +50,7 @@ static __global__ void __launch_bounds__(kDepthwiseLanes, 4)
     load_gradient_tile(t, corner, n, item.depthwise, channel, dt, weights);
     load_tile(t, corner, 1, r, lane, static_cast<int>(blockDim.x),
               [&](int, int64_t b, int row, int column, float (&v)[kQuad]) {
-                get_unit(n, item.z, 0, b, channel, row, column, v);
+                get_unit(n, item.first.z, 0, b, channel, row, column, v);
                 PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
                   v[p] = column + p < t.width ? relu((v[p] - mean) * rstd) : 0;
                 }
@@ -98,8 +99,8 @@ static __global__ void __launch_bounds__(32)
   }
   if (threadIdx.x != 0) return;
   const double count = static_cast<double>(a.size.batch * a.size.height * a.size.width);
-  const double mean = static_cast<double>(get(item.mean + channel));
-  const double rstd = static_cast<double>(get(item.rstd + channel));
+  const double mean = static_cast<double>(get(item.first.mean + channel));
+  const double rstd = static_cast<double>(get(item.first.rstd + channel));
   put_norm(item.norm + channel, norm_gradient(1, mean, rstd, sums[0], sums[1], count, a.training),
            mean);
 }

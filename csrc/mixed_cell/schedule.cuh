@@ -25,7 +25,7 @@ inline Sizes sizes_of(const MixedCell& p) {
   return {p.dtype, p.batch, p.channels, p.sampled, p.height, p.width, unit};
 }
 
-// z: units of all edges, in the order of the edges' rows.
+// z: units of all edges, in the order of the edges' rows; null: not kept.
 inline CellState make_state(const MixedCell& p, const MixedCellForward& args, int number,
                             const float* rstd, float* z) {
   const Sizes n = sizes_of(p);
@@ -51,7 +51,7 @@ inline CellState make_state(const MixedCell& p, const MixedCellForward& args, in
     s.edge[e] = {static_cast<const float*>(args.alpha) + s.row[e] * p.primitives,
                  static_cast<const float*>(args.beta) + s.row[e],
                  static_cast<const float*>(args.mean) + at.slots * p.sampled,
-                 rstd + at.slots * p.sampled, z + at.units * n.unit};
+                 rstd + at.slots * p.sampled, z == nullptr ? nullptr : z + at.units * n.unit};
   }
   return s;
 }
@@ -98,11 +98,19 @@ void for_convolutions(const CellState& s, const F& f) {
 // Pass A or B over any number of items.
 void run_stage(Stage a, const std::vector<StageItem>& items, bool together, void* stream);
 
-inline Stage make_stage(const MixedCell& p, const CellState& s, int stride) {
+// Warps of a stage, of either stride at most.
+inline int64_t most_stage_warps(const MixedCell& p) {
+  const auto warps = [&](int stride) {
+    return stage_warps(stage_tile(p.batch, p.height, p.width, stride, p.sampled));
+  };
+  return warps(1) > warps(p.stride) ? warps(1) : warps(p.stride);
+}
+
+inline Stage make_stage(const MixedCell& p, const CellState& s, const int* source, int stride) {
   Stage a = {};
+  a.size = sizes_of(p);
   a.tile = stage_tile(p.batch, p.height, p.width, stride, p.sampled);
-  a.channels = static_cast<int>(p.sampled);
-  a.x = s.x;
+  a.state = {s.x, source, static_cast<int>(p.sampled)};
   a.slots = s.edges * s.plan.slots + 2;
   a.pools = -1;
   return a;

@@ -8,9 +8,9 @@ namespace pcdarts {
 struct BackwardScratch {
   int *source, *destination;
   float* rstd;
-  float *z, *first, *middle;  // of one state's edges: units, first stages, their gradients
-  float *t, *t_second;        // depthwise outputs, later their gradients
-  float *mixed, *bypass;      // partial sums of pass C'
+  float *first, *middle;    // of one state's edges: first stages and their gradients
+  float *dt, *dt_second;    // gradients of the depthwise outputs
+  float *partial, *bypass;  // partial sums of pass C'
   double* sums;
   Pack<float, 4>* norm;
   // partial weight gradients of all edges, merged at the end; floats of one edge
@@ -37,6 +37,11 @@ struct Source {
   std::vector<MergedWeight>& weights;  // partial gradients that wait to be merged
 
   Sizes size() const { return sizes_of(p); }
+  // z of a branch that forward has kept, or null.
+  const float* known(int e, const Branch& branch) const {
+    const float* const z = state.edge[e].z;
+    return z == nullptr ? nullptr : z + branch.unit * size().unit;
+  }
   bool need_weights() const { return args.grad_weights != nullptr; }
   Pack<float, 4>* norm(int e, int slot) const {
     return scratch.norm + (int64_t{e} * state.plan.slots + slot) * p.sampled;

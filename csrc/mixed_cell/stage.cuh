@@ -1,29 +1,39 @@
 // One stage of all convolutions of a state's edges (passes A and B) as its kernel sees it.
 #pragma once
 #include "common/moments.cuh"
-#include "mixed_cell/taps.cuh"
+#include "mixed_cell/stage_input.cuh"
 
 namespace pcdarts {
 
 struct StageItem {
   Convolution convolution;
-  int slot;             // of `partial`
-  float* z;             // [B, C, H, pitch]; null: not wanted
-  float* t;             // the depthwise output, laid out as z; null: not wanted
-  const float* middle;  // B: the first stage's z, and the batch-norm that follows it
-  const float *mean, *rstd;
+  int slot;            // of `partial`, or row of `sums`; negative: not wanted
+  int edge;            // C': whose node's gradient ...
+  const float* mean;   // ... and the mean of the batch-norm behind z enter the sums, ...
+  const float* known;  // ... and z where it is kept, so that it need not be computed; or null
+  float* z;            // [B, C, H, pitch]; null: not wanted
+  FirstStage middle;   // B: what it reads
 };
-constexpr int kStageItems = 32;
+constexpr int kStageItems = 28;
 constexpr int kStageLanes = 64, kStageGroups = 4;
 
 struct Stage {
+  Sizes size;
   Tile tile;
-  int channels, chunk;   // `chunk` channels of a tile fit into shared memory
-  Channels x;            // A: the state
-  const int* source;     // A: its sampled channels
+  int chunk;             // channels of a tile that fit into shared memory
+  StageState state;      // A: what it reads
   WarpMoments* partial;  // [warps, slots, channels]; null: not wanted
   int slots;
-  int pools;  // the first of two slots of the pools' moments; negative: not wanted
+  int pools;    // the first of two slots of the pools' moments; negative: not wanted
+  float* sums;  // C': [edges, 1 + branches, channels] rows of `warps`: S0, S1; null: not wanted
+  int64_t warps;
+  EdgePlan plan;
+  int edges;  // whose S0, and S1 of pools and skips, this pass leaves
+  NodeGrad node[kMaxStates];
+  const float* mean[kMaxStates];  // [slots, channels] of every edge
+  const int* destination;
+  bool packed;    // gradients in packs of four
+  bool computes;  // any z at all
   int items, per_block;
   StageItem item[kStageItems];
 };

@@ -1,41 +1,14 @@
 // One stage of all convolutions of a state's edges (passes A and B): ReLU, depthwise, pointwise,
-// and the moments of the results. A block holds a tile of all channels in shared memory; its warps
-// take the convolutions in turn, and a lane keeps its quad of OB output channels in registers.
+// and the moments of the results; or, in backward, what S1 needs of them (pass C'). A block holds a
+// tile of all channels in shared memory; its warps take the convolutions in turn, and a lane keeps
+// its quad of OB output channels in registers.
 #pragma once
-#include "mixed_cell/stage.cuh"
+#include "mixed_cell/stage_sums.cuh"
 
 namespace pcdarts {
 
 // Floats of shared memory besides the tile: a group's weights of `chunk` channels.
-constexpr int kTapsPitch = 28;  // at least 5 * 5; keeps what follows 16-byte aligned
 PCDARTS_HD int weights_of_chunk(int chunk, int outputs) { return chunk * (kTapsPitch + outputs); }
-
-__device__ __forceinline__ void load_stage_tile(const Stage& a, const StageItem& item,
-                                                const Corner& corner, int first, int count,
-                                                float* shared) {
-  const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
-  const int threads = static_cast<int>(blockDim.x * blockDim.y);
-  const Tile& t = a.tile;
-  const int64_t width = int64_t{t.stride} * t.width;
-  if (item.middle == nullptr) {
-    load_tile(t, corner, count, shared, thread, threads,
-              [&](int c, int64_t b, int row, int column, float (&v)[kQuad]) {
-                get_quad(a.x, b, get(a.source + first + c), width, row, column, v);
-              });
-    return;
-  }
-  const int64_t pitch = map_pitch(t.width);
-  load_tile(t, corner, count, shared, thread, threads,
-            [&](int c, int64_t b, int row, int column, float (&v)[kQuad]) {
-              const int channel = first + c;
-              const float mean = get(item.mean + channel), rstd = get(item.rstd + channel);
-              const int64_t at = ((b * a.channels + channel) * t.height + row) * pitch + column;
-              get_some(item.middle + at, kQuad, true, v);
-              PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
-                v[p] = column + p < t.width ? relu((v[p] - mean) * rstd) : 0;
-              }
-            });
-}
 
 // The moments of both pools of the channels [first, first + count) in the tile.
 __device__ __forceinline__ void pool_moments(const Stage& a, const Quad& q, int first, int count,
@@ -51,13 +24,13 @@ __device__ __forceinline__ void pool_moments(const Stage& a, const Quad& q, int 
     }
     PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
       const float one[1][4] = {{values[k][0], values[k][1], values[k][2], values[k][3]}};
-      put_warp_moments<1>(one, q.count, 1, to + (a.pools + k) * a.channels + first + c);
+      put_warp_moments<1>(one, q.count, 1, to + (a.pools + k) * a.state.channels + first + c);
     }
   }
 }
 
 template <int OB>
-__global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
+__global__ void __launch_bounds__(kStageLanes* kStageGroups, OB == 4 ? 2 : 1)
     stage_kernel(const __grid_constant__ Stage a) {
   PCDARTS_SHARED(shared);
   const Tile& t = a.tile;
@@ -65,13 +38,13 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
   const int group = static_cast<int>(threadIdx.y), groups = static_cast<int>(blockDim.y);
   const Corner corner = corner_of(t, blockIdx.x);
   const Quad q = quad_of(t, corner, lane);
-  const int channel_floats = t.samples * t.phases * t.plane;
+  const int channels = a.state.channels, channel_floats = t.samples * t.phases * t.plane;
   float* const depthwise =
       shared + a.chunk * channel_floats + group * weights_of_chunk(a.chunk, OB);
   float* const pointwise = depthwise + a.chunk * kTapsPitch;
   const int64_t warp = (int64_t{blockIdx.x} * lanes + lane) / 32;
   WarpMoments* const moments =
-      a.partial == nullptr ? nullptr : a.partial + warp * a.slots * a.channels;
+      a.partial == nullptr ? nullptr : a.partial + warp * a.slots * channels;
   const int begin = static_cast<int>(blockIdx.z) * a.per_block;
   const int end = a.items < begin + a.per_block ? a.items : begin + a.per_block;
   int loaded = -1;
@@ -79,25 +52,29 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
   const auto need = [&](const StageItem& item, int first) {  // by all threads of the block
     __syncthreads();
     if (loaded == first) return;
-    const int count = a.channels - first < a.chunk ? a.channels - first : a.chunk;
-    load_stage_tile(a, item, corner, first, count, shared);
+    const int count = channels - first < a.chunk ? channels - first : a.chunk;
+    load_stage_tile(t, corner, a.state, item.middle, first, count, shared, group * lanes + lane,
+                    groups * lanes);
     loaded = first;
   };
 
-  for (int first = 0; a.pools >= 0 && blockIdx.z == 0 && first < a.channels; first += a.chunk) {
+  const bool whole = (a.pools >= 0 || a.edges > 0) && blockIdx.z == 0;
+  for (int first = 0; whole && first < channels; first += a.chunk) {
     need(a.item[0], first);
     __syncthreads();
-    const int count = a.channels - first < a.chunk ? a.channels - first : a.chunk;
-    pool_moments(a, q, first, count, shared, moments);
+    const int count = channels - first < a.chunk ? channels - first : a.chunk;
+    if (a.pools >= 0) pool_moments(a, q, first, count, shared, moments);
+    if (a.edges > 0) put_state_sums(a, q, first, count, shared, warp);
   }
   for (int round = begin; round < end; round += groups) {
     const bool valid = round + group < end;
     const StageItem& item = a.item[valid ? round + group : round];
     const Convolution& conv = item.convolution;
-    for (int out = 0; out < a.channels; out += OB) {
+    const bool computes = valid && item.known == nullptr;
+    for (int out = 0; out < channels; out += OB) {
       float z[OB][4] = {};
-      for (int first = 0; first < a.channels; first += a.chunk) {
-        const int count = a.channels - first < a.chunk ? a.channels - first : a.chunk;
+      for (int first = 0; a.computes && first < channels; first += a.chunk) {
+        const int count = channels - first < a.chunk ? channels - first : a.chunk;
         need(item, first);
         const int taps = conv.kernel * conv.kernel;
         for (int i = lane; conv.kernel > 1 && i < count * taps; i += lanes) {
@@ -106,16 +83,12 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
         for (int i = lane; i < count * OB; i += lanes) {
           const int c = i / OB, o = out + i % OB;
           pointwise[i] =
-              o < conv.outputs ? get(conv.pointwise + int64_t{o} * a.channels + first + c) : 0;
+              o < conv.outputs ? get(conv.pointwise + int64_t{o} * channels + first + c) : 0;
         }
         __syncthreads();
-        for (int c = 0; valid && out < conv.outputs && c < count; ++c) {
+        for (int c = 0; computes && out < conv.outputs && c < count; ++c) {
           float v[4];
           depthwise_quad(t, conv, shared + c * channel_floats + q.at, depthwise + c * taps, v);
-          if (item.t != nullptr && out == 0 && q.count > 0) {
-            const int64_t row = ((q.sample * a.channels + first + c) * t.height + q.row);
-            put_some(item.t + row * map_pitch(t.width) + q.column, kQuad, true, v);
-          }
           PCDARTS_UNROLLED for (int o = 0; o < OB; o += 4) {
             float w[4];
             get_shared(pointwise + c * OB + o, w);
@@ -130,14 +103,17 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
       if (item.z != nullptr && q.count > 0) {
         PCDARTS_UNROLLED for (int o = 0; o < OB; ++o) {
           if (o >= left) continue;
-          const int64_t channel = q.sample * a.channels + conv.first + out + o;
+          const int64_t channel = q.sample * channels + conv.first + out + o;
           const int64_t row = channel * t.height + q.row;
           put_some(item.z + row * map_pitch(t.width) + q.column, kQuad, true, z[o]);
         }
       }
+      if (a.sums != nullptr && item.slot >= 0) {
+        put_output_sums<OB>(a, item, q, z, out, left, warp);
+      }
       if (item.slot >= 0 && moments != nullptr) {
         put_warp_moments<OB>(z, q.count, left,
-                             moments + int64_t{item.slot} * a.channels + conv.first + out);
+                             moments + int64_t{item.slot} * channels + conv.first + out);
       }
     }
   }
@@ -145,13 +121,14 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, 1)
 
 // Runs `a` but for its tile-dependent members; `together`: all items from one read of the tile.
 inline void launch_stage(Stage a, bool together, void* stream) {
-  if (a.items == 0 && a.pools < 0) return;
-  with_outputs(a.channels, [&]<int OB>() {
+  if (a.items == 0 && a.pools < 0 && a.edges == 0) return;
+  with_outputs(a.state.channels, [&]<int OB>() {
     const int groups = together ? kStageGroups : 1;
     const auto floats = [&] {
       return a.chunk * tile_floats(a.tile) + groups * weights_of_chunk(a.chunk, OB);
     };
-    a.chunk = a.channels;
+    a.chunk = a.state.channels, a.computes = false;
+    for (int i = 0; i < a.items; ++i) a.computes |= a.item[i].known == nullptr;
     while (floats() > kStageFloats && a.chunk > 1) a.chunk = (a.chunk + 1) / 2;
     a.per_block = together ? (a.items > 0 ? a.items : 1) : 1;
     const unsigned rows = static_cast<unsigned>(together || a.items == 0 ? 1 : a.items);

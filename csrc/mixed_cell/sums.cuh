@@ -1,6 +1,6 @@
-// The sums behind the gradients of batch-norm, alpha and beta (pass C'): S0 and S1 of every branch
-// of every edge, and <bypass gradient, bypass>. Warps leave partial sums; a block an edge then adds
-// them up in a fixed order.
+// <bypass gradient, bypass> of every edge, and what all sums of pass C' give: the gradients of
+// alpha and beta, and every last batch-norm's formula. Warps leave partial sums; a block an edge
+// then adds them up in a fixed order.
 #pragma once
 #include "common/bypass.cuh"
 #include "common/rows.cuh"
@@ -10,67 +10,19 @@ namespace pcdarts {
 
 constexpr int kSumThreads = 256;
 
-struct Sums {
+struct BypassSums {
   Sizes size;
-  Tile tile;
-  EdgePlan plan;
   int stride, edges;
   Channels state;
-  DeviceEdge edge[kMaxStates];
   NodeGrad node[kMaxStates];
   const int *source, *destination;
-  bool packed, wide;  // gradients in packs of four; bypasses in packs of 16 bytes
-  bool need_beta;
-  // [edges, 1 + branches, sampled] rows of `warps` partial sums: S0, then S1 of every branch, not
-  // yet times rstd
-  float* mixed;
+  bool wide;    // packs of 16 bytes
+  float* sums;  // [edges, channels - sampled] rows of `warps`
   int64_t warps;
-  float* bypass;  // [edges, channels - sampled] rows of `bypass_warps`
-  int64_t bypass_warps;
 };
 
-__device__ __forceinline__ float dot(const float (&a)[kQuad], const float (&b)[kQuad], float mean,
-                                     int count) {
-  float sum = 0;
-  PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) sum += p < count ? a[p] * (b[p] - mean) : 0;
-  return sum;
-}
-
-__device__ __forceinline__ void sum_channel(const Sums& a, int64_t channel, float* tile) {
-  const Corner corner = corner_of(a.tile, blockIdx.x);
-  const Quad q = quad_of(a.tile, corner, static_cast<int>(threadIdx.x));
-  const int64_t to = get(a.destination + channel);
-  load_state_tile(a.tile, corner, a.state, get(a.source + channel), tile);
-  __syncthreads();
-  StateQuad state;
-  get_state_quad(a.tile, tile, q, a.plan.pools, state);
-  const int64_t warp = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32;
-  const auto put_sum = [&](int row, float sum) {
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 != 0) return;
-    put(a.mixed + (int64_t{row} * a.size.sampled + channel) * a.warps + warp, sum);
-  };
-  for (int e = 0; e < a.edges; ++e) {
-    float g[kQuad] = {};
-    if (q.count > 0) {
-      get_node_quad(a.size, a.node[e], q.sample, to, q.row, q.column, q.count, a.packed, g);
-    }
-    const int row = e * (1 + a.plan.branches);
-    put_sum(row, g[0] + g[1] + g[2] + g[3]);
-    for (int i = 0; i < a.plan.branches; ++i) {
-      const Branch& branch = a.plan.branch[i];
-      const bool plain = is_plain(branch, a.stride);
-      const int64_t norm = last_slot(branch) * a.size.sampled + channel;
-      const float mean = plain ? 0 : get(a.edge[e].mean + norm);
-      float v[kQuad];
-      get_branch_quad(a.size, branch, a.stride, a.edge[e].z, state, channel, q, v);
-      put_sum(row + 1 + i, dot(g, v, mean, q.count));
-    }
-  }
-}
-
 template <class S>
-__device__ __forceinline__ void sum_bypass(const Sums& a, int64_t position) {
+__device__ __forceinline__ void sum_bypass(const BypassSums& a, int64_t position) {
   constexpr int N = kWide<S>;
   const int64_t from = get(a.source + position), to = get(a.destination + position);
   const BypassPlane plane = bypass_plane(a.size.height, a.size.width, a.stride, N);
@@ -89,34 +41,27 @@ __device__ __forceinline__ void sum_bypass(const Sums& a, int64_t position) {
     PCDARTS_UNROLLED for (int k = 0; k < N; ++k) sum += exists && k < at.count ? g[k] * x[k] : 0;
     sum = warp_sum(sum);
     if (threadIdx.x % 32 != 0) continue;
-    put(a.bypass + (e * bypasses + position - a.size.sampled) * a.bypass_warps + i / 32, sum);
+    put(a.sums + (e * bypasses + position - a.size.sampled) * a.warps + i / 32, sum);
   }
 }
 
 static __global__ void __launch_bounds__(kSumThreads, 3)
-    sums_kernel(const __grid_constant__ Sums a) {
-  PCDARTS_SHARED(shared);
-  const int64_t position = blockIdx.y;
-  if (position < a.size.sampled) {
-    if (blockIdx.x < a.tile.tiles) sum_channel(a, position, shared);
-  } else if (blockIdx.x < a.bypass_warps / (kSumThreads / 32)) {
-    with_stored_type(a.size.dtype, [&]<class S>() { sum_bypass<S>(a, position); });
-  }
+    sums_kernel(const __grid_constant__ BypassSums a) {
+  const int64_t position = a.size.sampled + blockIdx.y;
+  with_stored_type(a.size.dtype, [&]<class S>() { sum_bypass<S>(a, position); });
 }
 
-inline int64_t sum_warps(const Tile& t) { return t.tiles * (kSumThreads / 32); }
 inline int64_t bypass_warps(const Sizes& n, int stride) {
   if (n.channels == n.sampled) return 0;
   const BypassPlane plane = bypass_plane(n.height, n.width, stride, wide_of(n.dtype));
   return ceil_div(n.batch * plane.packs, kSumThreads) * (kSumThreads / 32);
 }
 
-inline void launch_sums(const Sums& a, void* stream) {
-  const int64_t bypass = a.need_beta ? a.bypass_warps / (kSumThreads / 32) : 0;
-  const int64_t blocks = a.tile.tiles > bypass ? a.tile.tiles : bypass;
-  const int64_t rows = a.need_beta ? a.size.channels : a.size.sampled;
-  launch(&sums_kernel, dim3(grid_of(blocks), static_cast<unsigned>(rows)), kSumThreads,
-         static_cast<size_t>(tile_floats(a.tile)) * sizeof(float), stream, a);
+inline void launch_bypass_sums(const BypassSums& a, void* stream) {
+  launch(&sums_kernel,
+         dim3(grid_of(a.warps / (kSumThreads / 32)),
+              static_cast<unsigned>(a.size.channels - a.size.sampled)),
+         kSumThreads, 0, stream, a);
 }
 
 // What the sums give: the gradients of alpha and beta, and every last batch-norm's formula.
@@ -128,8 +73,12 @@ struct FinishSums {
   int row[kMaxStates];
   int primitives;
   bool training;
-  const float *mixed, *bypass;  // as in Sums; bypass is null where it is not needed
-  int64_t warps, bypass_warps;
+  // [edges, 1 + branches, sampled] rows of `warps`: S0, then S1 of every branch, not yet times
+  // rstd. A first stage has filled `first_warps` of a row, a second stage `second_warps`.
+  const float* partial;
+  int64_t warps, first_warps, second_warps;
+  const float* bypass;  // as in BypassSums; null: not needed
+  int64_t bypass_warps;
   double* sums;                   // [edges, 1 + branches, sampled]
   Pack<float, 4>* norm;           // [edges, slots, sampled]: upstream, own, constant, mean
   float *grad_alpha, *grad_beta;  // null: not needed
@@ -156,7 +105,10 @@ static __global__ void __launch_bounds__(kFinishThreads, 1)
   const int64_t rows = (1 + a.plan.branches) * a.size.sampled;
   double* const s0 = a.sums + e * rows;
   for (int64_t row = thread / 32; row < rows; row += kFinishWarps) {
-    const double sum = sum_row(a.mixed + (e * rows + row) * a.warps, a.warps);
+    const int64_t i = row / a.size.sampled - 1;
+    const bool second = i >= 0 && a.plan.branch[i].primitive.kind == Kind::sep_conv;
+    const double sum =
+        sum_row(a.partial + (e * rows + row) * a.warps, second ? a.second_warps : a.first_warps);
     if (thread % 32 == 0) put(s0 + row, sum);
   }
   double d_beta = 0;

@@ -82,7 +82,7 @@ Results cell(MixedCell p, const Arguments& a, Mode mode) {
     const bool stored_z = forward.z != nullptr;
     DeviceMemory first(pcdarts::cuda_forward_scratch(p, stored_z));
     pcdarts::cuda_forward(p, forward, first.data, nullptr);
-    DeviceMemory second(pcdarts::cuda_backward_scratch(p, stored_z, mode.weights));
+    DeviceMemory second(pcdarts::cuda_backward_scratch(p, mode.weights));
     pcdarts::cuda_backward(p, backward, second.data, nullptr);
   } else {
     pcdarts::mixed_cell_kernels().forward(p, forward, kAlone);
