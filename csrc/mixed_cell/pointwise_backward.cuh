@@ -41,10 +41,7 @@ struct Pointwise {
 template <int R>
 constexpr int kPointwiseGroups = R <= 8 ? 2 : 1;
 template <int R>
-constexpr int kPointwiseResident = R == 4    ? 5
-                                   : R == 8  ? 4
-                                   : R == 16 ? 5
-                                             : 1;
+constexpr int kPointwiseResident = R <= 16 ? 4 : 1;
 
 // Floats of shared memory of one of a block's groups.
 template <int R>
