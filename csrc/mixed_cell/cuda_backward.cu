@@ -94,7 +94,7 @@ void stage_sums(Source& s, bool needs_state) {
   a.plan = state.plan, a.destination = s.scratch.destination, a.packed = s.packed;
   for (int e = 0; e < state.edges; ++e) a.node[e] = s.node[e], a.mean[e] = state.edge[e].mean;
   Stage b = a;
-  b.tile = make_stage(p, state, nullptr, 1).tile;
+  b.tile = stage_tile_of(p, 1);
   a.edges = state.edges;
   std::vector<StageItem> first, second;
   for_convolutions(state, [&](int e, const Branch& branch, int separable) {
@@ -136,8 +136,8 @@ void sums(Source& s) {
   f.size = n, f.plan = state.plan, f.stride = state.stride, f.edges = state.edges;
   f.primitives = s.p.primitives, f.training = s.p.training;
   f.partial = s.scratch.partial, f.warps = most_stage_warps(s.p);
-  f.first_warps = stage_warps(make_stage(s.p, state, nullptr, state.stride).tile);
-  f.second_warps = stage_warps(make_stage(s.p, state, nullptr, 1).tile);
+  f.first_warps = stage_warps(stage_tile_of(s.p, state.stride));
+  f.second_warps = stage_warps(stage_tile_of(s.p, 1));
   f.sums = s.scratch.sums, f.norm = s.scratch.norm;
   f.grad_alpha = static_cast<float*>(s.args.grad_alpha);
   f.grad_beta = static_cast<float*>(s.args.grad_beta);

@@ -60,7 +60,7 @@ PCDARTS_INLINE Inside<T> inside(const auto& g, int s) {
   return in;
 }
 
-// Maximum and sum of three neighbours in one row of the input.
+// Of one row of the input: maximum and sum of three neighbours, or the gradients of both.
 template <class T>
 struct RowPool {
   Vec<T> largest, sum;
@@ -122,12 +122,6 @@ PCDARTS_INLINE void pool(const auto& g, const T* raw, F f) {
   }
 }
 
-// The gradient of one strip's windows on its way to an input row: of the maximum and of the sum.
-template <class T>
-struct RowGradient {
-  Vec<T> largest, sum;
-};
-
 // The gradient of the channel, but for what goes to another column, which waits in the scratch (see
 // with_neighbours): maps[phase] = base(phase, strip, row) + gradient. dmax(strip, row, maximum) and
 // davg(strip, row, average) give the pools' gradients.
@@ -138,7 +132,7 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, 
     const Inside<T> in = inside<stride, T>(g, s);
     // to the columns of an input row whose windows are all done
     const auto finish = [&](int row, Vec<T> largest,
-                            const RowGradient<T>& d) __attribute__((always_inline)) {
+                            const RowPool<T>& d) __attribute__((always_inline)) {
       const Neighbours<T> n = neighbours<stride>(g, scratch.raw, s, row);
       const int y = row / stride, odd_row = row % stride, phase = 2 * odd_row;
       const Mask<T> first = n.left == largest, second = ~first & (n.middle == largest);
@@ -152,7 +146,7 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, 
         store8(in_map(g, maps + (phase + 1) * g.map, s, y), base(phase + 1, s, y) + to_right);
       }
     };
-    RowGradient<T> to_above = {}, to_here = {};  // from the windows before this one
+    RowPool<T> to_above = {}, to_here = {};  // from the windows before this one
     Vec<T> last = {};
     const auto spread = [&](int y, const RowPool<T>& above, const RowPool<T>& here,
                             const RowPool<T>& below) __attribute__((always_inline)) {
@@ -164,13 +158,13 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, 
       const Mask<T> first = above.largest == largest, second = ~first & (here.largest == largest);
       to_above.largest += keep<T>(first, dm), to_above.sum += da;
       to_here.largest += keep<T>(second, dm), to_here.sum += da;
-      const RowGradient<T> to_below = {keep<T>(~(first | second), dm), da};
+      const RowPool<T> to_below = {keep<T>(~(first | second), dm), da};
       if (y > 0) finish(stride * y - 1, above.largest, to_above);
       if constexpr (stride == 1) {
         to_above = to_here, to_here = to_below, last = here.largest;
       } else {
         finish(2 * y, here.largest, to_here);
-        to_above = to_below, to_here = RowGradient<T>{}, last = below.largest;
+        to_above = to_below, to_here = RowPool<T>{}, last = below.largest;
       }
     };
     for_windows<stride>(g, scratch.raw, s, in, spread);
