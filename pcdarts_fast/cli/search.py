@@ -108,6 +108,7 @@ def _search(
     from ..report.page import write_report
     from ..report.tensorboard import check_installed, logged
     from ..search import search
+    from ..search.naive_time import time_against_naive
 
     if command.tensorboard:
         check_installed()
@@ -122,6 +123,7 @@ def _search(
         summarize=_summarize,
     )
     if rank() == 0:
+        time_against_naive(folder)
         write_report([folder], folder / PAGE)
 
 

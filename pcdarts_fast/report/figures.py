@@ -120,7 +120,13 @@ def _time(run: Run) -> list[Figure]:
     if not seconds:
         return []
     note = f"{rates[-1][1]:,.0f} images/s in the last epoch" if rates else ""
-    return [Figure("Time", duration(sum(value for _, value in seconds)), note)]
+    total = sum(value for _, value in seconds)
+    found = [Figure("Time", duration(total), note)]
+    if run.naive:
+        times, images = run.naive.times, run.naive.images
+        note = f"{times:.1f} times as long, by steps of {images} images"
+        found.append(Figure("Naive time (estimate)", duration(total * times), note))
+    return found
 
 
 def _memory(run: Run) -> list[Figure]:

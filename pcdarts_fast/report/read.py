@@ -24,6 +24,20 @@ Table = list[list[float]]
 
 
 @dataclass(frozen=True)
+class NaiveTime:
+    """Seconds of one step of a search and of the naive super-net, with so many images."""
+
+    images: int
+    seconds: float
+    naive_seconds: float
+
+    @property
+    def times(self) -> float:
+        """How many times as long naive takes."""
+        return self.naive_seconds / self.seconds
+
+
+@dataclass(frozen=True)
 class Run:
     """What a search or a training has left so far."""
 
@@ -38,6 +52,7 @@ class Run:
     """By cell, `normal` or `reduce`: after every epoch [edges, primitives], before softmax."""
     betas: dict[str, list[list[float]]] = field(default_factory=dict)
     """By cell: after every epoch [edges], before softmax."""
+    naive: NaiveTime | None = None
 
     @property
     def kind(self) -> Literal["search", "train"]:
@@ -117,6 +132,7 @@ def read_run(path: Path, name: str) -> Run:
         genotype=Genotype.load(folder.genotype) if folder.genotype.exists() else None,
         alphas=alphas,
         betas=betas,
+        naive=_naive_time(folder.naive),
     )
 
 
@@ -137,6 +153,19 @@ def _table(values: Any, rows: int, columns: int, where: str) -> Table:
     ):
         raise UserError(f"{where}got {values!r:.60}, wanted {rows} x {columns} numbers")
     return [[float(value) for value in row] for row in values]
+
+
+def _naive_time(path: Path) -> NaiveTime | None:
+    if not path.exists():
+        return None
+    try:
+        found = NaiveTime(**json.loads(path.read_bytes()))
+        sound = all(type(v) in (int, float) and 1e-9 < v < 1e9 for v in vars(found).values())
+    except (ValueError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is damaged; take it away, the report can do without")
+    return found
 
 
 def _environments(path: Path) -> list[dict[str, Any]]:

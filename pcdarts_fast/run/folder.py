@@ -5,6 +5,7 @@
     metrics.jsonl       one object an epoch
     architecture.jsonl  alpha and beta after every epoch (search only)
     genotype.json       the genotype after the latest epoch (search only)
+    naive.json          seconds of a step, and of a naive one (search only, at the end)
     checkpoint.pt       everything a resumed run needs; checkpoint.previous.pt is the one before
     weights.safetensors the trained network (training only, at the end)
 
@@ -43,6 +44,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.architecture = path / "architecture.jsonl"
         self.genotype = path / "genotype.json"
+        self.naive = path / "naive.json"
         self.weights = path / "weights.safetensors"
         self.checkpoint = path / "checkpoint.pt"
         self.previous_checkpoint = path / "checkpoint.previous.pt"

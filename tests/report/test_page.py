@@ -74,6 +74,28 @@ def test_a_search_is_told_whole(make_search, tmp_path):
     assert int(naive[0]) > 100 and float(naive[1]) > 3
 
 
+def test_naive_time_is_told_where_it_was_measured(make_search, tmp_path):
+    folder = make_search()
+    assert "Naive time" not in report([folder], tmp_path / "report.html").text
+    timed = {"images": 6, "seconds": 0.25, "naive_seconds": 2.0}
+    (folder / "naive.json").write_text(json.dumps(timed))
+    page = report([folder], tmp_path / "report.html")
+    for wanted in (
+        "Naive time (estimate)",
+        "48 min 0 s",
+        "8.0 times as long, by steps of 6 images",
+    ):
+        assert wanted in page.text, wanted
+
+
+@pytest.mark.parametrize("text", ['{"images": 6}', '{"images": 6, "seconds": 0}', "[1]", "nan"])
+def test_a_damaged_naive_time_is_named(make_search, tmp_path, text):
+    folder = make_search()
+    (folder / "naive.json").write_text(text)
+    with pytest.raises(UserError, match=r"naive\.json is damaged"):
+        report([folder], tmp_path / "report.html")
+
+
 def test_the_page_is_one_file_without_scripts(make_search, tmp_path):
     folder = make_search()
     page = report([folder, make_search("other")], tmp_path / "report.html")
