@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "common/dtype.h"
@@ -47,10 +49,37 @@ inline ScalarType accumulate_type(DType dtype) {
   return dtype == DType::float64 ? ScalarType::Double : ScalarType::Float;
 }
 
-// Uninitialised, of the tensor's shape; without elements where it is not needed.
+// Uninitialised and contiguous, on the tensor's device. Straight from torch's C functions:
+// torch::stable::new_empty finds its operator by name, which costs more than the allocation.
+inline Tensor new_empty(const Tensor& like, std::span<const int64_t> sizes, ScalarType type) {
+  constexpr size_t kMostDimensions = 4;
+  std::array<int64_t, kMostDimensions> strides;
+  int64_t elements = 1;
+  for (size_t i = sizes.size(); i-- > 0; elements *= sizes[i]) strides[i] = elements;
+  int32_t device_type = 0, device = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device));
+  const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  AtenTensorHandle made = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
+                               dtype, device_type, device, &made));
+  return Tensor(made);
+}
+
+inline Tensor new_empty(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType type) {
+  return new_empty(like, std::span(sizes.begin(), sizes.size()), type);
+}
+
+inline Tensor new_empty(const Tensor& like, std::initializer_list<int64_t> sizes) {
+  return new_empty(like, sizes, like.scalar_type());
+}
+
+// Uninitialised, of the tensor's shape and dtype; without elements where it is not needed.
 inline Tensor empty_like(const Tensor& x, bool needed) {
-  return needed ? torch::stable::new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3)})
-                : torch::stable::new_empty(x, {0});
+  const auto sizes = x.sizes();
+  return needed ? new_empty(x, std::span(sizes.data(), sizes.size()), x.scalar_type())
+                : new_empty(x, {0});
 }
 
 // Where a batch-norm's mean or variance lies: the batch's own, to be written, or the running one.

@@ -43,7 +43,7 @@ inline DType storage_of(const Tensor& tensor) {
 
 // Device memory from torch's caching allocator; the kernels use it in the order of the stream.
 inline Tensor scratch_of(const Tensor& like, size_t bytes) {
-  return torch::stable::new_empty(like, {static_cast<int64_t>(bytes)}, ScalarType::Byte);
+  return new_empty(like, {static_cast<int64_t>(bytes)}, ScalarType::Byte);
 }
 
 }  // namespace pcdarts

@@ -50,10 +50,10 @@ struct ForwardCall {
       : inputs(addresses(inputs_)), weights(addresses(weights_)), args{} {
     const ScalarType type = accumulate_type(p.dtype);
     const int64_t slots = p.training ? edge_offsets(p, edge_count(p)).slots : 0;
-    out = torch::stable::new_empty(inputs_[0], {p.batch, p.nodes * p.channels, p.height, p.width});
-    mean = torch::stable::new_empty(alpha, {slots, p.sampled}, type);
-    variance = torch::stable::new_empty(alpha, {slots, p.sampled}, type);
-    z = torch::stable::new_empty(alpha, {z_size}, type);
+    out = new_empty(inputs_[0], {p.batch, p.nodes * p.channels, p.height, p.width});
+    mean = new_empty(alpha, {slots, p.sampled}, type);
+    variance = new_empty(alpha, {slots, p.sampled}, type);
+    z = new_empty(alpha, {z_size}, type);
     args.inputs = inputs.data(), args.weights = weights.data();
     args.alpha = alpha.const_data_ptr(), args.beta = beta.const_data_ptr();
     args.mean = moments_data(mean, running_mean);
@@ -82,12 +82,11 @@ struct BackwardCall {
       grad_inputs.push_back(empty_like(inputs_[i], need_inputs[i]));
       grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);
     }
-    grad_weights = torch::stable::new_empty(alpha, {need_weights ? elements_of(weights_) : 0},
+    grad_weights = new_empty(alpha, {need_weights ? elements_of(weights_) : 0},
                                             accumulate_type(p.dtype));
     if (need_weights) grad_weight_data = parts_of(grad_weights, weights_);
-    grad_alpha = need_alpha ? torch::stable::new_empty(alpha, {alpha.size(0), alpha.size(1)})
-                            : torch::stable::new_empty(alpha, {0});
-    grad_beta = torch::stable::new_empty(alpha, {need_beta ? beta.size(0) : 0});
+    grad_alpha = empty_like(alpha, need_alpha);
+    grad_beta = empty_like(beta, need_beta);
     args.forward.inputs = inputs.data(), args.forward.weights = weights.data();
     args.forward.alpha = alpha.const_data_ptr(), args.forward.beta = beta.const_data_ptr();
     args.forward.mean = const_cast<void*>(mean.const_data_ptr());

@@ -20,7 +20,7 @@ Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tenso
   const Planes x_planes = pcdarts::planes_of(x_dense);
   const vector<Planes> output_planes = planes_of(outputs_dense);
   const vector<double> weight = doubles_of(weights);
-  Tensor out = torch::stable::new_empty(x, {p.batch, channels, height, width});
+  Tensor out = new_empty(x, {p.batch, channels, height, width});
   void* out_data = out.mutable_data_ptr();
   const PartialMixKernels& kernels = partial_mix_kernels();
   torch::stable::parallel_for(0, p.batch * channels, grain(p), [&](int64_t begin, int64_t end) {
@@ -54,7 +54,7 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
                      need_weights ? partial.data() : nullptr, grad_x, begin, end);
   });
 
-  Tensor grad_weights = torch::stable::new_empty(weights, {need_weights ? p.outputs : 0});
+  Tensor grad_weights = new_empty(weights, {need_weights ? p.outputs : 0});
   vector<double> sum(p.outputs);
   for (size_t j = 0; j < partial.size(); ++j) sum[j % p.outputs] += partial[j];
   if (need_weights) store_doubles(sum, grad_weights);

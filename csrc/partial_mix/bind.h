@@ -33,11 +33,11 @@ struct Gradients {
   Tensor x;
 
   Gradients(const PartialMix& p, const Tensor& grad, bool need_outputs, bool need_x)
-      : x(need_x ? torch::stable::new_empty(
+      : x(need_x ? new_empty(
                        grad, {p.batch, p.channels, p.height * p.stride, p.width * p.stride})
-                 : torch::stable::new_empty(grad, {0})) {
+                 : new_empty(grad, {0})) {
     for (int64_t i = 0; need_outputs && i < p.outputs; ++i) {
-      outputs.push_back(torch::stable::new_empty(grad, {p.batch, p.mixed, p.height, p.width}));
+      outputs.push_back(new_empty(grad, {p.batch, p.mixed, p.height, p.width}));
       output_data.push_back(outputs.back().mutable_data_ptr());
     }
   }

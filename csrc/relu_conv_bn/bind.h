@@ -33,9 +33,9 @@ struct ForwardCall {
       : weights(addresses(weights_)), args{} {
     const ScalarType type = accumulate_type(p.dtype);
     const int64_t norms = p.training && !p.plain ? p.out_channels : 0;
-    out = torch::stable::new_empty(x, {p.batch, p.out_channels, p.height, p.width});
-    mean = torch::stable::new_empty(x, {norms}, type);
-    variance = torch::stable::new_empty(x, {norms}, type);
+    out = new_empty(x, {p.batch, p.out_channels, p.height, p.width});
+    mean = new_empty(x, {norms}, type);
+    variance = new_empty(x, {norms}, type);
     args.x = x.const_data_ptr(), args.weights = weights.data();
     args.mean = moments_data(mean, running_mean);
     args.variance = moments_data(variance, running_variance);
@@ -55,7 +55,7 @@ struct BackwardCall {
                const std::vector<Tensor>& weights_, const Tensor& out, const Tensor& variance,
                bool need_x, bool need_weights)
       : grad_x(empty_like(x, need_x)), weights(addresses(weights_)), args{} {
-    grad_weights = torch::stable::new_empty(x, {need_weights ? elements_of(weights_) : 0},
+    grad_weights = new_empty(x, {need_weights ? elements_of(weights_) : 0},
                                             accumulate_type(p.dtype));
     if (need_weights) grad_weight_data = parts_of(grad_weights, weights_);
     args.forward.x = x.const_data_ptr(), args.forward.weights = weights.data();

@@ -178,9 +178,9 @@ def advance(
 
 def weights_of(convolutions: Sequence[nn.Conv2d]) -> list[Tensor]:
     """Over a hundred a cell and call: attribute look-up is many times slower."""
-    return [cast(Tensor, m._parameters["weight"]) for m in convolutions]
+    return cast(list[Tensor], [m._parameters["weight"] for m in convolutions])
 
 
 def buffers_of(norms: Sequence[nn.BatchNorm2d], name: str) -> list[Tensor]:
     """See `weights_of`."""
-    return [cast(Tensor, m._buffers[name]) for m in norms]
+    return cast(list[Tensor], [m._buffers[name] for m in norms])

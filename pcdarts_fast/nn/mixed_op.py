@@ -69,6 +69,8 @@ class FusedPartialMixedOp(nn.Module):
             search_operation(primitive, C // k, stride) for primitive in primitives
         )
         self._fused: FusedGraph | None = None
+        self._one: Tensor  # beta of an edge alone
+        self.register_buffer("_one", torch.ones(1), persistent=False)
         if is_fused(primitives, 2):
             graph = CellGraph(self.primitives, 1, k, stride, EPS, memory == "store")
             self._fused = FusedGraph([self._ops], graph, C, sampling)
@@ -88,8 +90,8 @@ class FusedPartialMixedOp(nn.Module):
                 return self.by_modules(states[0], weights, permutation, backend)
             return self._fused(
                 states,
-                weights[None],
-                weights.new_ones(1),
+                weights,
+                self._one,
                 backend=backend,
                 permutation=permutation,
                 training=self.training,

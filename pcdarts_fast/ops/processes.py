@@ -17,11 +17,27 @@ define(
 
 
 @implements("gather_from_processes", "cpu")
-def _gather(own: Tensor, processes: int) -> Tensor:
+def gather(own: Tensor, processes: int) -> Tensor:
     """`own` [N] of every process of the default group, by rank: [processes, N]."""
     rows = list(own.new_empty(processes, *own.shape))
     dist.all_gather(rows, own)
     return torch.stack(rows)
+
+
+def total(own: Tensor, processes: int) -> Tensor:
+    """The sum of `own` [N] over all processes, in the order of their ranks."""
+    return gather(own, processes).sum(0)
+
+
+def merge_moments(
+    mean: Tensor, variance: Tensor, processes: int, rows: Tensor | None = None
+) -> None:
+    """Makes mean and biased variance of a batch, [N] or `rows` of [N, C], those of all batches."""
+    at = slice(None) if rows is None else rows
+    own = gather(torch.stack((mean[at], variance[at])), processes)  # [processes, 2, ...]
+    overall = own[:, 0].mean(0)
+    mean[at] = overall
+    variance[at] = (own[:, 1] + (own[:, 0] - overall).square()).mean(0)
 
 
 def define_synchronized(schema: str, *, fake: Any) -> None:

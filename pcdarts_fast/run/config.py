@@ -119,7 +119,7 @@ class SearchConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Number format of activations: float32, bfloat16 or float16; weights are float32."""
     sync_batch_norm: bool = False
-    """With several processes, take batch-norm statistics over all of them (on GPUs by the reference
+    """With several processes, take batch-norm statistics over all of them (on GPUs by the triton
     backend)."""
 
     def __post_init__(self) -> None:

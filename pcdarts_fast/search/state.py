@@ -138,16 +138,15 @@ def _backend(config: SearchConfig, device: str, synchronized: bool) -> str:
     Raises:
         UserError: the one that was asked for cannot.
     """
-    chosen: str = resolve(config.backend, "mixed_cell", device)
-    reason = None
-    if DTYPES[config.precision] not in FUSED_DTYPES[chosen]:
-        reason = f"--precision {config.precision}"
-    if synchronized and resolve("auto", "synchronized_mixed_cell", device) != chosen:
-        reason = "--sync-batch-norm"
-    if reason is None or chosen == "reference":
+    operator = "synchronized_mixed_cell" if synchronized else "mixed_cell"
+    chosen: str = resolve(config.backend, operator, device)
+    if DTYPES[config.precision] in FUSED_DTYPES[chosen]:
         return chosen
-    if config.backend not in ("auto", "reference"):
-        raise UserError(f"--backend {config.backend} cannot run {reason}; take --backend reference")
+    if config.backend != "auto":
+        raise UserError(
+            f"--backend {config.backend} cannot run --precision {config.precision}; "
+            "take --backend reference"
+        )
     return "reference"
 
 

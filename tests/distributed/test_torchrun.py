@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,20 +25,25 @@ TINY = [
 ]
 
 
-def torchrun(*arguments: str, restarts: int = 0, cwd: Path) -> subprocess.Popen[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ONE_MACHINE = ["--standalone", "--nproc-per-node", "2"]
+
+
+def torchrun(
+    *arguments: str, restarts: int = 0, cwd: Path, machine: list[str] = ONE_MACHINE, **env: str
+) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", *machine, "--max-restarts", str(restarts)]
     return subprocess.Popen(
-        [sys.executable, *launcher, "--max-restarts", str(restarts), *arguments],
+        [sys.executable, *launcher, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)} | env,
     )
 
 
-def pcdarts(*arguments: str, cwd: Path, restarts: int = 0) -> subprocess.Popen[str]:
-    return torchrun("-m", "pcdarts_fast", *arguments, restarts=restarts, cwd=cwd)
+def pcdarts(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return torchrun("-m", "pcdarts_fast", *arguments, **options)
 
 
 def outcome(folder: Path) -> tuple:
@@ -88,6 +95,14 @@ def test_what_two_processes_compute(tmp_path: Path) -> None:
     assert process.returncode == 0, errors
 
 
+def test_statistics_of_two_processes_on_triton(tmp_path: Path) -> None:
+    process = torchrun(
+        str(Path(__file__).with_name("two_processes.py")), cwd=tmp_path, TRITON_INTERPRET="1"
+    )
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
 def test_search_leaves_the_files_of_a_run(whole: Path) -> None:
     assert [line["epoch"] for line in read_lines(whole / "metrics.jsonl")] == [0, 1, 2, 3]
     assert json.loads((whole / "environment.json").read_text())[0]["processes"] == 2
@@ -132,6 +147,25 @@ def test_signal_stops_both_processes_with_a_checkpoint(whole: Path, tmp_path: Pa
     for line, other in zip(stopped, wanted, strict=True):
         for name in set(line) - TIMES:
             assert line[name] == pytest.approx(other[name], rel=1e-5), name
+
+
+def test_two_machines_are_as_good_as_one(whole: Path, tmp_path: Path) -> None:
+    """Two launchers that meet by a port, as on two machines: the second sees no run folder."""
+    with socket.create_server(("localhost", 0)) as free:
+        meeting = f"localhost:{free.getsockname()[1]}"
+    machine = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    machine += ["--rdzv-endpoint", meeting, "--rdzv-id", "pcdarts"]
+    launchers = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        launchers.append(
+            pcdarts("search", *TINY, "--output-dir", "run", cwd=tmp_path / name, machine=machine)
+        )
+    for launcher in launchers:
+        _, errors = launcher.communicate()
+        assert launcher.returncode == 0, errors
+    (run,) = tmp_path.glob("*/run")
+    assert outcome(run) == outcome(whole)
 
 
 def test_training_in_two_processes(whole: Path, tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ from pcdarts_fast import SearchNetwork
 from pcdarts_fast.data import Augment, Shard
 from pcdarts_fast.data.image_set import MemoryImages
 from pcdarts_fast.errors import UserError
+from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.synchronized import synchronize_batch_norms
+from pcdarts_fast.ops._registry import INTERPRETED
 from pcdarts_fast.run.processes import Processes, processes
 from pcdarts_fast.search.steps import architecture_step, weight_step
+from pcdarts_fast.space import PRIMITIVES
 
 LIMIT = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Of the difference to one process, norm over norm."""
@@ -91,6 +94,45 @@ def steps_are_those_of_the_whole_batch(
     group.check_equal("everything", list(two.parameters()))
 
 
+def cell_is_that_of_the_whole_batch(
+    group: Processes, backend: str, *, reduction: bool, dtype: torch.dtype = torch.float32
+) -> None:
+    """Preprocessing and the mixed operations of one cell, one pass in each direction."""
+    torch.manual_seed(2)
+    one = SearchCell(
+        *(6, 8, 4),
+        reduction=reduction,
+        reduction_prev=False,
+        nodes=2,
+        k=2,
+        primitives=PRIMITIVES,
+        sampling="shuffle",
+        backend=backend,
+        memory="recompute",
+    ).to(dtype)
+    two = copy.deepcopy(one)
+    synchronize_batch_norms(two)
+    alpha, beta = torch.randn(5, len(PRIMITIVES)).softmax(1), torch.rand(5)
+    tensors = [torch.randn(6, 6, 8, 8), torch.randn(6, 8, 8, 8), alpha, beta]
+    tensors = [t.to(dtype) for t in tensors]
+    own = slice(3 * group.rank, 3 * group.rank + 3)
+    whole = [t.clone().requires_grad_() for t in tensors]
+    part = [t.clone().requires_grad_() for t in [t[own] for t in tensors[:2]] + tensors[2:]]
+    out = one(*whole)
+    grad = torch.randn_like(out)
+    out.backward(grad)
+    shared = two(*part)
+    shared.backward(grad[own])
+    close(shared, out[own])
+    for mine, all_of_it in zip(part[:2], whole[:2], strict=True):
+        close(mine.grad, all_of_it.grad[own])
+    summed = zip([*part[2:], *two.parameters()], [*whole[2:], *one.parameters()], strict=True)
+    for mine, all_of_it in summed:
+        close(group.total(mine.grad), all_of_it.grad)
+    # Together: some running means are nothing but rounding.
+    close(*(torch.cat([b.flatten() for b in cell.buffers()]) for cell in (two, one)))
+
+
 def ghost_statistics_average_to_the_mean(group: Processes) -> None:
     norm = nn.BatchNorm2d(2)
     assert norm.running_mean is not None
@@ -139,6 +181,12 @@ def an_error_of_the_first_is_everybodys(group: Processes) -> None:
 def main() -> None:
     with processes("cpu") as group:
         assert group.count == 2
+        if INTERPRETED:
+            cell_is_that_of_the_whole_batch(group, "triton", reduction=True)
+            return
+        cell_is_that_of_the_whole_batch(group, "reference", reduction=True, dtype=torch.float64)
+        cell_is_that_of_the_whole_batch(group, "cpu", reduction=True, dtype=torch.float64)
+        cell_is_that_of_the_whole_batch(group, "cpu", reduction=False)
         batch_norm_is_that_of_the_whole_batch(group)
         steps_are_those_of_the_whole_batch(group, "reference")
         steps_are_those_of_the_whole_batch(group, "reference", unrolled=True)

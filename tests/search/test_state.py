@@ -10,6 +10,7 @@ import torch
 
 from pcdarts_fast.data import load
 from pcdarts_fast.errors import UserError
+from pcdarts_fast.ops import _registry
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.search import state
 from pcdarts_fast.search.state import check_image_size, new_state
@@ -48,17 +49,25 @@ def test_image_size_is_refused_exactly_when_the_super_net_cannot_halve_it(
     check_image_size(replace(config, layers=1), 224)
 
 
-@pytest.mark.parametrize(("count", "wanted"), [(1, "triton"), (2, "reference")])
+@pytest.mark.parametrize(("count", "wanted"), [(1, "cuda"), (2, "triton")])
 def test_engine_that_cannot_synchronize_is_left_or_refused(monkeypatch, count, wanted):
-    def as_on_a_gpu(backend: str, op: str, device: str) -> str:
-        return "triton" if op == "mixed_cell" else "reference"
-
-    monkeypatch.setattr(state, "resolve", as_on_a_gpu)
+    monkeypatch.setattr(_registry, "why_not", lambda backend: None)  # as on a machine with a GPU
+    monkeypatch.setattr(state, "resolve", _registry._resolve.__wrapped__)
+    has_kernel = _registry._has_kernel
+    monkeypatch.setattr(
+        _registry,
+        "_has_kernel",
+        lambda name, backend, device: (
+            backend == "cuda" and not name.startswith("synchronized")
+            if backend == "cuda"
+            else has_kernel(name, backend, device)
+        ),
+    )
     config = replace(search_config("digits"), sync_batch_norm=True)
     assert state._backend(config, "cuda", count > 1) == wanted
     if count > 1:
-        with pytest.raises(UserError, match="--backend triton cannot run --sync-batch-norm; take"):
-            state._backend(replace(config, backend="triton"), "cuda", True)
+        with pytest.raises(UserError, match="'cuda' cannot run synchronized_mixed_cell on cuda"):
+            state._backend(replace(config, backend="cuda"), "cuda", True)
 
 
 def test_architecture_gives_the_same_float32_back():

@@ -6,7 +6,7 @@ With one input and one node it is a single edge; with two and four, the cell of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,7 +21,13 @@ from ..processes import shared_kernel
 from .schema import KINDS as KINDS
 from .schema import MOST as MOST
 
-implements_in_triton(__name__, mixed_cell_fwd="forward", mixed_cell_bwd="backward")
+implements_in_triton(
+    __name__,
+    mixed_cell_fwd="forward",
+    mixed_cell_bwd="backward",
+    synchronized_mixed_cell_fwd="synchronized_forward",
+    synchronized_mixed_cell_bwd="synchronized_backward",
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,12 @@ class CellGraph:
     stride: int
     eps: float
     store: bool
+    codes: tuple[int, ...] = field(init=False)
+    """The primitives' positions in KINDS."""
 
-    @property
-    def codes(self) -> tuple[int, ...]:
-        return tuple(KINDS.index(primitive) for primitive in self.primitives)
+    def __post_init__(self) -> None:
+        codes = tuple(KINDS.index(primitive) for primitive in self.primitives)
+        object.__setattr__(self, "codes", codes)  # frozen
 
 
 class _MixedCell(torch.autograd.Function):
@@ -145,7 +153,8 @@ def mixed_cell(
     Args:
         inputs: tensors [B, C, H, W] of one dtype, of the backend's `DTYPES` (sums of the 16-bit
             ones in float32).
-        alpha: [edges, P], soft-maxed. beta: [edges], soft-maxed over every node's edges.
+        alpha: [edges, P], of one edge also [P], soft-maxed. beta: [edges], soft-maxed over every
+            node's edges.
         weights: of every edge's convolutions, edge by edge, primitive by primitive: depthwise
             [C/k, 1, K, K] and pointwise [C/k, C/k, 1, 1] weights in turn (twice in a separable
             convolution); the two halves of a stride-2 skip.
@@ -162,7 +171,7 @@ def mixed_cell(
         UserError: an input's shape or dtype does not fit.
     """
     x = inputs[0]
-    for i, other in enumerate(inputs):
+    for i, other in enumerate(inputs[1:], 1):
         if other.shape != x.shape or other.dtype != x.dtype or other.device != x.device:
             raise UserError(
                 f"inputs[{i}]: got {list(other.shape)}, {other.dtype} on {other.device}, "

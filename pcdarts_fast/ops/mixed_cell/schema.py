@@ -129,7 +129,7 @@ def _backward_fake(
         ],
         alpha.new_empty(elements),
         alpha.new_empty(alpha.shape if need_alpha else (0,)),
-        alpha.new_empty(beta.shape if need_beta else (0,)),
+        beta.new_empty(beta.shape if need_beta else (0,)),
     )
 
 

@@ -15,7 +15,13 @@ from ..dense import check_dtype, dense, parts
 from ..processes import shared_kernel
 from . import schema as schema  # registers the schemas
 
-implements_in_triton(__name__, relu_conv_bn_fwd="forward", relu_conv_bn_bwd="backward")
+implements_in_triton(
+    __name__,
+    relu_conv_bn_fwd="forward",
+    relu_conv_bn_bwd="backward",
+    synchronized_relu_conv_bn_fwd="synchronized_forward",
+    synchronized_relu_conv_bn_bwd="synchronized_backward",
+)
 
 
 class _ReluConvBn(torch.autograd.Function):

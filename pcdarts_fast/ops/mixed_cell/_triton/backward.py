@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..._triton.launch import launch, power_of_2
 from ..._triton.sums import column_sums
+from ...processes import total
 from .edge_kernels import edge_gradient_kernel
 from .first_kernels import first_pointwise_kernel
 from .forward import Cell, Group, make_cell
@@ -36,7 +38,12 @@ class Gradients:
     training: bool
 
 
-def backward(
+def backward(*arguments: Any) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    return synchronized_backward(1, *arguments)
+
+
+def synchronized_backward(
+    processes: int,
     grad_out: Tensor,
     inputs: list[Tensor],
     alpha: Tensor,
@@ -61,7 +68,7 @@ def backward(
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     x = inputs[0]
     graph = make_graph(len(inputs), nodes, primitives, x.shape[1], k, stride, eps)
-    cell = make_cell(inputs, out, alpha, beta, weights, graph, source, destination)
+    cell = make_cell(processes, inputs, out, alpha, beta, weights, graph, source, destination)
     elements = graph.all_weights if need_weights else 0
     rows = cell.tiles if stride == 1 else -(-4 * cell.count // cell.tile)
     # at stride 2 only the inputs' gradients have so many tiles
@@ -132,19 +139,24 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
         P=cell.tile,
         warps=cell.warps,
     )
-    launch(
-        edge_gradient_kernel,
-        (jobs,),
-        *(partial, bypass, cell.alpha, cell.beta, *norms, coefficients, grads.alpha, grads.beta),
-        *(*where, cell.tiles),
-        GRAPH=graph,
-        PLAN=plan,
-        TRAINING=grads.training,
-        NEED_ALPHA=grads.alpha.numel() > 0,
-        NEED_BETA=need_beta,
-        BLOCK=block,
-        P=128,
-    )
+    own = partial, cell.count, cell.tiles, grads.alpha.numel() > 0, need_beta
+    passes = [own]
+    if cell.processes > 1:  # alpha's and beta's gradients are of the own batch, the norms' of all
+        passes.append((*_of_all(cell, partial), False, False))
+    for sums, count, tiles, for_alpha, for_beta in passes:
+        launch(
+            edge_gradient_kernel,
+            (jobs,),
+            *(sums, bypass, cell.alpha, cell.beta, *norms, coefficients, grads.alpha, grads.beta),
+            *(group.first, group.edges, count, tiles),
+            GRAPH=graph,
+            PLAN=plan,
+            TRAINING=grads.training,
+            NEED_ALPHA=for_alpha,
+            NEED_BETA=for_beta,
+            BLOCK=min(block, power_of_2(tiles)),
+            P=128,
+        )
     if not need_state and not need_weights:
         return
 
@@ -176,14 +188,15 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
             P=cell.tile,
             warps=cell.warps,
         )
+        sums, count, tiles = _of_all(cell, partial)
         launch(
             first_norm_kernel,
             (jobs * separable,),
-            *(partial, *norms, first_coefficients, *where, cell.tiles),
+            *(sums, *norms, first_coefficients, group.first, group.edges, count, tiles),
             GRAPH=graph,
             PLAN=plan,
             TRAINING=grads.training,
-            BLOCK=block,
+            BLOCK=min(block, power_of_2(tiles)),
             P=128,
         )
     dt = cell.empty_maps(jobs * plan.grads)
@@ -223,3 +236,11 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
         P=cell.tile,
         warps=cell.warps,
     )
+
+
+def _of_all(cell: Cell, partial: Tensor) -> tuple[Tensor, int, int]:
+    """Sums [..., tiles] over all batches, in one tile where there are others; pixels; tiles."""
+    if cell.processes == 1:
+        return partial, cell.count, cell.tiles
+    sums = total(partial.view(-1, cell.tiles).sum(1), cell.processes)
+    return sums, cell.processes * cell.count, 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..._triton.launch import channel_table, launch, power_of_2, tile_of
+from ...processes import merge_moments
 from .node_kernel import node_kernel
 from .plan import EdgePlan, Graph, make_graph
 from .source_kernels import first_stage_kernel, moments_kernel, second_stage_kernel
@@ -42,6 +45,7 @@ class Cell:
     W: int
     tile: int  # pixels of a program
     warps: int
+    processes: int  # that share the batch's statistics
 
     @property
     def tiles(self) -> int:
@@ -66,6 +70,7 @@ class Cell:
 
 
 def make_cell(
+    processes: int,
     inputs: Sequence[Tensor],
     out: Tensor,
     alpha: Tensor,
@@ -89,10 +94,16 @@ def make_cell(
         H,
         W,
         *tile_of(graph.sampled),
+        processes,
     )
 
 
-def forward(
+def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return synchronized_forward(1, *arguments)
+
+
+def synchronized_forward(
+    processes: int,
     inputs: list[Tensor],
     alpha: Tensor,
     beta: Tensor,
@@ -113,7 +124,7 @@ def forward(
     H, W = H // stride, W // stride
     graph = make_graph(len(inputs), nodes, primitives, C, k, stride, eps)
     out = x.new_empty(B, nodes * C, H, W)
-    cell = make_cell(inputs, out, alpha, beta, weights, graph, source, destination)
+    cell = make_cell(processes, inputs, out, alpha, beta, weights, graph, source, destination)
     units = graph.total("units")
     z = alpha.new_empty(units * B * graph.sampled * H * (-(-W // 8) * 8 if store else W))
     if running_mean is None or running_variance is None:
@@ -205,3 +216,16 @@ def run_moments(
         warps=cell.warps,
         BLOCK=min(1024, power_of_2(cell.tiles)),
     )
+    if cell.processes > 1 and norms:
+        within = *own, *(slot for slot, _ in shared)
+        rows = _rows(cell.graph, group.first, group.sources, within, mean.device)
+        merge_moments(mean, variance, cell.processes, rows)
+
+
+@functools.cache
+def _rows(
+    graph: Graph, first: int, sources: int, within: tuple[int, ...], device: torch.device
+) -> Tensor:
+    """Where the statistics of a group's norms lie; copied to the device once."""
+    slots = graph.slots_of(range(first, first + sources), within)
+    return torch.tensor(slots, device=device)

@@ -81,6 +81,18 @@ class Graph:
     def all_weights(self) -> int:
         return self.total("weights")
 
+    def slots_of(self, sources: range, within: Sequence[int]) -> list[int]:
+        """The slots `within` each edge that leaves one of the sources, numbered in the graph."""
+        found = []
+        for source in sources:
+            for target in range(max(source + 1, self.inputs), self.states):
+                row = (target * (target - 1) - self.inputs * (self.inputs - 1)) // 2 + source
+                from_inputs = self.inputs * (target - self.inputs) + min(source, self.inputs)
+                before = from_inputs * self.from_input.slots
+                before += (row - from_inputs) * self.from_node.slots
+                found += [before + slot for slot in within]
+        return found
+
     def total(self, what: str) -> int:
         """Slots, units or weights of all edges."""
         inputs = self.inputs * self.nodes * getattr(self.from_input, what)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..._triton.launch import launch, power_of_2
 from ..._triton.sums import column_sums
+from ...processes import merge_moments, total
 from .kernels import (
     gradient_kernel,
     moments_kernel,
@@ -22,7 +24,12 @@ TILE = 128  # pixels
 BLOCK = 16  # outputs, and inputs taken in at a time: what a dot takes at least
 
 
-def forward(
+def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return synchronized_forward(1, *arguments)
+
+
+def synchronized_forward(
+    processes: int,
     x: Tensor,
     weights: list[Tensor],
     running_mean: Tensor | None,
@@ -65,12 +72,19 @@ def forward(
             BLOCK=min(1024, power_of_2(tiles)),
             P=TILE,
         )
+        if processes > 1:
+            merge_moments(mean, variance, processes)
         normalise = out, mean, variance, count, C_out, H, W
         launch(normalise_kernel, (tiles, C_out), *normalise, EPS=eps, P=TILE)
     return out, batch_mean, batch_variance
 
 
-def backward(
+def backward(*arguments: Any) -> tuple[Tensor, Tensor]:
+    return synchronized_backward(1, *arguments)
+
+
+def synchronized_backward(
+    processes: int,
     grad_out: Tensor,
     x: Tensor,
     weights: list[Tensor],
@@ -94,13 +108,17 @@ def backward(
         if training:
             sums = grad_out, out, partial, count, C_out, H, W, tiles
             launch(sums_kernel, (tiles, C_out), *sums, P=TILE)
+        rows, values = tiles, count
+        if training and processes > 1:  # as one tile of all
+            partial = total(partial.view(-1, tiles).sum(1), processes)
+            rows, values = 1, processes * count
         launch(
             norm_kernel,
             (C_out,),
-            *(partial, variance, coefficients, count, tiles),
+            *(partial, variance, coefficients, values, rows),
             EPS=eps,
             TRAINING=training,
-            BLOCK=min(1024, power_of_2(tiles)),
+            BLOCK=min(1024, power_of_2(rows)),
             P=TILE,
         )
     grad_x = torch.empty_like(x) if need_x else x.new_empty(0)
