@@ -33,15 +33,22 @@ EXAMPLES = """\
 pcdarts compare runs/search-digits/genotype.json DARTS_V2 random:8
 pcdarts compare PC_DARTS_cifar random:8 --preset cifar10 --seeds 0..4"""
 
-MOST_USED = (
-    *("genotypes", "preset", "data_dir", "output_dir", "seeds", "random_seed"),
-    *("epochs", "batch_size", "device"),
-)
+MOST_USED = {
+    "genotypes": "JSON files, published names, random:N.",
+    "preset": "Settings, such as cifar10.",
+    "data_dir": "Folder of the data set's files.",
+    "output_dir": "Folder of all trainings.",
+    "seeds": "Of the trainings.",
+    "random_seed": "Of the random genotypes.",
+    "epochs": "Passes over the images.",
+    "batch_size": "Images of a step.",
+    "device": "Where to compute.",
+}
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Trains several genotypes from scratch on one budget and ranks them by test accuracy."""
+    """Trains several genotypes on one budget and ranks them by test accuracy."""
 
     genotypes: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="GENOTYPE...")

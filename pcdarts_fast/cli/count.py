@@ -28,17 +28,17 @@ class Count:
     """Counts parameters and multiply-adds of a genotype's network."""
 
     genotype: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GENOTYPE")]
-    """Genotype: a JSON file, or the name of a published one."""
+    """A JSON file or the name of a published one."""
     preset: str = "cifar10"
     """Settings of the network, as in `pcdarts train`."""
     init_channels: Number = None
-    """Channels of the first cells, in place of the preset's."""
+    """Of the first cells, not the preset's."""
     layers: Number = None
     """Cells of the network, in place of the preset's."""
     num_classes: Number = None
     """Classes, in place of the preset's."""
     image_size: Number = None
-    """Side of the images in pixels, in place of the preset's."""
+    """In pixels, in place of the preset's."""
 
 
 def main(args: list[str]) -> int:

@@ -33,13 +33,13 @@ class Export:
     """Writes a trained network to a file for other programs; its ending says how."""
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
-    """Folder of a training, or its weights.safetensors; for a .py also a search's folder or a
-    genotype."""
+    """Folder of a training, or its weights.safetensors; for a .py also of a search, or a genotype.
+    """
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")]
-    """File to write: .onnx, .pt2 (torch.export), .safetensors (weights) or .py (the network as
-    code for torch alone)."""
+    """File to write: .onnx, .pt2 (torch.export), .safetensors (weights) or .py (code for torch
+    alone)."""
     image_size: Number = None
-    """Side of the images in pixels (.onnx, .pt2); None: that of the run's images."""
+    """In pixels; None: of the run's images."""
     preset: str = "cifar10"
     """Size of the network in the .py of a genotype, as in `pcdarts train`."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import field, fields, make_dataclass
 from textwrap import dedent, indent
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -24,17 +24,20 @@ def parse(
     *,
     examples: str,
     default: T | None = None,
-    most_used: Collection[str] | None = None,
+    most_used: Mapping[str, str] | None = None,
 ) -> T:
     """The options of `pcdarts NAME` from its arguments; `kind` is its dataclass, named after it.
 
     `default` holds other defaults than the class. With `most_used`, `--help` shows these options
-    (also those of the field `config`) and `--help-all` every one; without it there is no need.
+    (also those of the field `config`) with a text that fits a line, and `--help-all` every one with
+    all that is to be said; without it there is no need.
 
     Raises:
         UserError: arguments that are no options of `kind`, or values that it does not take.
     """
     name = kind.__name__.lower()
+    if most_used is not None:
+        examples += f"\npcdarts {name} --help-all   lists every option"
     about = f"{kind.__doc__}\n\nexamples:\n{indent(examples, '  ')}"
     rest = list(args)
     shown: type[Any] = kind
@@ -42,7 +45,6 @@ def parse(
         rest = ["--help"]
     elif most_used is not None and {"-h", "--help"} & set(rest):
         shown, default, rest = _shortened(kind, default, most_used), None, ["--help"]
-        about += f"\n\n`pcdarts {name} --help-all` lists every option."
     errors = io.StringIO()
     try:
         with redirect_stderr(errors):
@@ -64,20 +66,20 @@ def parse(
     return parsed
 
 
-def _shortened(kind: type[Any], default: Any, most_used: Collection[str]) -> type[Any]:
-    """A flat class of the most used options, with their help texts and with `default`'s values."""
+def _shortened(kind: type[Any], default: Any, most_used: Mapping[str, str]) -> type[Any]:
+    """A flat class of the most used options, with these help texts and with `default`'s values."""
     config = default.config
     values = {
         f.name: (get_type_hints(type(config), include_extras=True)[f.name], getattr(config, f.name))
         for f in fields(config)
     }
     hints = get_type_hints(kind, include_extras=True)
-    suppress: Any = tyro.conf.Suppress
+    annotated: Any = Annotated
     values |= {f.name: (hints[f.name], getattr(default, f.name)) for f in fields(kind)}
-    members = [
-        (name, hint if name in most_used else suppress[hint], field(default=value))
-        for name, (hint, value) in values.items()
-    ]
+    members = []
+    for name, (hint, value) in values.items():
+        told = tyro.conf.arg(help=most_used[name]) if name in most_used else tyro.conf.Suppress
+        members.append((name, annotated[hint, told], field(default=value)))
     return make_dataclass(kind.__name__, members, bases=(kind, type(config)), frozen=True)
 
 

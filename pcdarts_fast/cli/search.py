@@ -28,10 +28,17 @@ pcdarts search                                    digits, from scikit-learn
 pcdarts search --preset cifar10 --data-dir data   the setting of the paper
 pcdarts search --resume --output-dir runs/search-digits"""
 
-MOST_USED = (
-    *("preset", "data_dir", "output_dir", "resume", "layers", "k"),
-    *("epochs", "batch_size", "device"),
-)
+MOST_USED = {
+    "preset": "digits, fashion-mnist, cifar10, cifar100, imagenet or imagefolder.",
+    "data_dir": "Folder of the data set's files.",
+    "output_dir": "Folder of the run.",
+    "resume": "Go on with the run there.",
+    "layers": "Cells of the super-net.",
+    "k": "One channel in K is mixed.",
+    "epochs": "Passes over the training part.",
+    "batch_size": "Images of a step.",
+    "device": "Where to compute.",
+}
 
 
 @dataclass(frozen=True)

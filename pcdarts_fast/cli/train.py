@@ -24,10 +24,18 @@ pcdarts train --genotype runs/search-digits/genotype.json --preset digits
 pcdarts train --genotype PC_DARTS_cifar --preset cifar10 --data-dir data
 pcdarts train --resume --output-dir runs/train-digits"""
 
-MOST_USED = (
-    *("genotype", "preset", "data_dir", "output_dir", "resume", "init_channels", "layers"),
-    *("epochs", "batch_size", "device"),
-)
+MOST_USED = {
+    "genotype": "A JSON file or a published name.",
+    "preset": "digits, fashion-mnist, cifar10, cifar100, imagenet or imagefolder.",
+    "data_dir": "Folder of the data set's files.",
+    "output_dir": "Folder of the run.",
+    "resume": "Go on with the run there.",
+    "init_channels": "Channels of the first cells.",
+    "layers": "Cells of the network.",
+    "epochs": "Passes over the images.",
+    "batch_size": "Images of a step.",
+    "device": "Where to compute.",
+}
 
 
 @dataclass(frozen=True)

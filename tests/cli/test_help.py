@@ -18,7 +18,7 @@ from pcdarts_fast.cli import main
 from pcdarts_fast.cli.main import COMMANDS
 from pcdarts_fast.run.config import SearchConfig
 
-COLUMNS, ROWS = 80, 40
+COLUMNS, ROWS = 80, 24
 
 
 def help_of(*args: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -53,16 +53,14 @@ def test_image_size_is_refused_exactly_when_the_super_net_cannot_halve_it(
 def test_engine_that_cannot_synchronize_is_left_or_refused(monkeypatch, count, wanted):
     monkeypatch.setattr(_registry, "why_not", lambda backend: None)  # as on a machine with a GPU
     monkeypatch.setattr(state, "resolve", _registry._resolve.__wrapped__)
-    has_kernel = _registry._has_kernel
-    monkeypatch.setattr(
-        _registry,
-        "_has_kernel",
-        lambda name, backend, device: (
-            backend == "cuda" and not name.startswith("synchronized")
-            if backend == "cuda"
-            else has_kernel(name, backend, device)
-        ),
-    )
+    registered = _registry._has_kernel
+
+    def has_kernel(name: str, backend: str, device: str) -> bool:
+        if backend == "cuda":
+            return "synchronized" not in name
+        return registered(name, backend, device)
+
+    monkeypatch.setattr(_registry, "_has_kernel", has_kernel)
     config = replace(search_config("digits"), sync_batch_norm=True)
     assert state._backend(config, "cuda", count > 1) == wanted
     if count > 1:
