@@ -410,6 +410,14 @@ def test_a_step_in_a_cuda_graph(engine: Any) -> None:
         assert torch.equal(parameter.grad, captured[name]), name
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_more_tiles_than_blocks(engine: Any, stride: int) -> None:
+    """CUDA's blocks are 256 at most, and then work through several tiles each."""
+    if engine.backend == "triton" and engine.device == "cpu":
+        pytest.skip("Triton's programs have a tile each, and so many of them are slow interpreted")
+    check_edge(engine, 8, stride, (300, 8, 8 * stride, 8 * stride), k=2)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 @pytest.mark.parametrize(
     ("C", "k", "stride", "size"), [(16, 4, 1, 32), (64, 4, 1, 8), (32, 4, 2, 32), (64, 2, 1, 7)]
