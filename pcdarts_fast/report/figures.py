@@ -123,7 +123,7 @@ def _time(run: Run) -> list[Figure]:
     total = sum(value for _, value in seconds)
     found = [Figure("Time", duration(total), note)]
     if run.naive:
-        times, images = run.naive.times, run.naive.images
+        times, images = run.naive.times, " and ".join(map(str, run.naive.images))
         note = f"{times:.1f} times as long, by steps of {images} images"
         found.append(Figure("Naive time (estimate)", duration(total * times), note))
     return found

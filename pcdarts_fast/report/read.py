@@ -25,9 +25,11 @@ Table = list[list[float]]
 
 @dataclass(frozen=True)
 class NaiveTime:
-    """Seconds of one step of a search and of the naive super-net, with so many images."""
+    """Seconds of one step of a search and of the naive super-net, and how they are known."""
 
-    images: int
+    images: list[int]
+    """With so many images steps were timed; for a batch, if it is larger, on the line through them.
+    """
     seconds: float
     naive_seconds: float
 
@@ -160,7 +162,8 @@ def _naive_time(path: Path) -> NaiveTime | None:
         return None
     try:
         found = NaiveTime(**json.loads(path.read_bytes()))
-        sound = all(type(v) in (int, float) and 1e-9 < v < 1e9 for v in vars(found).values())
+        numbers = [found.seconds, found.naive_seconds, *found.images]
+        sound = all(type(v) in (int, float) and 1e-9 < v < 1e9 for v in numbers)
     except (ValueError, TypeError, RecursionError):
         sound = False
     if not sound:

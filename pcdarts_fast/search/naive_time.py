@@ -19,18 +19,19 @@ from ..run.presets import IMAGES
 from ..run.settings import load_settings
 from .steps import architecture_step, weight_step
 
-MOST_BYTES = 256 * 2**20
-"""What the naive step may keep for backward: on every machine there is room for it."""
+MOST_BYTES = 2**30
+"""What the naive step may keep for backward: there is room for it where a search has run."""
 ROUNDS = 3
 
 
 def time_against_naive(run: Path) -> None:
     """Writes the `naive.json` of a finished search: seconds of a step of its own and of naive's.
 
-    A step is one of alpha and beta and one of the weights, on random images, as many as the naive
-    super-net keeps in `MOST_BYTES`, but two at least and a batch at most. Both sides compute on
-    the device and in the number format of the run, in turns; the fastest of `ROUNDS` counts. A run
-    that was naive itself has nothing to compare with and gets no file.
+    A step is one of alpha and beta and one of the weights, on a batch of random images. Both sides
+    compute on the device and in the number format of the run, in turns; the fastest of `ROUNDS`
+    counts. Where the naive super-net keeps more than `MOST_BYTES` for a batch, steps of as many
+    images as fit and of half as many tell it: time is a constant and a share for every image. A
+    run that was naive itself has nothing to compare with and gets no file.
     """
     folder = RunFolder(run)
     config = load_settings(SearchConfig, folder.config)
@@ -42,18 +43,31 @@ def time_against_naive(run: Path) -> None:
     an_image = kept_for_backward(
         shape, num_classes=classes, backend="reference", **config.network_arguments
     )
-    count = min(config.batch_size, max(2, MOST_BYTES // an_image))
+    count = min(config.batch_size, max(4, MOST_BYTES // an_image))
+    images = [count] if count == config.batch_size else [count // 2, count]
     device = record["device"]
-    batch = torch.randn(count, *shape, device=device), torch.arange(count, device=device) % classes
-    steps = {
-        name: _Step(config, backend, device)
-        for name, backend in (("seconds", record["backend"]), ("naive_seconds", "reference"))
-    }
-    for step in steps.values():
-        step(batch)
-    times = [{name: step(batch) for name, step in steps.items()} for _ in range(ROUNDS)]
-    fastest = {name: min(one[name] for one in times) for name in steps}
-    write_atomically(folder.naive, (json.dumps({"images": count, **fastest}) + "\n").encode())
+    steps = [_Step(config, backend, device) for backend in (record["backend"], "reference")]
+    fastest: list[list[float]] = []  # by number of images, of both sides
+    for n in images:
+        batch = torch.randn(n, *shape, device=device), torch.arange(n, device=device) % classes
+        times = [[step(batch) for step in steps] for _ in range(1 + ROUNDS)]
+        fastest.append([min(side[1:]) for side in zip(*times, strict=True)])
+    seconds, naive_seconds = (
+        _of_a_batch(images, list(side), config.batch_size) for side in zip(*fastest, strict=True)
+    )
+    result = {"images": images, "seconds": seconds, "naive_seconds": naive_seconds}
+    write_atomically(folder.naive, (json.dumps(result) + "\n").encode())
+
+
+def _of_a_batch(images: list[int], seconds: list[float], batch_size: int) -> float:
+    """Seconds for a batch, on the line through what was measured with one or two numbers of images.
+
+    Never less than the largest of them took.
+    """
+    if len(images) == 1:
+        return seconds[0]
+    an_image = (seconds[1] - seconds[0]) / (images[1] - images[0])
+    return seconds[1] + max(0.0, an_image) * (batch_size - images[1])
 
 
 class _Step:

@@ -77,18 +77,20 @@ def test_a_search_is_told_whole(make_search, tmp_path):
 def test_naive_time_is_told_where_it_was_measured(make_search, tmp_path):
     folder = make_search()
     assert "Naive time" not in report([folder], tmp_path / "report.html").text
-    timed = {"images": 6, "seconds": 0.25, "naive_seconds": 2.0}
+    timed = {"images": [13, 26], "seconds": 0.25, "naive_seconds": 2.0}
     (folder / "naive.json").write_text(json.dumps(timed))
     page = report([folder], tmp_path / "report.html")
     for wanted in (
         "Naive time (estimate)",
         "48 min 0 s",
-        "8.0 times as long, by steps of 6 images",
+        "8.0 times as long, by steps of 13 and 26 images",
     ):
         assert wanted in page.text, wanted
 
 
-@pytest.mark.parametrize("text", ['{"images": 6}', '{"images": 6, "seconds": 0}', "[1]", "nan"])
+@pytest.mark.parametrize(
+    "text", ['{"images": [6]}', '{"images": [6], "seconds": 0, "naive_seconds": 1}', "[1]", "nan"]
+)
 def test_a_damaged_naive_time_is_named(make_search, tmp_path, text):
     folder = make_search()
     (folder / "naive.json").write_text(text)

@@ -9,7 +9,7 @@ from pcdarts_fast.report.read import read_run
 from pcdarts_fast.search import naive_time, search
 
 
-@pytest.mark.parametrize("most_bytes, images", [(1, 2), (2**40, 48)])
+@pytest.mark.parametrize(("most_bytes", "images"), [(1, [2, 4]), (2**40, [48])])
 def test_as_many_images_as_naive_has_room_for(tiny, tmp_path, monkeypatch, most_bytes, images):
     monkeypatch.setattr(naive_time, "MOST_BYTES", most_bytes)
     for _ in search(replace(tiny, epochs=1, frozen_epochs=0, backend="cpu"), tmp_path / "run"):
@@ -18,6 +18,12 @@ def test_as_many_images_as_naive_has_room_for(tiny, tmp_path, monkeypatch, most_
     timed = read_run(tmp_path / "run", "run").naive
     assert timed is not None and timed.images == images
     assert timed.seconds > 0 and timed.naive_seconds > 0
+
+
+def test_a_batch_takes_a_constant_and_a_share_for_every_image():
+    assert naive_time._of_a_batch([4, 8], [1.5, 2.5], 64) == 0.5 + 64 * 0.25
+    assert naive_time._of_a_batch([4, 8], [2.5, 2.0], 64) == 2.0  # a disturbed measurement
+    assert naive_time._of_a_batch([64], [3.0], 64) == 3.0
 
 
 def test_a_naive_search_is_compared_with_nothing(tiny, tmp_path):
