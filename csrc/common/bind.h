@@ -53,6 +53,7 @@ inline ScalarType accumulate_type(DType dtype) {
 // torch::stable::new_empty finds its operator by name, which costs more than the allocation.
 inline Tensor new_empty(const Tensor& like, std::span<const int64_t> sizes, ScalarType type) {
   constexpr size_t kMostDimensions = 4;
+  STD_TORCH_CHECK(sizes.size() <= kMostDimensions, "expected at most 4 dimensions");
   std::array<int64_t, kMostDimensions> strides;
   int64_t elements = 1;
   for (size_t i = sizes.size(); i-- > 0; elements *= sizes[i]) strides[i] = elements;
@@ -61,9 +62,9 @@ inline Tensor new_empty(const Tensor& like, std::span<const int64_t> sizes, Scal
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device));
   const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   AtenTensorHandle made = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
-                               dtype, device_type, device, &made));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()),
+                                                         sizes.data(), strides.data(), dtype,
+                                                         device_type, device, &made));
   return Tensor(made);
 }
 

@@ -82,8 +82,8 @@ struct BackwardCall {
       grad_inputs.push_back(empty_like(inputs_[i], need_inputs[i]));
       grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);
     }
-    grad_weights = new_empty(alpha, {need_weights ? elements_of(weights_) : 0},
-                                            accumulate_type(p.dtype));
+    grad_weights =
+        new_empty(alpha, {need_weights ? elements_of(weights_) : 0}, accumulate_type(p.dtype));
     if (need_weights) grad_weight_data = parts_of(grad_weights, weights_);
     grad_alpha = empty_like(alpha, need_alpha);
     grad_beta = empty_like(beta, need_beta);

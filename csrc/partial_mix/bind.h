@@ -33,8 +33,7 @@ struct Gradients {
   Tensor x;
 
   Gradients(const PartialMix& p, const Tensor& grad, bool need_outputs, bool need_x)
-      : x(need_x ? new_empty(
-                       grad, {p.batch, p.channels, p.height * p.stride, p.width * p.stride})
+      : x(need_x ? new_empty(grad, {p.batch, p.channels, p.height * p.stride, p.width * p.stride})
                  : new_empty(grad, {0})) {
     for (int64_t i = 0; need_outputs && i < p.outputs; ++i) {
       outputs.push_back(new_empty(grad, {p.batch, p.mixed, p.height, p.width}));

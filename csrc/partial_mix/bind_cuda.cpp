@@ -18,7 +18,7 @@ Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tenso
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
   const vector<Planes> output_planes = planes_of(outputs_dense);
   const Tensor weight = torch::stable::contiguous(torch::stable::to(weights, ScalarType::Float));
-  Tensor out = torch::stable::new_empty(x, {p.batch, channels, height, width});
+  Tensor out = new_empty(x, {p.batch, channels, height, width});
   Tensor scratch = scratch_of(x, cuda_partial_mix_scratch(p));
   cuda_partial_mix_forward(p, output_planes.data(),
                            static_cast<const float*>(weight.const_data_ptr()),
@@ -42,7 +42,7 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
   const bool reads_x = need_x && stride == 2;
   const Tensor x_dense = reads_x ? pcdarts::with_contiguous_planes(*x) : grad_dense;
   Gradients result(p, grad, need_outputs, need_x);
-  Tensor sums = torch::stable::new_empty(grad, {need_weights ? p.outputs : 0}, ScalarType::Float);
+  Tensor sums = new_empty(grad, {need_weights ? p.outputs : 0}, ScalarType::Float);
   Tensor scratch = scratch_of(grad, cuda_partial_mix_scratch(p));
   cuda_partial_mix_backward(
       p, pcdarts::planes_of(grad_dense), output_planes.data(),

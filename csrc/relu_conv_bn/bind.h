@@ -55,8 +55,8 @@ struct BackwardCall {
                const std::vector<Tensor>& weights_, const Tensor& out, const Tensor& variance,
                bool need_x, bool need_weights)
       : grad_x(empty_like(x, need_x)), weights(addresses(weights_)), args{} {
-    grad_weights = new_empty(x, {need_weights ? elements_of(weights_) : 0},
-                                            accumulate_type(p.dtype));
+    grad_weights =
+        new_empty(x, {need_weights ? elements_of(weights_) : 0}, accumulate_type(p.dtype));
     if (need_weights) grad_weight_data = parts_of(grad_weights, weights_);
     args.forward.x = x.const_data_ptr(), args.forward.weights = weights.data();
     args.forward.variance = const_cast<void*>(variance.const_data_ptr());

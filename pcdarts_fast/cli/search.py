@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..run.config import SearchConfig
 from ..run.folder import RunFolder
 from ..run.launcher import rank
-from ..run.presets import search_config
+from ..run.presets import PRESETS, search_config
 from ..run.stop import StopRequest
 from ..space import Genotype
 from .follow import follow
@@ -29,7 +29,7 @@ pcdarts search --preset cifar10 --data-dir data   the setting of the paper
 pcdarts search --resume --output-dir runs/search-digits"""
 
 MOST_USED = {
-    "preset": "digits, fashion-mnist, cifar10, cifar100, imagenet or imagefolder.",
+    "preset": f"{', '.join(PRESETS)}.",
     "data_dir": "Folder of the data set's files.",
     "output_dir": "Folder of the run.",
     "resume": "Go on with the run there.",
@@ -115,7 +115,6 @@ def _search(
     from ..report.page import write_report
     from ..report.tensorboard import check_installed, logged
     from ..search import search
-    from ..search.naive_time import time_against_naive
 
     if command.tensorboard:
         check_installed()
@@ -130,8 +129,23 @@ def _search(
         summarize=_summarize,
     )
     if rank() == 0:
-        time_against_naive(folder)
         write_report([folder], folder / PAGE)
+        _time_naive(folder, console)
+        write_report([folder], folder / PAGE)
+
+
+def _time_naive(folder: Path, console: Console) -> None:
+    """For the report, which is worth more than what can go wrong here."""
+    from ..search.naive_time import time_against_naive
+
+    note = "timing a few steps of the naive super-net for the report; Ctrl-C leaves that out"
+    console.print(note, highlight=False, soft_wrap=True)
+    try:
+        with StopRequest() as stop:
+            time_against_naive(folder, stop)
+    except (UserError, RuntimeError, MemoryError, KeyboardInterrupt) as error:
+        reason = str(error) or "it was stopped"
+        console.print(f"note: no estimate of naive's time: {reason}", soft_wrap=True)
 
 
 def _search_seeds(command: Search, folder: Path, console: Console) -> None:

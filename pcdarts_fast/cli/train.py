@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from ..run.launcher import rank
+from ..run.presets import PRESETS
 from ..run.stop import StopRequest
 from ..space import Genotype
 from ..train.config import TrainConfig
@@ -26,7 +27,7 @@ pcdarts train --resume --output-dir runs/train-digits"""
 
 MOST_USED = {
     "genotype": "A JSON file or a published name.",
-    "preset": "digits, fashion-mnist, cifar10, cifar100, imagenet or imagefolder.",
+    "preset": f"{', '.join(PRESETS)}.",
     "data_dir": "Folder of the data set's files.",
     "output_dir": "Folder of the run.",
     "resume": "Go on with the run there.",

@@ -117,7 +117,10 @@ class FusedGraph:
         permutation: Sequence[int] | None,
         training: bool,
     ) -> Tensor:
-        """inputs [B, C, H, W], alpha [edges, P], beta [edges] -> nodes [B, nodes * C, H', W']."""
+        """inputs [B, C, H, W], alpha [edges, P], beta [edges] -> nodes [B, nodes * C, H', W'].
+
+        Alpha of a single edge may be [P].
+        """
         x = inputs[0]
         tables = self.tables
         if permutation is not None:

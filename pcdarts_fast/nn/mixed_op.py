@@ -69,8 +69,6 @@ class FusedPartialMixedOp(nn.Module):
             search_operation(primitive, C // k, stride) for primitive in primitives
         )
         self._fused: FusedGraph | None = None
-        self._one: Tensor  # beta of an edge alone
-        self.register_buffer("_one", torch.ones(1), persistent=False)
         if is_fused(primitives, 2):
             graph = CellGraph(self.primitives, 1, k, stride, EPS, memory == "store")
             self._fused = FusedGraph([self._ops], graph, C, sampling)
@@ -91,7 +89,7 @@ class FusedPartialMixedOp(nn.Module):
             return self._fused(
                 states,
                 weights,
-                self._one,
+                weights.new_ones(1),
                 backend=backend,
                 permutation=permutation,
                 training=self.training,

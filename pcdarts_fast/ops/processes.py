@@ -18,14 +18,14 @@ define(
 
 @implements("gather_from_processes", "cpu")
 def gather(own: Tensor, processes: int) -> Tensor:
-    """`own` [N] of every process of the default group, by rank: [processes, N]."""
+    """`own` [...] of every process of the default group, by rank: [processes, ...]."""
     rows = list(own.new_empty(processes, *own.shape))
     dist.all_gather(rows, own)
     return torch.stack(rows)
 
 
 def total(own: Tensor, processes: int) -> Tensor:
-    """The sum of `own` [N] over all processes, in the order of their ranks."""
+    """The sum of `own` [...] over all processes, in the order of their ranks."""
     return gather(own, processes).sum(0)
 
 

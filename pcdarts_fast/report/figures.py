@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..nn.footprint import kept_for_backward
 from ..ops import why_not
 from ..run.config import SearchConfig
-from ..run.presets import IMAGES
+from ..run.presets import images_of
 from .read import Run
 
 MIB = 2**20
@@ -85,11 +85,10 @@ def _kept(config: SearchConfig, backend: str) -> int | None:
 
 @lru_cache(maxsize=64)
 def _count(config: SearchConfig, backend: str) -> int | None:
-    classes, channels, side = IMAGES.get(config.preset, IMAGES["imagefolder"])
-    side = config.image_size or side
+    classes, image = images_of(config)
     try:
         return kept_for_backward(
-            (channels, side, side),
+            image,
             num_classes=classes,
             backend=backend,
             **config.network_arguments,

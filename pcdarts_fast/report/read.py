@@ -25,11 +25,10 @@ Table = list[list[float]]
 
 @dataclass(frozen=True)
 class NaiveTime:
-    """Seconds of one step of a search and of the naive super-net, and how they are known."""
+    """Seconds of a step of a search and of the naive super-net, for a batch."""
 
     images: list[int]
-    """With so many images steps were timed; for a batch, if it is larger, on the line through them.
-    """
+    """Numbers of images that were timed; a larger batch is on the line through them."""
     seconds: float
     naive_seconds: float
 
@@ -163,7 +162,9 @@ def _naive_time(path: Path) -> NaiveTime | None:
     try:
         found = NaiveTime(**json.loads(path.read_bytes()))
         numbers = [found.seconds, found.naive_seconds, *found.images]
-        sound = all(type(v) in (int, float) and 1e-9 < v < 1e9 for v in numbers)
+        sound = bool(found.images) and all(
+            type(v) in (int, float) and 1e-9 < v < 1e9 for v in numbers
+        )
     except (ValueError, TypeError, RecursionError):
         sound = False
     if not sound:

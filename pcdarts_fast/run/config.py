@@ -120,7 +120,7 @@ class SearchConfig:
     """Number format of activations: float32, bfloat16 or float16; weights are float32."""
     sync_batch_norm: bool = False
     """With several processes, take batch-norm statistics over all of them (on GPUs by the triton
-    backend)."""
+    backend, or without Triton by the reference backend)."""
 
     def __post_init__(self) -> None:
         _check(self)

@@ -90,3 +90,10 @@ IMAGES = {
     "imagefolder": (1000, 3, 224),
 }
 """Classes, channels and side of each preset's images: counting needs no data."""
+
+
+def images_of(config: SearchConfig) -> tuple[int, tuple[int, int, int]]:
+    """Classes of the preset, and channels, height and width of the images as they are searched."""
+    classes, channels, side = IMAGES.get(config.preset, IMAGES["imagefolder"])
+    side = config.image_size or side
+    return classes, (channels, side, side)

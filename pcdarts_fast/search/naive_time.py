@@ -12,75 +12,110 @@ from torch.optim import SGD, Adam
 from ..nn.footprint import kept_for_backward
 from ..nn.search_network import SearchNetwork
 from ..run.config import SearchConfig
+from ..run.device import pick_device
 from ..run.files import write_atomically
 from ..run.folder import RunFolder
 from ..run.precision import Precision
-from ..run.presets import IMAGES
+from ..run.presets import images_of
 from ..run.settings import load_settings
+from ..run.stop import Stop, never
 from .steps import architecture_step, weight_step
 
 MOST_BYTES = 2**30
-"""What the naive step may keep for backward: there is room for it where a search has run."""
+"""What the naive step may keep for backward on a CPU; on a GPU half of what is free."""
+LEAST_IMAGES = 4
 ROUNDS = 3
 
 
-def time_against_naive(run: Path) -> None:
+def time_against_naive(run: Path, stop: Stop = never) -> None:
     """Writes the `naive.json` of a finished search: seconds of a step of its own and of naive's.
 
-    A step is one of alpha and beta and one of the weights, on a batch of random images. Both sides
-    compute on the device and in the number format of the run, in turns; the fastest of `ROUNDS`
-    counts. Where the naive super-net keeps more than `MOST_BYTES` for a batch, steps of as many
-    images as fit and of half as many tell it: time is a constant and a share for every image. A
-    run that was naive itself has nothing to compare with and gets no file.
+    A step is one of alpha and beta and one of the weights (of first order), of one process, on its
+    share of a batch of random images. Both sides compute on the device and in the number format of
+    the run, in turns; the fastest of `ROUNDS` counts. Where the naive super-net would keep more
+    than there is room for, steps of as many images as fit and of half as many tell it: time is a
+    constant and a share for every image.
+
+    Nothing is written where `stop` says true in between, where a few images do not fit, where the
+    machine was too busy to tell, nor for a run that was naive itself.
+
+    Raises:
+        UserError: a file of the run cannot be read or written.
     """
     folder = RunFolder(run)
     config = load_settings(SearchConfig, folder.config)
     record = json.loads(folder.environment.read_text())[-1]
     if record["backend"] == "reference":
+        folder.naive.unlink(missing_ok=True)
         return
-    classes, channels, side = IMAGES[config.preset]
-    shape = (channels, config.image_size or side, config.image_size or side)
-    an_image = kept_for_backward(
-        shape, num_classes=classes, backend="reference", **config.network_arguments
-    )
-    count = min(config.batch_size, max(4, MOST_BYTES // an_image))
-    images = [count] if count == config.batch_size else [count // 2, count]
-    device = record["device"]
+    device = pick_device(config.device)
+    share = config.batch_size // record["processes"]
+    count = min(share, _room(device) // _kept_by_naive(config))
+    if folder.naive.exists() or count < min(share, LEAST_IMAGES):
+        return
+    images = [count] if count == share else [count // 2, count]
     steps = [_Step(config, backend, device) for backend in (record["backend"], "reference")]
     fastest: list[list[float]] = []  # by number of images, of both sides
     for n in images:
-        batch = torch.randn(n, *shape, device=device), torch.arange(n, device=device) % classes
-        times = [[step(batch) for step in steps] for _ in range(1 + ROUNDS)]
+        batch = steps[0].batch(n)
+        times: list[list[float]] = []
+        for _ in range(1 + ROUNDS):
+            times.append([step(batch) for step in steps])
+            if stop():
+                return
         fastest.append([min(side[1:]) for side in zip(*times, strict=True)])
     seconds, naive_seconds = (
-        _of_a_batch(images, list(side), config.batch_size) for side in zip(*fastest, strict=True)
+        of_a_batch(images, list(side), share) for side in zip(*fastest, strict=True)
     )
-    result = {"images": images, "seconds": seconds, "naive_seconds": naive_seconds}
-    write_atomically(folder.naive, (json.dumps(result) + "\n").encode())
+    if seconds and naive_seconds:
+        result = {"images": images, "seconds": seconds, "naive_seconds": naive_seconds}
+        write_atomically(folder.naive, (json.dumps(result) + "\n").encode())
 
 
-def _of_a_batch(images: list[int], seconds: list[float], batch_size: int) -> float:
-    """Seconds for a batch, on the line through what was measured with one or two numbers of images.
+def of_a_batch(images: list[int], seconds: list[float], batch_size: int) -> float | None:
+    """Seconds of a step of a batch, on the line through those of one or two numbers of images.
 
-    Never less than the largest of them took.
+    None where more images took no longer: something else kept the machine busy.
     """
     if len(images) == 1:
         return seconds[0]
     an_image = (seconds[1] - seconds[0]) / (images[1] - images[0])
-    return seconds[1] + max(0.0, an_image) * (batch_size - images[1])
+    return seconds[1] + an_image * (batch_size - images[1]) if an_image > 0 else None
+
+
+def _room(device: str) -> int:
+    """Bytes that the naive step may keep for backward."""
+    return MOST_BYTES if device == "cpu" else int(torch.cuda.mem_get_info()[0]) // 2
+
+
+def _kept_by_naive(config: SearchConfig) -> int:
+    """Bytes an image."""
+    classes, image = images_of(config)
+    return kept_for_backward(
+        image, num_classes=classes, backend="reference", **config.network_arguments
+    )
 
 
 class _Step:
     """A super-net and its optimizers; a call is one step of the search, and returns its seconds."""
 
     def __init__(self, config: SearchConfig, backend: str, device: str) -> None:
-        classes, channels, _ = IMAGES[config.preset]
+        self.classes, self.image = images_of(config)
         self.network = SearchNetwork(
-            num_classes=classes, in_channels=channels, backend=backend, **config.network_arguments
+            num_classes=self.classes,
+            in_channels=self.image[0],
+            backend=backend,
+            **config.network_arguments,
         ).to(device)
         self.optimizer = SGD(self.network.weight_parameters(), lr=0.0, momentum=config.momentum)
         self.arch_optimizer = Adam(self.network.arch_parameters(), lr=0.0)
         self.precision = Precision(config.precision, device)
+
+    def batch(self, images: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random images [N, C, H, W] and labels [N]."""
+        device = self.precision.device
+        labels = torch.arange(images, device=device) % self.classes
+        return torch.randn(images, *self.image, device=device), labels
 
     def __call__(self, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
         start = time.perf_counter()

@@ -96,6 +96,7 @@ def test_what_two_processes_compute(tmp_path: Path) -> None:
 
 
 def test_statistics_of_two_processes_on_triton(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
     process = torchrun(
         str(Path(__file__).with_name("two_processes.py")), cwd=tmp_path, TRITON_INTERPRET="1"
     )
@@ -106,7 +107,7 @@ def test_statistics_of_two_processes_on_triton(tmp_path: Path) -> None:
 def test_search_leaves_the_files_of_a_run(whole: Path) -> None:
     assert [line["epoch"] for line in read_lines(whole / "metrics.jsonl")] == [0, 1, 2, 3]
     assert json.loads((whole / "environment.json").read_text())[0]["processes"] == 2
-    assert (whole / "genotype.svg").exists()
+    assert (whole / "genotype.svg").exists() and (whole / "naive.json").exists()
 
 
 def test_killed_process_is_restarted_and_nothing_is_lost(whole: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pcdarts_fast.data import Augment, Shard
 from pcdarts_fast.data.image_set import MemoryImages
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.cell import SearchCell
+from pcdarts_fast.nn.fused import run_stem
+from pcdarts_fast.nn.stem import cifar_stem
 from pcdarts_fast.nn.synchronized import synchronize_batch_norms
 from pcdarts_fast.ops._registry import INTERPRETED
 from pcdarts_fast.run.processes import Processes, processes
@@ -97,23 +99,27 @@ def steps_are_those_of_the_whole_batch(
 def cell_is_that_of_the_whole_batch(
     group: Processes, backend: str, *, reduction: bool, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Preprocessing and the mixed operations of one cell, one pass in each direction."""
+    """Preprocessing and the mixed operations of one cell, one pass in each direction.
+
+    A reduction cell keeps its convolutions' outputs and follows another one, a normal cell neither.
+    """
     torch.manual_seed(2)
     one = SearchCell(
         *(6, 8, 4),
         reduction=reduction,
-        reduction_prev=False,
+        reduction_prev=reduction,
         nodes=2,
         k=2,
         primitives=PRIMITIVES,
         sampling="shuffle",
         backend=backend,
-        memory="recompute",
+        memory="store" if reduction else "recompute",
     ).to(dtype)
     two = copy.deepcopy(one)
     synchronize_batch_norms(two)
     alpha, beta = torch.randn(5, len(PRIMITIVES)).softmax(1), torch.rand(5)
-    tensors = [torch.randn(6, 6, 8, 8), torch.randn(6, 8, 8, 8), alpha, beta]
+    s0 = torch.randn(6, 6, 8, 8) if reduction else torch.randn(6, 6, 4, 4)
+    tensors = [s0, torch.randn(6, 8, 4, 4), alpha, beta]
     tensors = [t.to(dtype) for t in tensors]
     own = slice(3 * group.rank, 3 * group.rank + 3)
     whole = [t.clone().requires_grad_() for t in tensors]
@@ -131,6 +137,21 @@ def cell_is_that_of_the_whole_batch(
         close(group.total(mine.grad), all_of_it.grad)
     # Together: some running means are nothing but rounding.
     close(*(torch.cat([b.flatten() for b in cell.buffers()]) for cell in (two, one)))
+
+
+def stem_is_that_of_the_whole_batch(group: Processes, backend: str) -> None:
+    one = cifar_stem(3, 12)
+    two = copy.deepcopy(one)
+    synchronize_batch_norms(two)
+    images = torch.randn(6, 3, 5, 5)
+    own = slice(3 * group.rank, 3 * group.rank + 3)
+    out, shared = run_stem(one, images, backend), run_stem(two, images[own], backend)
+    grad = torch.randn_like(out)
+    out.backward(grad)
+    shared.backward(grad[own])
+    close(shared, out[own])
+    for mine, all_of_it in zip(two.parameters(), one.parameters(), strict=True):
+        close(group.total(mine.grad), all_of_it.grad)
 
 
 def ghost_statistics_average_to_the_mean(group: Processes) -> None:
@@ -182,11 +203,14 @@ def main() -> None:
     with processes("cpu") as group:
         assert group.count == 2
         if INTERPRETED:
-            cell_is_that_of_the_whole_batch(group, "triton", reduction=True)
+            for reduction in (False, True):
+                cell_is_that_of_the_whole_batch(group, "triton", reduction=reduction)
+            stem_is_that_of_the_whole_batch(group, "triton")
             return
         cell_is_that_of_the_whole_batch(group, "reference", reduction=True, dtype=torch.float64)
         cell_is_that_of_the_whole_batch(group, "cpu", reduction=True, dtype=torch.float64)
         cell_is_that_of_the_whole_batch(group, "cpu", reduction=False)
+        stem_is_that_of_the_whole_batch(group, "cpu")
         batch_norm_is_that_of_the_whole_batch(group)
         steps_are_those_of_the_whole_batch(group, "reference")
         steps_are_those_of_the_whole_batch(group, "reference", unrolled=True)

@@ -2,44 +2,89 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pcdarts_fast.report.read import read_run
 from pcdarts_fast.search import naive_time, search
+from pcdarts_fast.search.naive_time import of_a_batch, time_against_naive
 
 
-@pytest.mark.parametrize(("most_bytes", "images"), [(1, [2, 4]), (2**40, [48])])
-def test_as_many_images_as_naive_has_room_for(tiny, tmp_path, monkeypatch, most_bytes, images):
-    monkeypatch.setattr(naive_time, "MOST_BYTES", most_bytes)
-    for _ in search(replace(tiny, epochs=1, frozen_epochs=0, backend="cpu"), tmp_path / "run"):
+@pytest.fixture
+def run(tiny, tmp_path) -> Path:
+    """A search of one epoch, in the folder of a GPU's run: a record of it names the GPU."""
+    config = replace(tiny, epochs=1, frozen_epochs=0, backend="cpu")
+    folder = tmp_path / "run"
+    for _ in search(config, folder):
         pass
-    naive_time.time_against_naive(tmp_path / "run")
-    timed = read_run(tmp_path / "run", "run").naive
-    assert timed is not None and timed.images == images
+    records = json.loads((folder / "environment.json").read_text())
+    records[-1]["device"] = "NVIDIA H100 80GB HBM3"
+    (folder / "environment.json").write_text(json.dumps(records))
+    return folder
+
+
+@pytest.fixture
+def by_the_book(monkeypatch):
+    """Steps that take 0.5 s and 0.25 s an image, naive ones twice as long; naive keeps 1 byte."""
+
+    def step(self: naive_time._Step, batch: tuple) -> float:
+        seconds = 0.5 + 0.25 * len(batch[0])
+        return 2 * seconds if self.network.backend == "reference" else seconds
+
+    monkeypatch.setattr(naive_time._Step, "__call__", step)
+    monkeypatch.setattr(naive_time, "_kept_by_naive", lambda config: 1)
+
+
+def test_a_batch_is_timed_and_nothing_else_changes(run):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    time_against_naive(run)
+    after = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert set(json.loads(after.pop("naive.json"))) == {"images", "seconds", "naive_seconds"}
+    assert after == before
+    timed = read_run(run, "run").naive
+    assert timed is not None and timed.images == [48]
     assert timed.seconds > 0 and timed.naive_seconds > 0
 
 
-def test_a_batch_takes_a_constant_and_a_share_for_every_image():
-    assert naive_time._of_a_batch([4, 8], [1.5, 2.5], 64) == 0.5 + 64 * 0.25
-    assert naive_time._of_a_batch([4, 8], [2.5, 2.0], 64) == 2.0  # a disturbed measurement
-    assert naive_time._of_a_batch([64], [3.0], 64) == 3.0
+@pytest.mark.parametrize(("room", "images"), [(48, [48]), (47, [23, 47]), (4, [2, 4])])
+def test_fewer_images_tell_of_a_batch_that_does_not_fit(
+    run, by_the_book, monkeypatch, room, images
+):
+    monkeypatch.setattr(naive_time, "MOST_BYTES", room)
+    time_against_naive(run)
+    timed = read_run(run, "run").naive
+    assert timed is not None and timed.images == images and timed.times == 2
+    assert timed.seconds == 0.5 + 48 * 0.25
 
 
-def test_a_naive_search_is_compared_with_nothing(tiny, tmp_path):
-    for _ in search(
-        replace(tiny, epochs=1, frozen_epochs=0, backend="reference"), tmp_path / "run"
-    ):
-        pass
-    naive_time.time_against_naive(tmp_path / "run")
-    assert not (tmp_path / "run" / "naive.json").exists()
+def test_several_processes_are_timed_with_the_share_of_one(run, by_the_book):
+    records = json.loads((run / "environment.json").read_text())
+    records[-1]["processes"] = 4
+    (run / "environment.json").write_text(json.dumps(records))
+    time_against_naive(run)
+    timed = read_run(run, "run").naive
+    assert timed is not None and timed.images == [12]
 
 
-def test_it_changes_nothing_else(tiny, tmp_path):
-    for _ in search(replace(tiny, epochs=1, frozen_epochs=0, backend="cpu"), tmp_path / "run"):
-        pass
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    naive_time.time_against_naive(tmp_path / "run")
-    after = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert set(json.loads(after.pop("naive.json"))) == {"images", "seconds", "naive_seconds"}
-    assert after == before
+def test_without_room_and_when_stopped_nothing_is_left(run, by_the_book, monkeypatch):
+    time_against_naive(run, stop=lambda: True)
+    monkeypatch.setattr(naive_time, "MOST_BYTES", 3)
+    time_against_naive(run)
+    assert not (run / "naive.json").exists()
+
+
+def test_a_run_that_went_on_naively_is_compared_with_nothing(run, by_the_book):
+    time_against_naive(run)
+    records = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(
+        json.dumps([*records, records[-1] | {"backend": "reference"}])
+    )
+    time_against_naive(run)
+    assert not (run / "naive.json").exists()
+
+
+def test_a_busy_machine_tells_nothing():
+    assert of_a_batch([4, 8], [1.5, 2.5], 64) == 0.5 + 64 * 0.25
+    assert of_a_batch([4, 8], [2.5, 2.0], 64) is None
+    assert of_a_batch([64], [3.0], 64) == 3.0

@@ -64,7 +64,7 @@ def test_engine_that_cannot_synchronize_is_left_or_refused(monkeypatch, count, w
     config = replace(search_config("digits"), sync_batch_norm=True)
     assert state._backend(config, "cuda", count > 1) == wanted
     if count > 1:
-        with pytest.raises(UserError, match="'cuda' cannot run synchronized_mixed_cell on cuda"):
+        with pytest.raises(UserError, match="cannot run --sync-batch-norm; take --backend triton"):
             state._backend(replace(config, backend="cuda"), "cuda", True)
 
 

@@ -51,6 +51,10 @@ class CellGraph:
     codes: tuple[int, ...] = field(init=False)
     """The primitives' positions in KINDS."""
 
+    def edges(self, inputs: int) -> int:
+        """Of a graph with so many inputs."""
+        return inputs * self.nodes + self.nodes * (self.nodes - 1) // 2
+
     def __post_init__(self) -> None:
         codes = tuple(KINDS.index(primitive) for primitive in self.primitives)
         object.__setattr__(self, "codes", codes)  # frozen
@@ -178,6 +182,12 @@ def mixed_cell(
                 f"wanted {list(x.shape)}, {x.dtype} on {x.device} as inputs[0]"
             )
     check_dtype("inputs", x, backend)
+    edges, choices = graph.edges(len(inputs)), len(graph.primitives)
+    if beta.shape != (edges,) or alpha.numel() != edges * choices:
+        raise UserError(
+            f"alpha, beta: got {list(alpha.shape)} and {list(beta.shape)}, "
+            f"wanted [{edges}, {choices}] and [{edges}]"
+        )
     out: tuple[Tensor, Tensor, Tensor] = _MixedCell.apply(
         graph, tables, backend, running, processes, len(inputs), alpha, beta, *inputs, *weights
     )
