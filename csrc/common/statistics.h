@@ -37,23 +37,26 @@ PCDARTS_INLINE void add_map(const auto& g, const T* map, Statistics<T>& statisti
   const Vec<T> pivot = splat(statistics.pivot);
   Vec<T> sum[4], square[4];  // four chains hide the latency of an addition
   clear(sum), clear(square);
-  const auto add = [&](int v, int chain, bool masked) __attribute__((always_inline)) {
-    Vec<T> d = load8(map + v * kLanes) - pivot;
-    if (masked) d = keep<T>(first_lanes<T>(g.tail), d);
+  const auto add = [&](int v, int chain, Vec<T> from) __attribute__((always_inline)) {
+    const Vec<T> d = load8(map + v * kLanes) - from;
     sum[chain] += d, square[chain] += d * d;
   };
   if (g.tail == kLanes) {
     int v = 0;
     for (; v + 4 <= g.vectors; v += 4) {
-      PCDARTS_UNROLL for (int i = 0; i < 4; ++i) add(v + i, i, false);
+      PCDARTS_UNROLL for (int i = 0; i < 4; ++i) add(v + i, i, pivot);
     }
-    for (; v < g.vectors; ++v) add(v, 0, false);
-  } else {
-    for (int v = 0, s = 0; v < g.vectors; ++v) {
-      const bool last = ++s == g.strips;
-      add(v, last, last);
-      if (last) s = 0;
-    }
+    for (; v < g.vectors; ++v) add(v, 0, pivot);
+  } else {  // lanes outside the image are zero, and so is their pivot
+    const Vec<T> pivot_of_last = keep<T>(first_lanes<T>(g.tail), pivot);
+    const auto add_row = [&](int y, int chain) __attribute__((always_inline)) {
+      const int last = (y + 1) * g.strips - 1;
+      for (int v = y * g.strips; v < last; ++v) add(v, chain, pivot);
+      add(last, chain + 1, pivot_of_last);
+    };
+    int y = 0;
+    for (; y + 2 <= g.height; y += 2) add_row(y, 0), add_row(y + 1, 2);
+    if (y < g.height) add_row(y, 0);
   }
   statistics.sum += (sum[0] + sum[1]) + (sum[2] + sum[3]);
   statistics.square += (square[0] + square[1]) + (square[2] + square[3]);
