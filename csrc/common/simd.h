@@ -121,6 +121,12 @@ PCDARTS_INLINE Vec<T> relu(Vec<T> v) {
 // The larger; a NaN wins.
 template <class T>
 PCDARTS_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) {
+#ifdef __AVX2__
+  if constexpr (sizeof(T) == 4) {  // the instruction gives its second operand where one is a NaN
+    const Vec<T> ab = __builtin_ia32_maxps256(a, b), ba = __builtin_ia32_maxps256(b, a);
+    return (Vec<T>)((Mask<T>)ab | (Mask<T>)ba);
+  }
+#endif
   const Vec<T> larger = a > b ? a : b;  // b where either is a NaN
   return a == a ? larger : a;
 }
