@@ -176,7 +176,9 @@ template <class S>
 PCDARTS_INLINE void gradient_maps(const MixedCell& p, const auto& g, const NodeGradient<S>& node,
                                   int64_t b, Accumulate<S>* spare, const Accumulate<S>** maps) {
   for (int64_t c = 0; c < p.sampled; ++c) {
-    maps[c] = as_map(g, node_channel(p, node, b, c), spare + c * g.map);
+    const S* gradient = node_channel(p, node, b, c);
+    prefetch<false>(gradient, node.sample, p.height * p.width);
+    maps[c] = as_map(g, gradient, spare + c * g.map);
   }
 }
 

@@ -40,6 +40,7 @@ PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradien
   using T = Accumulate<S>;
   const auto& g = state.grid;
   S* to = grad.grad_x + b * grad.grad_sample + channel * state.channel;
+  prefetch<true>(to, grad.grad_sample, state.channel);
   if (grad.add == nullptr) return write_channel<stride>(g, to, f);
   const S* add = grad.add + b * grad.add_sample + channel * state.channel;
   if constexpr (stride == 1) {  // only nodes have something to add, and their edges have stride 1
@@ -112,6 +113,7 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& sta
   Vec<T> beta[kMaxStates];
   for (int e = 0; e < state.edges; ++e) {
     from[e] = node_channel(p, grad.node[e], b, q);
+    prefetch<false>(from[e], grad.node[e].sample, p.height * p.width);
     beta[e] = splat(*state.edge[e].beta);
   }
   const auto upstream = [&](int64_t at, int lanes, Vec<T> sum) __attribute__((always_inline)) {
@@ -121,8 +123,10 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& sta
   if constexpr (stride == 1) {
     const int64_t channel = p.source[q] * state.channel;
     S* to = grad.grad_x + b * grad.grad_sample + channel;
+    prefetch<true>(to, grad.grad_sample, state.channel);
     const S* add = grad.add + b * grad.add_sample + channel;
     const bool adds = grad.add != nullptr;
+    if (adds) prefetch<false>(add, grad.add_sample, state.channel);
     for_vectors(state.channel, [&](int64_t at, int lanes, int) __attribute__((always_inline)) {
       const Vec<T> sum = adds ? load_part(add + at, lanes) : Vec<T>{};
       store_part(to + at, upstream(at, lanes, sum), lanes);

@@ -49,6 +49,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
           const auto upstream = [&](int64_t c) { return scratch.gradient[c]; };
           through_norm(p, g, norm + p.sampled, upstream, z_last, scratch.dz);
           Vec<T>* dw = dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight + 2] : nullptr;
+          prefetch<true>(middle, separable * unit_size(p, g), g.map, p.sampled);
           convolve_gradient(p, g, taps, 1, scratch, scratch.planes, weights, dw, middle, false);
           LaneSum<T>* const to = scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
           for (int64_t c = 0; c < p.sampled; ++c) {

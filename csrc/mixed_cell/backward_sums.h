@@ -17,6 +17,8 @@ PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S, G>& state,
   for (int64_t q = p.sampled; q < p.channels; ++q) {
     const S* gradient = node_channel(p, node, b, q);
     const S* x = channel_of(state, b, p.source[q]);
+    prefetch<false>(gradient, node.sample, p.height * p.width);
+    prefetch<false>(x, state.sample, state.channel);
     Vec<T> sum[4];
     clear(sum);
     if constexpr (stride == 1) {
@@ -64,6 +66,8 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
           if (grad.recompute) {
             const T* const* weights = edge.weights + branch.weight;
             T* stage = separable ? first_of(p, g, plan, edge.first, b, j++) : z;
+            if (separable)
+              prefetch<true>(stage, plan.separable * unit_size(p, g), g.map, p.sampled);
             first_stage(p, g, branch, state.first[i], state.phases, scratch.planes, weights,
                         scratch.t, stage);
             if (separable) {

@@ -101,6 +101,7 @@ PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S, G>* states, 
   Vec<T> beta[kMaxStates];
   for (int j = 0; j < target; ++j) {
     x[j] = channel_of(states[j], b, p.source[q]);
+    prefetch<false>(x[j], states[j].sample, states[j].channel);
     beta[j] = splat(*edge_into(states[j], target).beta);
   }
   const int pooled = p.stride == 2 ? p.inputs : 0;  // states [0, pooled) are pooled 2x2
@@ -140,6 +141,7 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, 
     for (int64_t b = begin; b < end; ++b) {
       for (int64_t q = 0; q < p.channels; ++q) {
         S* to = out + b * sample + p.destination[q] * size;
+        prefetch<true>(to, sample, size);
         if (q >= p.sampled) {
           mix_bypass(p, states, target, b, q, to);
           continue;

@@ -72,6 +72,9 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
           T* z = branch.primitive.kind == Kind::sep_conv
                      ? first_of(p, g, state.plan, edge.first, b, j++)
                      : unit_of(p, g, state.plan, edge.z, b, branch.unit);
+          const bool separable = branch.primitive.kind == Kind::sep_conv;
+          const int units = separable ? state.plan.separable : state.plan.units;
+          prefetch<true>(z, units * unit_size(p, g), g.map, p.sampled);
           first_stage(p, g, branch, state.first[i], state.phases, scratch.planes,
                       edge.weights + branch.weight, scratch.t, z);
           if (!p.training) continue;
@@ -112,6 +115,7 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const P
           const T* z = first_of(p, g, state.plan, edge.first, b, j++);
           T* z2 = unit_of(p, g, state.plan, edge.z, b, branch.unit);
           const int64_t norm = branch.slot * p.sampled;
+          prefetch<true>(z2, state.plan.units * unit_size(p, g), g.map, p.sampled);
           second_stage(p, g, state.second[i], z, edge.mean + norm, edge.rstd + norm, scratch.planes,
                        edge.weights + branch.weight, scratch.t, z2);
           if (!p.training) continue;

@@ -3,6 +3,7 @@
 #pragma once
 #include "common/chunks.h"
 #include "common/pointwise.h"
+#include "common/prefetch.h"
 #include "common/statistics.h"
 #include "mixed_cell/cpu.h"
 #include "mixed_cell/depthwise.h"
@@ -88,6 +89,7 @@ PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S, G>& state, i
   for (int64_t c = 0; c < p.sampled; ++c) {
     T* channel = planes + c * stride * stride * g.plane;
     const S* x = channel_of(state, b, p.source[c]);
+    prefetch<false>(x, state.sample, state.channel);
     if constexpr (stride == 1) {
       put_plane(g, channel, [&](int s, int y) __attribute__((always_inline)) {
         const S* at = x + int64_t{y} * g.width + s * kLanes;
