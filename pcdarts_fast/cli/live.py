@@ -35,6 +35,7 @@ class LiveView:
             TimeRemainingColumn(),
             TextColumn("left"),
             expand=True,
+            speed_estimate_period=float("inf"),  # a step may take minutes
         )
         self._task = self._bar.add_task("", total=started.epochs, completed=started.epochs_done)
         self._status = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +19,7 @@ from ..run.presets import PRESETS, search_config
 from ..run.stop import StopRequest
 from ..space import Genotype
 from .follow import follow
+from .interrupted import Interrupted
 from .options import output_folder, starting_settings
 from .parse import parse
 from .report import PAGE
@@ -70,6 +73,7 @@ def main(args: list[str]) -> int:
     folder = output_folder(command.output_dir, f"search-{config.preset}")
 
     # Takes seconds to import, and --help does without.
+    from ..report.commands import train_command
     from ..report.draw import draw_genotype
     from ..report.page import write_report
 
@@ -77,7 +81,9 @@ def main(args: list[str]) -> int:
     if command.seeds is not None:
         _search_seeds(command, folder, console)
     else:
-        go_on = f"--resume --output-dir {folder}{' --tensorboard' * command.tensorboard}"
+        quoted = shlex.quote(str(folder))
+        go_on = f"pcdarts search --resume --output-dir {quoted}"
+        go_on += " --tensorboard" * command.tensorboard
         _search(command, config, folder, console, resume=command.resume, go_on=go_on)
     if rank() > 0:
         return 0
@@ -95,7 +101,7 @@ def main(args: list[str]) -> int:
         f"report    {folder / PAGE}\n"
         f"{'seeds    ' if command.seeds else 'metrics  '} {numbers}\n\n"
         "Next, train the network it describes:\n"
-        f"  pcdarts train --genotype {folder / 'genotype.json'} --preset {config.preset}",
+        f"  {train_command(folder / 'genotype.json', config)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -110,8 +116,9 @@ def _search(
     *,
     resume: bool,
     go_on: str,
+    more: bool = False,
 ) -> None:
-    """One search to its end, and its report."""
+    """One search to its end, and its report; `more` of them are to follow."""
     from ..report.page import write_report
     from ..report.tensorboard import check_installed, logged
     from ..search import search
@@ -124,28 +131,37 @@ def _search(
         logged(events) if command.tensorboard and rank() == 0 else events,
         console,
         stop,
-        go_on=f"pcdarts search {go_on}",
+        go_on=go_on,
         introduce=_introduce,
         summarize=_summarize,
     )
     if rank() == 0:
         write_report([folder], folder / PAGE)
-        _time_naive(folder, console)
+        stopped = _time_naive(folder, console)
         write_report([folder], folder / PAGE)
+        if stopped and more:
+            raise Interrupted(f"stopped between two seeds; go on with: {go_on}", 128 + stopped)
 
 
-def _time_naive(folder: Path, console: Console) -> None:
-    """For the report, which is worth more than what can go wrong here."""
+def _time_naive(folder: Path, console: Console) -> signal.Signals | None:
+    """For the report, which is worth more than what can go wrong here.
+
+    Returns the signal that has stopped it.
+    """
     from ..search.naive_time import time_against_naive
 
-    note = "timing a few steps of the naive super-net for the report; Ctrl-C leaves that out"
-    console.print(note, highlight=False, soft_wrap=True)
+    def begin() -> None:
+        note = "timing a few steps of the naive super-net for the report; Ctrl-C leaves that out"
+        console.print(note, highlight=False, soft_wrap=True)
+
+    stop = StopRequest()
     try:
-        with StopRequest() as stop:
-            time_against_naive(folder, stop)
+        with stop:
+            time_against_naive(folder, stop, begin)
     except (UserError, RuntimeError, MemoryError, KeyboardInterrupt) as error:
         reason = str(error) or "it was stopped"
         console.print(f"note: no estimate of naive's time: {reason}", soft_wrap=True)
+    return stop.signal
 
 
 def _search_seeds(command: Search, folder: Path, console: Console) -> None:
@@ -157,9 +173,14 @@ def _search_seeds(command: Search, folder: Path, console: Console) -> None:
         raise UserError("--seeds goes on by itself with the searches in --output-dir; no --resume")
     for seed in seeds:
         own = seed_folder(folder, seed)
-        go_on = f"--seeds {command.seeds} --output-dir {folder} and the other options as before"
+        quoted = shlex.quote(str(folder))
+        go_on = (
+            f"pcdarts search --seeds {command.seeds} --output-dir {quoted} "
+            "and the other options as before"
+        )
         config = replace(command.config, seed=seed)
-        _search(command, config, own, console, resume=RunFolder(own).begun, go_on=go_on)
+        more, resume = seed != seeds[-1], RunFolder(own).begun
+        _search(command, config, own, console, resume=resume, go_on=go_on, more=more)
     if rank() > 0:
         return
     result = compare_seeds(folder, seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,7 +73,7 @@ def main(args: list[str]) -> int:
     from ..report.tensorboard import check_installed, logged
     from ..train.loop import train
 
-    go_on = f"pcdarts train --resume --output-dir {folder}"
+    go_on = f"pcdarts train --resume --output-dir {shlex.quote(str(folder))}"
     if command.tensorboard:
         check_installed()
         go_on += " --tensorboard"

@@ -22,24 +22,46 @@ def commands(run: Run) -> list[Command]:
     """What one would do next, the likeliest first."""
     folder = str(run.path)
     genotype = str(run.path / "genotype.json")
-    preset = run.config.preset
+    images = same_images(run.config)
     found: list[Command] = []
     if not run.finished:
         line = _typed(run.kind, "--resume", "--output-dir", folder)
         found.append(("Go on with this run", line))
     if run.kind == "search":
-        train = _typed("train", "--genotype", genotype, "--preset", preset)
-        found.append(("Train the network that was found", train))
-        compare = _typed("compare", genotype, "DARTS_V2", "random:8", "--preset", preset)
+        found.append(("Train the network that was found", train_command(genotype, run.config)))
+        compare = _typed("compare", genotype, "DARTS_V2", "random:8", *images)
         found.append(("Compare it with a published and with random genotypes", compare))
+    elif run.finished:
+        found.append(("Export the trained network", _typed("export", folder, "-o", "net.onnx")))
     if run.genotype is not None:
-        found.append(("Count its parameters", _typed("count", genotype, "--preset", preset)))
+        size = images[images.index("--image-size") :][:2] if "--image-size" in images else []
+        count = _typed("count", genotype, "--preset", run.config.preset, *size)
+        found.append(("Count its parameters", count))
     again = "Search again with the same settings"
     if run.kind == "train":
         again = "Train again with the same settings"
     first = ["--genotype", genotype] if run.kind == "train" else []
     found.append((again, _typed(run.kind, *first, *changed_options(run.config))))
     return found
+
+
+def train_command(genotype: Path | str, config: SearchConfig | TrainConfig) -> str:
+    """Trains a genotype on the images of a run."""
+    return _typed("train", "--genotype", genotype, *same_images(config))
+
+
+def same_images(config: SearchConfig | TrainConfig) -> list[str]:
+    """The options by which `pcdarts train` takes the images of a run, as large as there."""
+    options = ["--preset", config.preset]
+    try:
+        usual = train_config(config.preset)
+    except UserError:  # a preset of another version
+        return options
+    for name in ("data_dir", "image_size", "stem"):
+        value = getattr(config, name)
+        if value != getattr(usual, name):
+            options += _option(name.replace("_", "-"), value)
+    return options
 
 
 def changed_options(config: SearchConfig | TrainConfig) -> list[str]:

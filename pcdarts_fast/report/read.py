@@ -61,6 +61,10 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        if isinstance(self.config, SearchConfig) and self.metrics:
+            last = self.metrics[-1]
+            if isinstance(last.get("skips"), int) and self.config.ends_after(last):
+                return True
         return len(self.metrics) >= self.config.epochs
 
     def series(self, name: str) -> list[tuple[int, float]]:

@@ -5,6 +5,7 @@ The text under a field is its `--help`; its default is the paper's CIFAR-10 sett
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -124,6 +125,12 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def ends_after(self, metrics: Mapping[str, Any] | None) -> bool:
+        """Whether skip connections dominate after an epoch in which alpha has learnt."""
+        if metrics is None or self.stop_at_skips is None or not metrics.get("arch_learning_rate"):
+            return False
+        return int(metrics["skips"]) >= self.stop_at_skips
 
     @property
     def network_arguments(self) -> dict[str, Any]:

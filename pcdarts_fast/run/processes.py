@@ -5,6 +5,7 @@ A run of one process takes the same path: every function here then gives back wh
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import UserError
 from .launcher import restarts, started_by_torchrun
 
+_GROUPS = itertools.count()
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -192,8 +194,9 @@ def processes(device: str) -> Iterator[Processes]:
 
 def _join(backend: str) -> None:
     store, rank, count = next(rendezvous("env://"))
-    # After a restart the launcher's store still has the addresses of the processes that died.
-    fresh = PrefixStore(f"restart {restarts()}", store)
+    # The launcher's store still has the addresses of this process's groups before, one a seed, and
+    # after a restart those of the processes that died.
+    fresh = PrefixStore(f"restart {restarts()} group {next(_GROUPS)}", store)
     dist.init_process_group(backend, store=fresh, rank=rank, world_size=count, timeout=PATIENCE)
     dist.barrier()  # who finds a fault at once does not leave before all are connected
 

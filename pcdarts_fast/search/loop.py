@@ -92,7 +92,7 @@ def search(
                 yield Notice(text)
             setting = Setting(config, for_weights, for_arch, group, device)
             last = group.agree_on(_last_metrics, folder)
-            epochs = range(state.epochs_done, 0 if _collapsed(config, last) else config.epochs)
+            epochs = range(state.epochs_done, 0 if config.ends_after(last) else config.epochs)
             for epoch in epochs:
                 metrics = yield from epoch_of_search(setting, state, epoch, stop)
                 if metrics is None:
@@ -106,7 +106,7 @@ def search(
                 )
                 yield EpochDone(metrics)
                 yield from damaged.notices(group)
-                if _collapsed(config, metrics):
+                if config.ends_after(metrics):
                     yield Notice(
                         f"the normal cell has {metrics['skips']} skip connections, so the search "
                         f"ends as --stop-at-skips {config.stop_at_skips} says; "
@@ -162,13 +162,6 @@ def _last_metrics(folder: RunFolder) -> dict[str, Any] | None:
     return lines[-1] if lines else None
 
 
-def _collapsed(config: SearchConfig, metrics: dict[str, Any] | None) -> bool:
-    """Whether skip connections dominate after an epoch in which alpha has learnt."""
-    if metrics is None or config.stop_at_skips is None or not metrics.get("arch_learning_rate"):
-        return False
-    return int(metrics["skips"]) >= config.stop_at_skips
-
-
 def _commit(
     folder: RunFolder,
     config: SearchConfig,
@@ -180,7 +173,7 @@ def _commit(
     """An epoch on the disk; the checkpoint comes last and makes it count."""
     folder.append_metrics(metrics)
     folder.append_architecture({"epoch": metrics["epoch"], **state.architecture()})
-    if not (_collapsed(config, metrics) and folder.genotype.exists()):
+    if not (config.ends_after(metrics) and folder.genotype.exists()):
         folder.write_genotype(genotype.to_json())
     save_checkpoint(folder, checkpoint)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,7 +28,9 @@ LEAST_IMAGES = 4
 ROUNDS = 3
 
 
-def time_against_naive(run: Path, stop: Stop = never) -> None:
+def time_against_naive(
+    run: Path, stop: Stop = never, begin: Callable[[], None] = lambda: None
+) -> None:
     """Writes the `naive.json` of a finished search: seconds of a step of its own and of naive's.
 
     A step is one of alpha and beta and one of the weights (of first order), of one process, on its
@@ -36,8 +39,9 @@ def time_against_naive(run: Path, stop: Stop = never) -> None:
     than there is room for, steps of as many images as fit and of half as many tell it: time is a
     constant and a share for every image.
 
-    Nothing is written where `stop` says true in between, where a few images do not fit, where the
-    machine was too busy to tell, nor for a run that was naive itself.
+    `begin` is called before the first step. Nothing is written where `stop` says true in between,
+    where a few images do not fit, where the machine was too busy to tell, nor for a run that was
+    naive itself.
 
     Raises:
         UserError: a file of the run cannot be read or written.
@@ -53,6 +57,7 @@ def time_against_naive(run: Path, stop: Stop = never) -> None:
     count = min(share, _room(device) // _kept_by_naive(config))
     if folder.naive.exists() or count < min(share, LEAST_IMAGES):
         return
+    begin()
     images = [count] if count == share else [count // 2, count]
     steps = [_Step(config, backend, device) for backend in (record["backend"], "reference")]
     fastest: list[list[float]] = []  # by number of images, of both sides

@@ -252,6 +252,26 @@ def test_several_seeds_take_the_best_and_go_on_by_themselves(capsys):
     assert "epoch 1/2" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_between_two_seeds_is_heard(number, monkeypatch, capsys):
+    from pcdarts_fast.search import naive_time
+
+    def stopped(folder: Path, stop, begin) -> None:
+        os.kill(os.getpid(), number)
+        assert stop()
+
+    monkeypatch.setattr(naive_time, "time_against_naive", stopped)
+    options = [*TINY, "--epochs", "1", "--frozen-epochs", "0", "--output-dir", "many folders"]
+    assert main(["search", *options, "--seeds", "3..4"]) == 128 + number
+    assert capsys.readouterr().err.lstrip().startswith(
+        "pcdarts: stopped between two seeds; go on with: pcdarts search --seeds 3..4 "
+        "--output-dir 'many folders' and"
+    )
+    assert Path("many folders/seed-3/genotype.json").exists()
+    assert not Path("many folders/seed-4").exists()
+    assert main(["search", *options, "--seeds", "3..3"]) == 0  # the last one is done all the same
+
+
 @pytest.mark.parametrize("seeds", ["4", "4..", "4..3", "-1..3", "0..x"])
 def test_seeds_that_are_no_range(seeds, capsys):
     assert main(["search", "--seeds=" + seeds]) == 2

@@ -110,6 +110,16 @@ def test_search_leaves_the_files_of_a_run(whole: Path) -> None:
     assert (whole / "genotype.svg").exists() and (whole / "naive.json").exists()
 
 
+def test_several_seeds_one_after_the_other(whole: Path, tmp_path: Path) -> None:
+    process = pcdarts("search", *TINY, "--seeds", "0..1", "--output-dir", "run", cwd=tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert outcome(tmp_path / "run" / "seed-0") == outcome(whole)
+    assert set(json.loads((tmp_path / "run" / "seeds.json").read_text())["valid_accuracy"]) == {
+        *("0", "1")
+    }
+
+
 def test_killed_process_is_restarted_and_nothing_is_lost(whole: Path, tmp_path: Path) -> None:
     process = pcdarts("search", *TINY, "--output-dir", "run", cwd=tmp_path, restarts=2)
     wait_for_epochs(tmp_path / "run", 2, process)

@@ -45,6 +45,17 @@ def test_fits_the_terminal(make_search, width, height):
     assert not [line for line in lines if "\u2192" in line and "\u2026" in line]
 
 
+def test_tells_the_time_left_however_slow_the_steps_are(make_search):
+    view = LiveView(started(make_search(nodes=2)))
+    now = 0.0
+    view._bar.get_time = lambda: now
+    for step in range(1, 6):
+        now += 100.0  # a hundredth of what is left, an hour and a half at first
+        view.step(Progress(4, step, loss=0.5, accuracy=0.875, images_per_second=0.1))
+    (line, *_) = screen(view, 80, 24)
+    assert re.search(r"\d:\d\d:\d\d left", line), line
+
+
 def test_shows_what_leads_and_what_is_kept(make_search):
     folder = make_search(nodes=2, spread=0.5)
     run = read_run(folder, "")

@@ -84,6 +84,7 @@ def test_naive_time_is_told_where_it_was_measured(make_search, tmp_path):
         "Naive time (estimate)",
         "48 min 0 s",
         "8.0 times as long, by steps of 13 and 26 images",
+        "what naive would have taken is an estimate",
     ):
         assert wanted in page.text, wanted
 
@@ -260,6 +261,7 @@ def test_commands_can_be_typed(make_search, tmp_path):
     folder = make_search("it's; rm -rf $HOME", epochs=2, seed=3, edge_normalization=False)
     run = read_run(folder, "name")
     words = [shlex.split(line) for _, line in commands(run)]
+    assert run.finished
     assert words[0] == [
         *("pcdarts", "train", "--genotype", str(folder / "genotype.json"), "--preset", "digits")
     ]
@@ -268,6 +270,32 @@ def test_commands_can_be_typed(make_search, tmp_path):
         *("--seed", "3", "--init-channels", "4", "--nodes", "2", "--no-edge-normalization"),
         *("--epochs", "2", "--frozen-epochs", "1"),
     ]
+
+
+def test_commands_take_the_images_of_the_run(make_search):
+    run = read_run(make_search(), "name")
+    config = replace(
+        search_config("imagefolder"), data_dir=Path("my pictures"), image_size=64, stem="cifar"
+    )
+    done = replace(run, config=config, metrics=run.metrics * config.epochs)
+    lines = [line for _, line in commands(done)]
+    same = "--preset imagefolder --data-dir 'my pictures' --image-size 64 --stem cifar"
+    for line in lines:
+        name = shlex.split(line)[1]
+        assert line.endswith(same) == (name != "count"), line
+    (count,) = (line for line in lines if " count " in line)
+    assert count.endswith("--preset imagefolder --image-size 64")
+
+
+def test_a_search_that_skips_have_ended_is_finished(make_search):
+    folder = make_search()
+    run = read_run(folder, "name")
+    lines = [{**line, "skips": 4, "arch_learning_rate": 0.1} for line in run.metrics]
+    for stop_at, finished in ((4, True), (5, False), (None, False)):
+        config = replace(run.config, stop_at_skips=stop_at, epochs=len(lines) + 1)
+        ended = replace(run, config=config, metrics=lines)
+        assert ended.finished is finished
+        assert ("--resume" in commands(ended)[0][1]) is not finished
 
 
 def test_options_give_the_settings_again(tmp_path, monkeypatch):
