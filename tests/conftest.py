@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +27,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def nightly(request: pytest.FixtureRequest) -> bool:
     """Whether tests of which more is always better should take hours instead of seconds."""
     return bool(request.config.getoption("--nightly"))
+
+
+@pytest.fixture(scope="session")
+def simulator() -> str:
+    """The library that runs the CUDA kernels on the CPU (_build/simulator.py), up to date."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    if not shutil.which("cmake", path=path):
+        pytest.skip("no cmake: run pip install cmake")
+    script = Path(__file__).resolve().parents[1] / "_build" / "simulator.py"
+    built = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-8000:]
+    return built.stdout.strip()

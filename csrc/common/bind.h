@@ -141,15 +141,19 @@ inline void store_doubles(const std::vector<double>& values, Tensor& parameters)
 }
 
 // `own` [size] of every process: [count, size]. Python implements the operator with
-// torch.distributed (pcdarts_fast/ops/processes.py).
-inline Tensor gather(int64_t count, const double* own, int64_t size) {
-  Tensor values = torch::stable::empty({size}, ScalarType::Double);
-  std::copy(own, own + size, static_cast<double*>(values.mutable_data_ptr()));
-  std::array<StableIValue, 2> stack{torch::stable::detail::from(values),
+// torch.distributed (pcdarts_fast/ops/processes.py), for tensors of any device.
+inline Tensor gather(int64_t count, const Tensor& own) {
+  std::array<StableIValue, 2> stack{torch::stable::detail::from(own),
                                     torch::stable::detail::from(count)};
   STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("pcdarts_cpu::gather_from_processes", "",
                                                       stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+inline Tensor gather(int64_t count, const double* own, int64_t size) {
+  Tensor values = torch::stable::empty({size}, ScalarType::Double);
+  std::copy(own, own + size, static_cast<double*>(values.mutable_data_ptr()));
+  return gather(count, values);
 }
 
 inline void merge_all(int64_t count, Moments* moments, int64_t size) {
@@ -173,7 +177,7 @@ inline void add_all(int64_t count, double* sums, int64_t size) {
   }
 }
 
-inline Processes processes_of(int64_t count) { return {count, merge_all, add_all}; }
+inline Processes processes_of(int64_t count) { return {count, merge_all, add_all, nullptr}; }
 
 // A kernel without its first argument, the number of processes: alone.
 template <auto kernel>

@@ -41,6 +41,25 @@ inline DType storage_of(const Tensor& tensor) {
                                         : DType::float16;
 }
 
+// Floats in the memory of the current device, as a tensor.
+inline Tensor wrapped(const float* data, int64_t size) {
+#ifdef PCDARTS_SIMULATOR
+  const torch::stable::Device device(torch::headeronly::DeviceType::CPU);
+#else
+  const torch::stable::Device device(torch::headeronly::DeviceType::CUDA,
+                                     torch::stable::accelerator::getCurrentDeviceIndex());
+#endif
+  return torch::stable::from_blob(const_cast<float*>(data), {size}, {1}, device, ScalarType::Float);
+}
+
+inline void gather_all(int64_t count, const float* own, float* all, int64_t size) {
+  Tensor rows = wrapped(all, count * size);
+  torch::stable::copy_(rows, torch::stable::flatten(gather(count, wrapped(own, size))));
+}
+
+// Of kernels that launch on torch's current stream.
+inline Processes device_processes(int64_t count) { return {count, nullptr, nullptr, gather_all}; }
+
 // Device memory from torch's caching allocator; the kernels use it in the order of the stream.
 inline Tensor scratch_of(const Tensor& like, size_t bytes) {
   return new_empty(like, {static_cast<int64_t>(bytes)}, ScalarType::Byte);

@@ -7,13 +7,16 @@
 
 namespace pcdarts {
 
-// Every process has a batch of the same size and calls the same in the same order. The functions
-// replace what one process has measured by what all have, in the order of their ranks, so that all
-// get the same bits. count < 2: there are no others, and nothing is called.
+// Every process has a batch of the same size and calls the same in the same order. `merge` and
+// `add` replace what one process has measured by what all have, in the order of their ranks, so
+// that all get the same bits. `gather` is for a device's memory: `own` [size] of every process, by
+// rank, in `all` [count, size], in the order of its stream. count < 2: there are no others, and
+// nothing is called.
 struct Processes {
   int64_t count;
   void (*merge)(int64_t count, Moments* moments, int64_t size);
   void (*add)(int64_t count, double* sums, int64_t size);
+  void (*gather)(int64_t count, const float* own, float* all, int64_t size);
 };
 
 PCDARTS_HD void merge_processes(const Processes& all, Moments* moments, int64_t size) {

@@ -8,14 +8,15 @@ namespace {
 using std::vector;
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
-    const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
+    int64_t processes, const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
     const vector<Tensor>& weights, const std::optional<Tensor>& running_mean,
     const std::optional<Tensor>& running_variance, const vector<int64_t>& primitives, int64_t nodes,
     int64_t k, int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination,
     double eps, bool store) {
   const CudaScope scope(inputs[0]);
-  const MixedCell p = problem(storage_of(inputs[0]), inputs, weights, primitives, nodes, k, stride,
-                              source, destination, eps, !running_mean.has_value());
+  MixedCell p = problem(storage_of(inputs[0]), inputs, weights, primitives, nodes, k, stride,
+                        source, destination, eps, !running_mean.has_value());
+  p.processes = device_processes(processes);
   ForwardCall call(p, inputs, alpha, beta, weights, running_mean, running_variance,
                    store ? cuda_z_size(p) : 0);
   Tensor scratch = scratch_of(inputs[0], cuda_forward_scratch(p, call.args.z != nullptr));
@@ -24,14 +25,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
 }
 
 std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
-    const Tensor& grad_out, const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
-    const vector<Tensor>& weights, const Tensor& mean, const Tensor& variance, const Tensor& out,
-    const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k, int64_t stride,
-    const vector<int64_t>& source, const vector<int64_t>& destination, double eps, bool training,
-    const vector<int64_t>& need_inputs, bool need_weights, bool need_alpha, bool need_beta) {
+    int64_t processes, const Tensor& grad_out, const vector<Tensor>& inputs, const Tensor& alpha,
+    const Tensor& beta, const vector<Tensor>& weights, const Tensor& mean, const Tensor& variance,
+    const Tensor& out, const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k,
+    int64_t stride, const vector<int64_t>& source, const vector<int64_t>& destination, double eps,
+    bool training, const vector<int64_t>& need_inputs, bool need_weights, bool need_alpha,
+    bool need_beta) {
   const CudaScope scope(grad_out);
-  const MixedCell p = problem(storage_of(grad_out), inputs, weights, primitives, nodes, k, stride,
-                              source, destination, eps, training);
+  MixedCell p = problem(storage_of(grad_out), inputs, weights, primitives, nodes, k, stride, source,
+                        destination, eps, training);
+  p.processes = device_processes(processes);
   BackwardCall call(p, grad_out, inputs, alpha, beta, weights, mean, variance, out, z, need_inputs,
                     need_weights, need_alpha, need_beta);
   Tensor scratch = scratch_of(grad_out, cuda_backward_scratch(p, need_weights));
@@ -43,6 +46,8 @@ std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
 }  // namespace pcdarts
 
 PCDARTS_CUDA_LIBRARY(m) {
-  m.impl("mixed_cell_fwd", TORCH_BOX(&pcdarts::forward));
-  m.impl("mixed_cell_bwd", TORCH_BOX(&pcdarts::backward));
+  m.impl("mixed_cell_fwd", TORCH_BOX(&pcdarts::Alone<pcdarts::forward>::call));
+  m.impl("mixed_cell_bwd", TORCH_BOX(&pcdarts::Alone<pcdarts::backward>::call));
+  m.impl("synchronized_mixed_cell_fwd", TORCH_BOX(&pcdarts::forward));
+  m.impl("synchronized_mixed_cell_bwd", TORCH_BOX(&pcdarts::backward));
 }

@@ -1,6 +1,7 @@
 // The forward schedule of a cell: every state once as a source, every node once as a sum.
 #include "mixed_cell/cuda.h"
 
+#include "common/synchronize.cuh"
 #include "common/tables.cuh"
 #include "mixed_cell/node.cuh"
 #include "mixed_cell/schedule.cuh"
@@ -12,6 +13,7 @@ struct ForwardScratch {
   int *source, *destination;
   float *rstd, *z, *first;
   WarpMoments* partial;
+  Pack<float, 2>* exchange;
 };
 
 ForwardScratch lay_out(const MixedCell& p, bool store, Scratch& scratch) {
@@ -26,6 +28,8 @@ ForwardScratch lay_out(const MixedCell& p, bool store, Scratch& scratch) {
   s.first = take<float>(scratch, int64_t{p.nodes} * from_node.separable * n.unit);
   s.partial = take<WarpMoments>(
       scratch, p.training ? most_stage_warps(p) * (p.nodes * slots + 2) * p.sampled : 0);
+  s.exchange =
+      take<Pack<float, 2>>(scratch, exchange_size(p.processes, p.nodes * slots * p.sampled));
   return s;
 }
 
@@ -49,6 +53,7 @@ void merge_slots(const MixedCell& p, const MixedCellForward& args, const CellSta
     m.shared[m.count++] = pool ? pools + (kind == Kind::avg_pool) : -1;
   }
   launch_merge(m, stream);
+  synchronize(p.processes, merged_by(m), scratch.exchange, stream);
 }
 
 // Passes A and B of one state.

@@ -2,6 +2,7 @@
 // is complete when it is read.
 #include "mixed_cell/cuda.h"
 
+#include "common/synchronize.cuh"
 #include "common/tables.cuh"
 #include "mixed_cell/source_backward.cuh"
 #include "mixed_cell/sums.cuh"
@@ -54,6 +55,7 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch)
   s.bypass = take<float>(scratch, edges * (n.channels - c) * for_bypass);
   s.sums = take<double>(scratch, sums);
   s.norm = take<Pack<float, 4>>(scratch, edges * most.slots * c);
+  s.exchange = take<Pack<float, 2>>(scratch, exchange_size(p.processes, edges * most.branches * c));
   if (need_weights) {
     s.of_edge = {most.convolutions * pointwise * c * c, most.separable * second.pointwise * c * c,
                  most.convolutions * blocks * c * 25, most.separable * second.middle * c * 25};
@@ -158,6 +160,22 @@ void sums(Source& s) {
   launch_finish_sums(f, s.stream);
 }
 
+// The formulas of all last batch-norms, or of those in the middle of separable convolutions, from
+// the sums of all processes.
+void synchronize_norms(const Source& s, bool last) {
+  const CellState& state = s.state;
+  Synchronized a = in_norms(s.scratch.norm, s.p.sampled);
+  for (int e = 0; e < state.edges; ++e) {
+    for (int i = 0; i < state.plan.branches; ++i) {
+      const Branch& branch = state.plan.branch[i];
+      const Kind kind = branch.primitive.kind;
+      if (slots_of(kind, state.stride) == 0 || (!last && kind != Kind::sep_conv)) continue;
+      a.slot[a.slots++] = e * state.plan.slots + (last ? last_slot(branch) : branch.slot);
+    }
+  }
+  synchronize(s.p.processes, a, s.scratch.exchange, s.stream);
+}
+
 void backward_of(const MixedCell& p, const MixedCellBackward& args, const BackwardScratch& scratch,
                  void* stream) {
   const Sizes n = sizes_of(p);
@@ -198,7 +216,9 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
     stage_sums(s, needs_state);
     sums(s);
     if (!needs_state) continue;
+    synchronize_norms(s, true);
     second_backward(s);
+    synchronize_norms(s, false);
     first_backward(s);
   }
   launch_merge_weights(weights, stream);

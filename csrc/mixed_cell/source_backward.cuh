@@ -13,6 +13,7 @@ struct BackwardScratch {
   float *partial, *bypass;  // partial sums of pass C'
   double* sums;
   Pack<float, 4>* norm;
+  Pack<float, 2>* exchange;
   // partial weight gradients of all edges, merged at the end; floats of one edge
   float *pointwise, *pointwise_second, *depthwise, *depthwise_second;
   struct {

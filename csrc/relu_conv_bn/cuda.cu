@@ -1,6 +1,7 @@
 // Between its two passes the output holds z; after them it serves backward in z's place.
 #include "relu_conv_bn/cuda.h"
 
+#include "common/synchronize.cuh"
 #include "relu_conv_bn/backward.cuh"
 #include "relu_conv_bn/forward.cuh"
 
@@ -33,6 +34,7 @@ constexpr size_t kChunkBytes = kConvChunk * kConvChannels * sizeof(float);
 struct ForwardScratch {
   WarpMoments* partial;
   float *rstd, *mean, *variance;
+  Pack<float, 2>* exchange;
 };
 int64_t forward_warps(const ReluConvBn& p) {
   return ceil_div(conv_quads(p), kConvThreads) * (kConvThreads / 32);
@@ -42,6 +44,7 @@ ForwardScratch lay_out_forward(const ReluConvBn& p, Scratch& scratch) {
   ForwardScratch s = {};
   s.partial = take<WarpMoments>(scratch, measured ? forward_warps(p) * p.out_channels : 0);
   s.rstd = take<float>(scratch, p.out_channels);
+  s.exchange = take<Pack<float, 2>>(scratch, exchange_size(p.processes, p.out_channels));
   return s;
 }
 
@@ -63,6 +66,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Forwar
     m.rstd = scratch.rstd;
     m.edges = 1, m.count = 1, m.shared[0] = -1;
     launch_merge(m, stream);
+    synchronize(p.processes, merged_by(m), scratch.exchange, stream);
   } else {
     const FillRstd r = {static_cast<const float*>(args.variance), scratch.rstd, p.out_channels,
                         p.eps};
@@ -89,6 +93,7 @@ int64_t weight_blocks(const ReluConvBn& p) {
 struct BackwardScratch {
   float* partial;
   Pack<float, 4>* norm;
+  Pack<float, 2>* exchange;
   float *even, *odd;  // partial gradients of both weight tensors
 };
 int64_t sum_warps(const ReluConvBn& p) {
@@ -101,6 +106,7 @@ BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Scratch
   BackwardScratch s = {};
   s.partial = take<float>(scratch, rows * sum_warps(p));
   s.norm = take<Pack<float, 4>>(scratch, p.out_channels);
+  s.exchange = take<Pack<float, 2>>(scratch, exchange_size(p.processes, p.out_channels));
   s.even = take<float>(scratch, blocks * p.first * p.in_channels);
   s.odd = take<float>(scratch, blocks * (p.out_channels - p.first) * p.in_channels);
   return s;
@@ -125,6 +131,9 @@ void norm_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Backward
   n.count = static_cast<double>(p.batch) * static_cast<double>(p.height * p.width);
   n.norm = scratch.norm;
   launch(&conv_norm, grid_of(p.out_channels), 64, 2 * sizeof(double), stream, n);
+  Synchronized a = in_norms(scratch.norm, p.out_channels);
+  a.slots = 1;
+  synchronize(p.processes, a, scratch.exchange, stream);
 }
 
 void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args,

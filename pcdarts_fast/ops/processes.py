@@ -16,7 +16,7 @@ define(
 )
 
 
-@implements("gather_from_processes", "cpu")
+@implements("gather_from_processes", "cpu")  # on any device: every engine calls this one
 def gather(own: Tensor, processes: int) -> Tensor:
     """`own` [...] of every process of the default group, by rank: [processes, ...]."""
     rows = list(own.new_empty(processes, *own.shape))

@@ -120,8 +120,7 @@ class SearchConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Number format of activations: float32, bfloat16 or float16; weights are float32."""
     sync_batch_norm: bool = False
-    """With several processes, take batch-norm statistics over all of them (on GPUs by the triton
-    backend, or without Triton by the reference backend)."""
+    """With several processes, take batch-norm statistics over all of them."""
 
     def __post_init__(self) -> None:
         _check(self)

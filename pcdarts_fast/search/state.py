@@ -138,15 +138,8 @@ def _backend(config: SearchConfig, device: str, synchronized: bool) -> str:
     Raises:
         UserError: the one that was asked for cannot.
     """
-    chosen: str = resolve(config.backend, "mixed_cell", device)
-    if synchronized:
-        able = resolve("auto", "synchronized_mixed_cell", device)
-        if config.backend in ("auto", "reference"):
-            chosen = able if config.backend == "auto" else chosen
-        elif chosen != able:
-            raise UserError(
-                f"--backend {config.backend} cannot run --sync-batch-norm; take --backend {able}"
-            )
+    op = "synchronized_mixed_cell" if synchronized else "mixed_cell"
+    chosen: str = resolve(config.backend, op, device)
     if DTYPES[config.precision] in FUSED_DTYPES[chosen]:
         return chosen
     if config.backend != "auto":

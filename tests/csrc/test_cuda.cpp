@@ -31,6 +31,12 @@ struct DeviceMemory {
   void* data;
 };
 
+// As if all processes had the same batch: everything must be as it is for one, to the bit.
+constexpr pcdarts::Processes kThreeAlike = {
+    3, nullptr, nullptr, [](int64_t count, const float* own, float* all, int64_t size) {
+      for (int64_t rank = 0; rank < count; ++rank) std::copy(own, own + size, all + rank * size);
+    }};
+
 template <class T>
 constexpr bool on_device = sizeof(T) < 8;  // double runs on the CPU engine: the oracle
 
@@ -127,6 +133,8 @@ void check(MixedCell p, int k, const string& where) {
     cusim::order = i;  // descending, then two shuffles
     expect_same_bits(cell<float>(p, a, modes[i]), got, where + " order " + std::to_string(i));
   }
+  p.processes = kThreeAlike;
+  expect_same_bits(cell<float>(p, a, kAll), got, where + " of three processes");
   cusim::order = 0;
 }
 
@@ -234,6 +242,8 @@ void convolutions() {
       cusim::order = 2;
       expect_same_bits(conv<float>(p, a, true, false), got, where + " of x alone");
       expect_same_bits(conv<float>(p, a, false, true), got, where + " of the weights alone");
+      p.processes = kThreeAlike;
+      expect_same_bits(conv<float>(p, a, true, true), got, where + " of three processes");
       cusim::order = 0;
       ++turn;
     }

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "pcdarts_fast" / "_cuda.abi3.so"
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason=str(why_not("cuda")))
 KERNELS = ("mixed_cell_fwd", "mixed_cell_bwd", "relu_conv_bn_fwd", "relu_conv_bn_bwd")
+KERNELS += tuple(f"synchronized_{name}" for name in KERNELS)
 KERNELS += ("partial_mix_fwd", "partial_mix_bwd", "update_running_")
 
 

@@ -89,19 +89,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return parent / "run"
 
 
-def test_what_two_processes_compute(tmp_path: Path) -> None:
-    process = torchrun(str(Path(__file__).with_name("two_processes.py")), cwd=tmp_path)
+def run_two_processes(cwd: Path, **env: str) -> None:
+    process = torchrun(str(Path(__file__).with_name("two_processes.py")), cwd=cwd, **env)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
+
+
+def test_what_two_processes_compute(tmp_path: Path) -> None:
+    run_two_processes(tmp_path)
 
 
 def test_statistics_of_two_processes_on_triton(tmp_path: Path) -> None:
     pytest.importorskip("triton")
-    process = torchrun(
-        str(Path(__file__).with_name("two_processes.py")), cwd=tmp_path, TRITON_INTERPRET="1"
-    )
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    run_two_processes(tmp_path, TRITON_INTERPRET="1")
+
+
+def test_statistics_of_two_processes_on_cuda(simulator: str, tmp_path: Path) -> None:
+    run_two_processes(tmp_path, PCDARTS_SIMULATOR=simulator)
 
 
 def test_search_leaves_the_files_of_a_run(whole: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,7 @@ from pcdarts_fast.space import PRIMITIVES
 
 LIMIT = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Of the difference to one process, norm over norm."""
+SIMULATOR = os.environ.get("PCDARTS_SIMULATOR")
 
 
 def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -202,10 +204,14 @@ def an_error_of_the_first_is_everybodys(group: Processes) -> None:
 def main() -> None:
     with processes("cpu") as group:
         assert group.count == 2
-        if INTERPRETED:
+        if SIMULATOR:
+            torch.ops.load_library(SIMULATOR)
+            steps_are_those_of_the_whole_batch(group, "cuda", torch.float32)
+        if SIMULATOR or INTERPRETED:
+            backend = "cuda" if SIMULATOR else "triton"
             for reduction in (False, True):
-                cell_is_that_of_the_whole_batch(group, "triton", reduction=reduction)
-            stem_is_that_of_the_whole_batch(group, "triton")
+                cell_is_that_of_the_whole_batch(group, backend, reduction=reduction)
+            stem_is_that_of_the_whole_batch(group, backend)
             return
         cell_is_that_of_the_whole_batch(group, "reference", reduction=True, dtype=torch.float64)
         cell_is_that_of_the_whole_batch(group, "cpu", reduction=True, dtype=torch.float64)

@@ -49,23 +49,28 @@ def test_image_size_is_refused_exactly_when_the_super_net_cannot_halve_it(
     check_image_size(replace(config, layers=1), 224)
 
 
-@pytest.mark.parametrize(("count", "wanted"), [(1, "cuda"), (2, "triton")])
-def test_engine_that_cannot_synchronize_is_left_or_refused(monkeypatch, count, wanted):
+@pytest.mark.parametrize(
+    ("lacking", "wanted"), [((), "cuda"), (("cuda",), "triton"), (("cuda", "triton"), "reference")]
+)
+def test_engine_that_cannot_synchronize_is_left_or_refused(monkeypatch, lacking, wanted):
     monkeypatch.setattr(_registry, "why_not", lambda backend: None)  # as on a machine with a GPU
     monkeypatch.setattr(state, "resolve", _registry._resolve.__wrapped__)
-    registered = _registry._has_kernel
 
     def has_kernel(name: str, backend: str, device: str) -> bool:
-        if backend == "cuda":
-            return "synchronized" not in name
-        return registered(name, backend, device)
+        return backend != "cpu" and not (backend in lacking and "synchronized" in name)
 
     monkeypatch.setattr(_registry, "_has_kernel", has_kernel)
     config = replace(search_config("digits"), sync_batch_norm=True)
-    assert state._backend(config, "cuda", count > 1) == wanted
-    if count > 1:
-        with pytest.raises(UserError, match="cannot run --sync-batch-norm; take --backend triton"):
-            state._backend(replace(config, backend="cuda"), "cuda", True)
+    assert state._backend(config, "cuda", False) == "cuda"
+    assert state._backend(config, "cuda", True) == wanted
+    for backend in ("cuda", "triton", "reference"):
+        named = replace(config, backend=backend)
+        assert state._backend(named, "cuda", False) == backend
+        if backend in lacking:
+            with pytest.raises(UserError, match=f"'{backend}' cannot run synchronized_mixed_cell"):
+                state._backend(named, "cuda", True)
+        else:
+            assert state._backend(named, "cuda", True) == backend
 
 
 def test_architecture_gives_the_same_float32_back():
