@@ -131,6 +131,12 @@ PCDARTS_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) {
   return a == a ? larger : a;
 }
 
+// Lanes 4..11 of the 16 lanes a, b.
+template <class V>
+PCDARTS_INLINE V middle_lanes(V a, V b) {
+  return __builtin_shufflevector(a, b, 4, 5, 6, 7, 8, 9, 10, 11);
+}
+
 // Lanes 0, 2, ... of the 16 lanes a, b and lanes 1, 3, ...; interleave is the way back.
 template <class V>
 PCDARTS_INLINE V even_lanes(V a, V b) {

@@ -90,14 +90,18 @@ PCDARTS_INLINE void put(const auto& g, T* plane, int s, int y, Vec<T> v) {
 // Fills a plane from f(strip, row) -> values.
 template <class T, class F>
 PCDARTS_INLINE void put_plane(const auto& g, T* plane, F f) {
-  for (int s = 0; s < g.strips; ++s) {
-    T* own = in_plane(g, plane, s, 0);
-    const bool left = s > 0, right = s + 1 < g.strips;
-    for (int y = 0; y < g.height; ++y, own += kRow) {
-      const Vec<T> v = f(s, y);
-      store8(own, v);
-      if (left) store_low4(own - g.strip + kLanes, v);
-      if (right) store_high4(own + g.strip - kBorder, v);
+  T* row = in_plane(g, plane, 0, 0);
+  for (int y = 0; y < g.height; ++y, row += kRow) {
+    Vec<T> left = {}, v = f(0, y);
+    if (g.strips == 1) {  // its border stays zero
+      store8(row, v);
+      continue;
+    }
+    for (int s = 0; s < g.strips; ++s) {
+      const Vec<T> right = s + 1 < g.strips ? f(s + 1, y) : Vec<T>{};
+      store8(row + s * g.strip - kBorder, middle_lanes(left, v));
+      store8(row + s * g.strip + kLanes - kBorder, middle_lanes(v, right));
+      left = v, v = right;
     }
   }
 }
