@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -55,11 +56,17 @@ def _read_idx(data_dir: Path, name: str, item_shape: tuple[int, ...]) -> Tensor:
     # IDX: two zero bytes, the type (8: uint8), the number of dimensions, their sizes, the data.
     dimensions = 1 + len(item_shape)
     sizes = [int.from_bytes(content[4 * d + 4 : 4 * d + 8], "big") for d in range(dimensions)]
-    data = torch.frombuffer(bytearray(content), dtype=torch.uint8)[4 * dimensions + 4 :]
+    header = 4 * dimensions + 4
     shape = (sizes[0], *item_shape)
-    if content[:4] != bytes([0, 0, 8, dimensions]) or data.numel() != torch.Size(shape).numel():
+    if (
+        content[:4] != bytes([0, 0, 8, dimensions])
+        or tuple(sizes) != shape
+        or len(content) != header + math.prod(shape)
+    ):
         raise UserError(f"{path} is no whole IDX file of items {list(item_shape)}; get it again")
-    return data.view(shape)
+    if len(content) == header:
+        raise UserError(f"{path} holds no items; get it again")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(shape)
 
 
 def _find(data_dir: Path, name: str) -> Path:

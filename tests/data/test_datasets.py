@@ -87,11 +87,24 @@ def test_fashion_mnist_damaged(tmp_path, damage):
         fashion_mnist.read(request(tmp_path))
 
 
-def test_fashion_mnist_cut_short(tmp_path):
+@pytest.mark.parametrize("length", [0, 3, 7, 8, 13])
+def test_fashion_mnist_cut_short(tmp_path, length):
     write_fashion_mnist(tmp_path)
     path = tmp_path / "t10k-labels-idx1-ubyte"
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(UserError, match="t10k-labels-idx1-ubyte is no whole IDX file"):
+        fashion_mnist.read(request(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [((0, 28, 28), "holds no items"), ((6, 14, 56), "is no whole IDX file")],
+)
+def test_fashion_mnist_of_other_sizes(tmp_path, shape, wanted):
+    write_fashion_mnist(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx(np.zeros(shape, np.uint8))))
+    with pytest.raises(UserError, match=f"train-images-idx3-ubyte.gz {wanted}"):
         fashion_mnist.read(request(tmp_path))
 
 
