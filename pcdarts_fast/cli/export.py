@@ -116,7 +116,9 @@ def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any]]:
         genotype = Genotype.load(command.source)
         config = train_config(command.preset)
     else:
-        folder = RunFolder(path).check_begun()
+        folder = RunFolder(path)
+        if not folder.begun:
+            raise UserError(f"no run in {path}: it holds no {folder.config.name}")
         genotype = Genotype.load(folder.genotype)
         if folder.architecture.exists():
             config = train_config(load_settings(SearchConfig, folder.config).preset)
