@@ -9,12 +9,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.datasets import FashionMNIST
 
 from ..errors import UserError
 from .dataset import Dataset, Request
 from .image_set import MemoryImages
 
 MEAN, STD = (0.2860,), (0.3530,)
+CLASSES = tuple(FashionMNIST.classes)
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where the Debian package dataset-fashion-mnist puts the files."""
 
@@ -43,7 +45,7 @@ def read(request: Request) -> Dataset:
                 f"Fashion-MNIST: {len(part.images)} images, but {len(part.labels)} labels; "
                 "take all four files from one place"
             )
-    return Dataset(num_classes=10, in_channels=1, image_size=28, train=train, test=test)
+    return Dataset(10, in_channels=1, image_size=28, train=train, test=test, classes=CLASSES)
 
 
 def _read_idx(data_dir: Path, name: str, item_shape: tuple[int, ...]) -> Tensor:

@@ -33,6 +33,7 @@ def request(folder, **changes) -> Request:
 def test_digits_are_embedded_and_their_test_part_is_fixed():
     data = load("digits")
     assert (data.num_classes, data.in_channels, data.image_size) == (10, 1, 8)
+    assert data.classes == tuple("0123456789")
     assert len(data.train.labels) + len(data.test.labels) == 1797
     assert min(data.test.labels.bincount()) >= 34
     images, labels = next(data.test.ordered(400))
@@ -66,7 +67,9 @@ def write_fashion_mnist(folder, count=6) -> None:
 @pytest.mark.parametrize("place", [".", "FashionMNIST/raw"])
 def test_fashion_mnist_reads_both_layouts_gzipped_or_not(tmp_path, place):
     write_fashion_mnist(tmp_path / place)
-    train = fashion_mnist.read(request(tmp_path)).train
+    data = fashion_mnist.read(request(tmp_path))
+    assert (data.classes[0], data.classes[-1]) == ("T-shirt/top", "Ankle boot")
+    train = data.train
     assert train.labels.tolist() == list(range(6))
     expected = torch.arange(6 * 784).remainder(256).view(6, 1, 28, 28)
     assert torch.equal(train.images, expected.byte())
@@ -123,7 +126,7 @@ def write_cifar10(folder, count=20) -> np.ndarray:
     for name in ("data_batch_1", "test_batch"):
         batch = {"data": data, "labels": [n % 10 for n in range(count)]}
         (root / name).write_bytes(pickle.dumps(batch))
-    names = {"label_names": [str(n) for n in range(10)]}
+    names = {"label_names": [f"kind {n}" for n in range(10)]}
     (root / "batches.meta").write_bytes(pickle.dumps(names))
     return data.reshape(count, 3, 32, 32)
 
@@ -140,6 +143,7 @@ def test_cifar10_in_its_pickle_layout(tmp_path, unchecked_cifar10):
     assert (data.num_classes, data.in_channels, data.image_size) == (10, 3, 32)
     assert torch.equal(data.train.images, torch.from_numpy(pixels))
     assert data.test.labels.tolist() == [n % 10 for n in range(20)]
+    assert data.classes == tuple(f"kind {n}" for n in range(10))
     images, labels = next(data.train.shuffled(20, seed=0))
     assert images.shape == (20, 3, 32, 32) and images.dtype == torch.float32
     assert sorted(labels.tolist()) == sorted(n % 10 for n in range(20))
@@ -191,17 +195,20 @@ def test_image_folder_has_the_papers_subsets_by_index(photos):
     weights, architecture = split(data.train, (0.10, 0.05), seed=1)
     assert len(weights.paths) == 4 and len(architecture.paths) == 2
     assert not set(weights.paths) & set(architecture.paths)
-    classes = ["blue", "red"]
+    assert data.classes == ("blue", "red")
     assert all(
-        f"/{classes[label]}/" in path
+        f"/{data.classes[label]}/" in path
         for path, label in zip(weights.paths, weights.labels.tolist(), strict=True)
     )
 
 
 def test_image_folder_evaluates_the_middle_of_the_image(photos):
-    images, labels = next(load("imagefolder", photos, image_size=16).test.ordered(6))
-    red = images[labels == 1]
-    wanted = torch.tensor([(200 / 255 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    data = load("imagefolder", photos, image_size=16)
+    images, labels = next(data.test.ordered(6))
+    red = images[labels == data.classes.index("red")]
+    wanted = (torch.tensor([200 / 255, 0, 0]) - torch.tensor(data.test.mean)) / torch.tensor(
+        data.test.std
+    )
     torch.testing.assert_close(red[0], wanted[:, None, None].expand(3, 16, 16))
 
 
@@ -211,6 +218,7 @@ def test_image_folder_without_val_holds_out_a_tenth(photos):
     (photos / "val").rmdir()
     data = load("imagefolder", photos, image_size=16)
     assert (len(data.train.labels), len(data.test.labels)) == (36, 4)
+    assert data.classes == ("blue", "red")
     assert not set(data.train.paths) & set(data.test.paths)
 
 
