@@ -109,7 +109,7 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.setattr(operations, "OPERATIONS", dict(operations.OPERATIONS))
     operations.OPERATIONS["conv_3x3"] = operations.OPERATIONS["dil_conv_3x3"]
     written = interchange.Checked(b"onnx", 0.0)
-    monkeypatch.setattr(interchange, "to_onnx", lambda _network, _image: written)
+    monkeypatch.setattr(interchange, "to_onnx", lambda *_: written)
 
 
 def leave_behind(path: Path) -> None:

@@ -38,8 +38,8 @@ def read(request: Request) -> Dataset:
             odd = sorted(set(classes) ^ set(test_classes))
             raise UserError(f"image folder {request.data_dir}: {odd[0]} is not in train/ and val/")
         return Dataset(len(classes), 3, size, train, test, tuple(classes))
-    parts = split(train, (1 - TEST_FRACTION, TEST_FRACTION), seed=0)
-    return Dataset(len(classes), 3, size, *parts, classes=tuple(classes))
+    rest, test_part = split(train, (1 - TEST_FRACTION, TEST_FRACTION), seed=0)
+    return Dataset(len(classes), 3, size, rest, test_part, tuple(classes))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
+from torchvision.transforms import v2
 
 from pcdarts_fast.data import (
     Augment,
@@ -275,3 +278,19 @@ def test_image_folder_is_dealt_out_and_goes_on_in_the_middle(photos):
     for batch, first, second in zip(whole, *shares, strict=True):
         assert torch.equal(batch[0::2], first) and torch.equal(batch[1::2], second)
     assert torch.equal(next(images.shuffled(8, seed=5, start=3))[0], whole[3])
+
+
+def test_image_folder_prepares_as_the_documents_say(photos):
+    """The snippet of docs/export.md gives what a network is tested with."""
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    *_, snippet = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(snippet, names)
+    gradient = torch.arange(3 * 90 * 130, dtype=torch.float32).view(3, 90, 130) % 251
+    picture = v2.functional.to_pil_image(gradient.byte())
+    path = photos / "val" / "blue" / "0.png"
+    picture.save(path)
+    data = load("imagefolder", photos, image_size=64)
+    index = data.test.paths.index(str(path))
+    images, _ = next(data.test.subset(torch.tensor([index])).ordered(1))
+    torch.testing.assert_close(names["prepare"](picture)[None], images)
