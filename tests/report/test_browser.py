@@ -68,7 +68,7 @@ SMALLEST = """Math.min(...[...document.querySelectorAll("body :not(title)")].fil
 }))"""
 
 BEYOND_PAPER = """[...document.querySelectorAll("figure, svg, table, pre")].filter(
-  node => node.getBoundingClientRect().right > innerWidth + 1
+  node => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1
 ).map(node => node.outerHTML.slice(0, 120))"""
 A4 = 718
 """Pixels of its width between margins of a centimetre."""
@@ -139,6 +139,15 @@ def test_paper(browser, pages):
         assert ground > 0.9
         assert browser.run(BEYOND_PAPER) == []
         browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_table_of_a_comparison_fits_on_paper(browser, make_search, tmp_path):
+    runs = [make_search(f"DARTS_V{number}/seed-{number}", epochs=1) for number in range(9)]
+    write_report(runs, tmp_path / "report.html")
+    browser.open(tmp_path / "report.html", A4, 1000, "light")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.run(BEYOND_PAPER) == []
+    browser.call("Emulation.setEmulatedMedia", media="")
 
 
 def test_hostile_content_stays_text(browser, make_search, tmp_path):
