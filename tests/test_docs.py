@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -55,6 +57,18 @@ def test_links_lead_somewhere(path):
             headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
             slugs = [re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings]
             assert anchor[1:] in slugs, f"{name_of(path)} links to {target}{anchor}"
+
+
+def test_what_the_api_documents_exists_and_says_something():
+    names = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert len(names) > 20 and len(set(names)) == len(names)
+    for name in names:
+        where, _, last = name.rpartition(".")
+        if (ROOT / f"{name.replace('.', '/')}.py").exists():
+            documented = importlib.import_module(name)
+        else:
+            documented = getattr(importlib.import_module(where), last)
+        assert inspect.getdoc(documented), name
 
 
 def test_every_option_of_the_method_exists():

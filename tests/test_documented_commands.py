@@ -47,6 +47,10 @@ TINY = {
         **{"--init-channels": "2", "--layers": "2", "--epochs": "1", "--batch-size": "256"},
         **{"--workers": "0", "--device": "cpu"},
     },
+    "compare": {
+        **{"--init-channels": "2", "--layers": "1", "--epochs": "1", "--batch-size": "512"},
+        **{"--auxiliary-weight": "0", "--seeds": "0..0", "--device": "cpu"},
+    },
 }
 """Added to the commands that would take hours, but for the options that they have themselves."""
 
@@ -109,7 +113,7 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.setattr(operations, "OPERATIONS", dict(operations.OPERATIONS))
     operations.OPERATIONS["conv_3x3"] = operations.OPERATIONS["dil_conv_3x3"]
     written = interchange.Checked(b"onnx", 0.0)
-    monkeypatch.setattr(interchange, "to_onnx", lambda _network, _image: written)
+    monkeypatch.setattr(interchange, "to_onnx", lambda *_: written)
 
 
 def leave_behind(path: Path) -> None:
@@ -124,19 +128,29 @@ def leave_behind(path: Path) -> None:
     elif path.suffix == ".json" or path.name.isupper():
         GENOTYPE.save(path)
     else:
-        kind, preset = path.name.split("-", 1)
-        leave_behind(path / "genotype.json")
-        if kind == "train":
-            leave_behind(path / "weights.safetensors")
-            save_settings(train_config(preset), path / "config.yaml")
-        else:
-            (path / "architecture.jsonl").write_text("")
-            save_settings(search_config(preset), path / "config.yaml")
+        leave_run(path, *re.sub(r"-\d+$", "", path.name).split("-", 1))
+
+
+def leave_run(path: Path, kind: str, preset: str) -> None:
+    """The folder of a search, of a training or of a comparison, an epoch behind it."""
+    if kind == "compare":
+        leave_run(path / "DARTS_V2" / "seed-0", "train", preset)
+        (path / "compare.json").write_text("{}")
+        return
+    path.mkdir(parents=True)
+    GENOTYPE.save(path / "genotype.json")
+    (path / "metrics.jsonl").write_text('{"epoch": 0, "train_loss": 2.3}\n')
+    if kind == "train":
+        leave_behind(path / "weights.safetensors")
+        save_settings(train_config(preset), path / "config.yaml")
+    else:
+        (path / "architecture.jsonl").write_text("")
+        save_settings(search_config(preset), path / "config.yaml")
 
 
 @pytest.mark.parametrize("line", commands("pcdarts"))
 @pytest.mark.filterwarnings("ignore:Detected no triton:UserWarning")
-def test_pcdarts(line, small_world, monkeypatch):
+def test_pcdarts(line, small_world):
     name, *arguments = words(line)
     if "--help" in arguments or "--help-all" in arguments:
         with pytest.raises(SystemExit) as leaving:
@@ -154,12 +168,22 @@ def test_pcdarts(line, small_world, monkeypatch):
     elif name in ("count", "show", "export"):
         leave_behind(Path(arguments[0]))
         assert main([name, *arguments]) == 0
-    elif name in ("completion", "info"):
+    elif name == "report":
+        for run in map(Path, arguments[: -2 if "-o" in arguments else None]):
+            leave_run(run, "search", "digits") if run.name == "RUN" else leave_behind(run)
         assert main([name, *arguments]) == 0
+        page = Path(arguments[-1]) if "-o" in arguments else Path(arguments[0]) / "report.html"
+        assert page.read_text().startswith("<!DOCTYPE html>")
+    elif name == "compare":
+        few = [re.sub(r"^(random:|0\.\.)\d+$", r"\g<1>1", word) for word in arguments]
+        leave_behind(Path(few[0]))
+        assert main([name, *few, *tiny(name, few)]) == 0
+        (summary,) = Path("runs").glob("compare*/compare.json")
+        saved = json.loads(summary.read_text())
+        assert saved["trainings_done"] == saved["trainings"] >= 3
     else:
-        monkeypatch.setattr(tyro, "cli", parse_only(tyro.cli))
-        with pytest.raises(Parsed):
-            main([name, *arguments])
+        assert name in ("completion", "info")
+        assert main([name, *arguments]) == 0
 
 
 def tiny(name: str, arguments: list[str]) -> list[str]:

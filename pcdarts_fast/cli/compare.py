@@ -23,6 +23,7 @@ from ..train.presets import train_config
 from .follow import follow, interrupting
 from .options import output_folder, starting_settings
 from .parse import parse
+from .report import COMPARISON, PAGE
 from .seeds import parse_seeds
 from .train import introduce, summarize
 
@@ -104,10 +105,11 @@ def _compare(
     config: TrainConfig, field: Sequence[Contestant], seeds: range, folder: Path, go_on: str
 ) -> None:
     """Seed by seed, so that a comparison looked at early has been fair to all."""
+    from ..report.page import write_report
     from ..train.compare import is_finished, results, save_comparison, training_folder
     from ..train.loop import train
 
-    console, summary = Console(), folder / "compare.json"
+    console, summary = Console(), folder / COMPARISON
     size = config.image_size or IMAGES[config.preset][2]
     trainings = [
         (one, replace(config, seed=seed), training_folder(folder, one, seed))
@@ -133,6 +135,7 @@ def _compare(
             introduce=introduce,
             summarize=summarize,
         )
+        write_report([own_folder], own_folder / PAGE)
         reached = results(folder, field, seeds, size)
         save_comparison(summary, config, seeds, reached, len(trainings))
     reached = results(folder, field, seeds, size)

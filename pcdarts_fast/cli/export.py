@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -20,11 +20,16 @@ from ..train.presets import train_config
 from .count import Number
 from .parse import parse
 
+if TYPE_CHECKING:  # takes seconds to import, and --help does without
+    from ..nn.exported import TrainedOn
+
 EXAMPLES = """\
 pcdarts export runs/train-digits -o net.onnx
 pcdarts export net.safetensors -o net.pt2 --image-size 32
 pcdarts export PC_DARTS_cifar -o cell.py          code that needs torch alone"""
 
+SHOWN_CLASSES = 20
+"""Of more than that the first and the last are shown."""
 FORMATS = (".onnx", ".pt2", ".safetensors", ".py")
 
 
@@ -102,34 +107,40 @@ def _write_code(command: Export, weights: Path | None) -> None:
     from ..nn.source_code import python_code
 
     if weights is not None:
-        genotype, arguments = read_metadata(weights)
+        genotype, arguments, trained_on = read_metadata(weights)
+        told = _told(trained_on)
     else:
-        genotype, arguments = _genotype_and_size(command)
+        genotype, arguments, told = _genotype_and_size(command)
     write_atomically(command.output, python_code(genotype, arguments).encode())
-    print(f"Written: {command.output}")
+    print(f"Written: {command.output}", *told, sep="\n")
 
 
-def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any]]:
-    """The genotype of a search's folder, of a file or published, and a preset's arguments."""
+def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any], list[str]]:
+    """The genotype of a search's folder, of a file or published, a preset's arguments, notes."""
     path = Path(command.source)
     if not path.is_dir():
         genotype = Genotype.load(command.source)
         config = train_config(command.preset)
     else:
-        folder = RunFolder(path).check_begun()
+        folder = RunFolder(path)
+        if not folder.begun:
+            raise UserError(f"no run in {path}: it holds no {folder.config.name}")
         genotype = Genotype.load(folder.genotype)
         if folder.architecture.exists():
             config = train_config(load_settings(SearchConfig, folder.config).preset)
         else:
             config = load_settings(TrainConfig, folder.config)
     classes, channels, _ = IMAGES[config.preset]
-    return genotype, {
+    arguments = {
         "C": config.init_channels,
         "num_classes": classes,
         "layers": config.layers,
         "in_channels": channels,
         "stem": config.stem,
     }
+    unknown = config.preset == "imagefolder"  # until the end of a training
+    note = f"{classes} classes; for another number: Network(num_classes=...)"
+    return genotype, arguments, [note] if unknown else []
 
 
 def _write_network(command: Export, weights: Path) -> None:
@@ -137,26 +148,43 @@ def _write_network(command: Export, weights: Path) -> None:
     from ..nn.exported import export, load_network, read_metadata
     from ..nn.interchange import to_onnx, to_torch_export
 
-    genotype, arguments = read_metadata(weights)
+    genotype, arguments, trained_on = read_metadata(weights)
     network = load_network(weights)
     if command.output.suffix == ".safetensors":
-        write_atomically(command.output, export(network, genotype, **arguments))
-        print(f"Written: {command.output}")
+        write_atomically(command.output, export(network, genotype, trained_on, **arguments))
+        print(f"Written: {command.output}", *_told(trained_on), sep="\n")
         return
     size = _image_size(command, weights)
     image = (arguments["in_channels"], size, size)
     make, by = {".onnx": (to_onnx, "onnxruntime"), ".pt2": (to_torch_export, "torch.export")}[
         command.output.suffix
     ]
-    content, difference = make(network, image)
+    content, difference = make(network, image, trained_on)
     write_atomically(command.output, content)
     print(
         f"Written: {command.output}\n"
         f"images [batch, {image[0]}, {size}, {size}] float32, normalised as in training -> "
-        f"logits [batch, {arguments['num_classes']}]\n"
+        f"logits [batch, {arguments['num_classes']}]",
+        *_told(trained_on),
         f"largest difference of a logit from the trained network's: {difference:.1e} "
-        f"({by}, batches of 1 and 3)"
+        f"({by}, batches of 1 and 3)",
+        sep="\n",
     )
+
+
+def _told(trained_on: TrainedOn | None) -> list[str]:
+    """A line each about the images and the classes of a training."""
+    if trained_on is None:
+        return []
+    mean, std = (" ".join(map(str, values)) for values in (trained_on.mean, trained_on.std))
+    lines = [f"images are scaled to [0, 1], then normalised by mean {mean} and std {std}"]
+    if trained_on.classes:
+        # Quoted: names in files from elsewhere may hold what moves a terminal's cursor.
+        names = [f"{number} {name!r}" for number, name in enumerate(trained_on.classes)]
+        if len(names) > SHOWN_CLASSES:
+            names[SHOWN_CLASSES - 1 : -1] = ["..."]
+        lines.append(f"classes of the logits: {', '.join(names)}")
+    return lines
 
 
 def _image_size(command: Export, weights: Path) -> int:

@@ -56,4 +56,5 @@ def _read(reader: type[CIFAR10], num_classes: int, request: Request) -> Dataset:
                 request.augment,
             )
         )
-    return Dataset(num_classes, in_channels=3, image_size=32, train=parts[0], test=parts[1])
+    classes = tuple(part.classes)
+    return Dataset(num_classes, 3, 32, train=parts[0], test=parts[1], classes=classes)

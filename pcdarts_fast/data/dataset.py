@@ -19,6 +19,8 @@ class Dataset:
     """Side in pixels: images are square."""
     train: ImageSet
     test: ImageSet
+    classes: tuple[str, ...] = ()
+    """Names, in the order of labels and logits; empty: there are none."""
 
 
 @dataclass(frozen=True)

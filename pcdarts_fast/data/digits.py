@@ -24,4 +24,5 @@ def read(request: Request) -> Dataset:
         request.augment,
     )
     train, test = split(digits, (1 - TEST_FRACTION, TEST_FRACTION), seed=0)
-    return Dataset(num_classes=10, in_channels=1, image_size=8, train=train, test=test)
+    classes = tuple(map(str, bunch.target_names))
+    return Dataset(10, in_channels=1, image_size=8, train=train, test=test, classes=classes)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.datasets import FashionMNIST
 
 from ..errors import UserError
 from .dataset import Dataset, Request
 from .image_set import MemoryImages
 
 MEAN, STD = (0.2860,), (0.3530,)
+CLASSES = tuple(FashionMNIST.classes)
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where the Debian package dataset-fashion-mnist puts the files."""
 
@@ -42,7 +45,7 @@ def read(request: Request) -> Dataset:
                 f"Fashion-MNIST: {len(part.images)} images, but {len(part.labels)} labels; "
                 "take all four files from one place"
             )
-    return Dataset(num_classes=10, in_channels=1, image_size=28, train=train, test=test)
+    return Dataset(10, in_channels=1, image_size=28, train=train, test=test, classes=CLASSES)
 
 
 def _read_idx(data_dir: Path, name: str, item_shape: tuple[int, ...]) -> Tensor:
@@ -55,11 +58,17 @@ def _read_idx(data_dir: Path, name: str, item_shape: tuple[int, ...]) -> Tensor:
     # IDX: two zero bytes, the type (8: uint8), the number of dimensions, their sizes, the data.
     dimensions = 1 + len(item_shape)
     sizes = [int.from_bytes(content[4 * d + 4 : 4 * d + 8], "big") for d in range(dimensions)]
-    data = torch.frombuffer(bytearray(content), dtype=torch.uint8)[4 * dimensions + 4 :]
+    header = 4 * dimensions + 4
     shape = (sizes[0], *item_shape)
-    if content[:4] != bytes([0, 0, 8, dimensions]) or data.numel() != torch.Size(shape).numel():
+    if (
+        content[:4] != bytes([0, 0, 8, dimensions])
+        or tuple(sizes) != shape
+        or len(content) != header + math.prod(shape)
+    ):
         raise UserError(f"{path} is no whole IDX file of items {list(item_shape)}; get it again")
-    return data.view(shape)
+    if len(content) == header:
+        raise UserError(f"{path} holds no items; get it again")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(shape)
 
 
 def _find(data_dir: Path, name: str) -> Path:

@@ -37,9 +37,9 @@ def read(request: Request) -> Dataset:
         if test_classes != classes:
             odd = sorted(set(classes) ^ set(test_classes))
             raise UserError(f"image folder {request.data_dir}: {odd[0]} is not in train/ and val/")
-        return Dataset(len(classes), 3, size, train, test)
-    parts = split(train, (1 - TEST_FRACTION, TEST_FRACTION), seed=0)
-    return Dataset(len(classes), 3, size, *parts)
+        return Dataset(len(classes), 3, size, train, test, tuple(classes))
+    rest, test_part = split(train, (1 - TEST_FRACTION, TEST_FRACTION), seed=0)
+    return Dataset(len(classes), 3, size, rest, test_part, tuple(classes))
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class FolderImages:
     workers: int
     damaged: list[str] | None
     """Shared by all subsets, see `Request`."""
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
     def subset(self, indices: Tensor) -> ImageSet:
         """See `ImageSet`."""
@@ -110,7 +112,7 @@ class FolderImages:
         for images, labels, damaged in _decoded(loader):
             self._note(damaged)
             if len(labels):
-                images = normalize(images.to(self.device, non_blocking=on_gpu), MEAN, STD)
+                images = normalize(images.to(self.device, non_blocking=on_gpu), self.mean, self.std)
             yield images, labels.to(self.device, non_blocking=on_gpu)
 
     def _note(self, damaged: Sequence[str]) -> None:

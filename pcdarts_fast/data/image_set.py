@@ -40,6 +40,14 @@ class ImageSet(Protocol):
     def labels(self) -> Tensor:
         """[N] int64, on the CPU."""
 
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per channel, of images in [0, 1]; it is taken off."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per channel, of images in [0, 1]; they are divided by it."""
+
     def subset(self, indices: Tensor) -> ImageSet:
         """The images of `indices` [M] int64, in that order; nothing on the disk is copied."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,27 @@ ARGUMENTS = {"C": int, "num_classes": int, "layers": int, "in_channels": int, "s
 """Of `DerivedNetwork`, beside the genotype: names and types in the file's metadata."""
 
 
-def export(network: DerivedNetwork, genotype: Genotype, **arguments: int | str) -> bytes:
+@dataclass(frozen=True)
+class TrainedOn:
+    """What the numbers that go into a trained network and come out of it mean."""
+
+    mean: tuple[float, ...]
+    """Per channel, of images in [0, 1]; it is taken off."""
+    std: tuple[float, ...]
+    """Per channel, of images in [0, 1]; they are divided by it."""
+    classes: tuple[str, ...]
+    """Names, in the order of the logits; empty: there are none."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def export(
+    network: DerivedNetwork,
+    genotype: Genotype,
+    trained_on: TrainedOn | None = None,
+    **arguments: int | str,
+) -> bytes:
     """The content of a weights.safetensors; `arguments` are those that built `network`."""
     state = {
         name: value.contiguous()
@@ -30,6 +51,8 @@ def export(network: DerivedNetwork, genotype: Genotype, **arguments: int | str) 
         if not name.startswith("auxiliary_head.")
     }
     metadata = {"genotype": genotype.to_json(), "network": json.dumps(arguments)}
+    if trained_on:
+        metadata["trained_on"] = trained_on.to_json()
     return save(state, metadata=metadata)
 
 
@@ -39,7 +62,7 @@ def load_network(path: str | Path) -> DerivedNetwork:
     Raises:
         UserError: the file is missing, damaged, or holds no such network.
     """
-    genotype, arguments = read_metadata(path)
+    genotype, arguments, _ = read_metadata(path)
     with _reading(path):
         state = load_file(path)
     network = DerivedNetwork(genotype=genotype, **arguments)
@@ -50,17 +73,19 @@ def load_network(path: str | Path) -> DerivedNetwork:
     return network.eval()
 
 
-def read_metadata(path: str | Path) -> tuple[Genotype, dict[str, Any]]:
-    """The genotype and the other arguments of the network in a weights.safetensors.
+def read_metadata(path: str | Path) -> tuple[Genotype, dict[str, Any], TrainedOn | None]:
+    """The genotype, the other arguments, and the data of the network in a weights.safetensors.
 
     Raises:
         UserError: as `load_network`.
     """
     with _reading(path), safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-    if set(metadata) != {"genotype", "network"}:
+    if set(metadata) - {"trained_on"} != {"genotype", "network"}:
         raise UserError(f"weights {path} are not of pcdarts train: genotype or network is missing")
-    return Genotype.from_json(metadata["genotype"]), _arguments(path, metadata["network"])
+    arguments = _arguments(path, metadata["network"])
+    trained_on = _trained_on(path, metadata.get("trained_on"), arguments)
+    return Genotype.from_json(metadata["genotype"]), arguments, trained_on
 
 
 @contextmanager
@@ -79,3 +104,22 @@ def _arguments(path: str | Path, text: str) -> dict[str, Any]:
     if not isinstance(values, dict) or {n: type(v) for n, v in values.items()} != ARGUMENTS:
         raise UserError(f"weights {path}: network is {text!r:.80}, wanted {', '.join(ARGUMENTS)}")
     return values
+
+
+def _trained_on(path: str | Path, text: str | None, arguments: dict[str, Any]) -> TrainedOn | None:
+    if text is None:  # weights of a data set that nobody described
+        return None
+    try:
+        found = TrainedOn(**{name: tuple(value) for name, value in json.loads(text).items()})
+        numbers = (*found.mean, *found.std)
+        sound = (
+            len(found.mean) == len(found.std) == arguments["in_channels"]
+            and len(found.classes) in (0, arguments["num_classes"])
+            and all(type(value) in (int, float) and abs(value) < 1e30 for value in numbers)
+            and all(type(name) is str for name in found.classes)
+        )
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"weights {path}: trained_on is {text!r:.80}, wanted mean, std and classes")
+    return found

@@ -7,7 +7,9 @@ logits. The batch is of any size, the images are of the size asked for.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .derived import DerivedNetwork
+from .exported import TrainedOn
 
 TOLERANCE = 1e-4
 """Largest accepted difference between two logits, as a part of the largest logit (float32)."""
@@ -45,10 +48,11 @@ class _Logits(nn.Module):
         return logits
 
 
-def to_onnx(network: DerivedNetwork, image: Image) -> Checked:
+def to_onnx(network: DerivedNetwork, image: Image, trained_on: TrainedOn | None = None) -> Checked:
     """`images` [batch, *image] float32 -> `logits` [batch, num_classes], checked by onnxruntime.
 
-    `network` is in eval mode and on the CPU.
+    `network` is in eval mode and on the CPU. The fields of `trained_on` become the model's
+    metadata, each as JSON.
 
     Raises:
         UserError: a package is missing, or onnxruntime computes something else.
@@ -75,6 +79,8 @@ def to_onnx(network: DerivedNetwork, image: Image) -> Checked:
     # Where each operation was called from: paths of this machine.
     for node in (*model.graph.node, *(node for f in model.functions for node in f.node)):
         del node.metadata_props[:]
+    for name, value in asdict(trained_on).items() if trained_on else ():
+        model.metadata_props.add(key=name, value=json.dumps(value))
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
@@ -84,10 +90,12 @@ def to_onnx(network: DerivedNetwork, image: Image) -> Checked:
     return Checked(content, _difference(network, run, image, "onnxruntime"))
 
 
-def to_torch_export(network: DerivedNetwork, image: Image) -> Checked:
+def to_torch_export(
+    network: DerivedNetwork, image: Image, trained_on: TrainedOn | None = None
+) -> Checked:
     """What `torch.export.load(file).module()` takes: images [batch, *image] -> logits.
 
-    `network` is in eval mode and on the CPU.
+    `network` is in eval mode and on the CPU. `trained_on` becomes the extra file trained_on.json.
 
     Raises:
         UserError: the loaded program computes something else.
@@ -100,7 +108,8 @@ def to_torch_export(network: DerivedNetwork, image: Image) -> Checked:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     file = io.BytesIO()
-    torch.export.save(program, file)
+    beside = {"trained_on.json": trained_on.to_json()} if trained_on else {}
+    torch.export.save(program, file, extra_files=beside)
     content = file.getvalue()
     run = torch.export.load(io.BytesIO(content)).module()
     return Checked(content, _difference(network, run, image, "torch.export"))

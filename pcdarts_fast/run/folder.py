@@ -85,7 +85,10 @@ class RunFolder:
     def check_begun(self) -> RunFolder:
         """Raises UserError when there is no run to resume."""
         if not self.begun:
-            raise UserError(f"no run to resume in {self.path}: it holds no {self.config.name}")
+            raise UserError(
+                f"no run to resume in {self.path}: it holds no {self.config.name}; "
+                "leave out --resume to begin one"
+            )
         return self
 
     def __enter__(self) -> RunFolder:
@@ -129,7 +132,10 @@ class RunFolder:
             try:
                 self._lock.acquire()
             except Timeout:
-                raise UserError(f"run folder {self.path} is in use by another process") from None
+                raise UserError(
+                    f"run folder {self.path} is in use by another process; "
+                    "wait for its end, or choose another --output-dir"
+                ) from None
             for entry in filter(left_by_a_kill, list(self.path.iterdir())):
                 entry.unlink()
         return self

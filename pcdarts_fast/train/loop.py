@@ -15,7 +15,7 @@ import torch
 
 from ..data import DATASETS, Dataset, load, steps
 from ..errors import UserError
-from ..nn.exported import export
+from ..nn.exported import TrainedOn, export
 from ..run.checkpoint import load_checkpoint, save_checkpoint
 from ..run.damaged import Damaged
 from ..run.device import pick_device
@@ -164,6 +164,7 @@ def _export(
     content = export(
         state.network,
         genotype,
+        TrainedOn(data.test.mean, data.test.std, data.classes),
         C=config.init_channels,
         num_classes=data.num_classes,
         layers=config.layers,

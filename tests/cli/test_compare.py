@@ -61,6 +61,15 @@ def test_interrupted_and_gone_on_with(
     for row in saved["genotypes"]:
         assert f"{100 * row['mean']:.2f}" in printed and f"{row['parameters']:,}" in printed
     assert "2 random genotypes: mean" in printed
+    assert len(list(folder.glob("*/seed-*/report.html"))) == 6
+
+    assert main(["report", str(folder), "-o", "all.html"]) == 0
+    page = Path("all.html").read_text()
+    names = [
+        f"{row}/seed-{seed}" for row in ("DARTS_V2", "random-5", "random-6") for seed in (0, 1)
+    ]
+    places = [page.index(name) for name in names]
+    assert places == sorted(places)
 
     assert main(go_on) == 0
     assert trainings(folder) == after

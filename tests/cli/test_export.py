@@ -250,7 +250,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         ([weights, "-o", "net.pt2", "--image-size", "0"], "--image-size is 0"),
         (["search", "-o", "net.onnx"], "pcdarts train --genotype search/genotype.json"),
         (["half", "-o", "net.onnx"], "pcdarts train --resume --output-dir half"),
-        (["half", "-o", "cell.py"], "half"),
+        (["half", "-o", "cell.py"], "no run in half: it holds no config.yaml"),
         (["PDARTS", "-o", "net.pt2"], "pcdarts train --genotype PDARTS"),
         (["damaged.safetensors", "-o", "net.pt2"], "cannot be read"),
         (["damaged.safetensors", "-o", "cell.py"], "cannot be read"),

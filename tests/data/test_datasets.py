@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
+from torchvision.transforms import v2
 
 from pcdarts_fast.data import (
     Augment,
@@ -33,6 +36,7 @@ def request(folder, **changes) -> Request:
 def test_digits_are_embedded_and_their_test_part_is_fixed():
     data = load("digits")
     assert (data.num_classes, data.in_channels, data.image_size) == (10, 1, 8)
+    assert data.classes == tuple("0123456789")
     assert len(data.train.labels) + len(data.test.labels) == 1797
     assert min(data.test.labels.bincount()) >= 34
     images, labels = next(data.test.ordered(400))
@@ -66,7 +70,9 @@ def write_fashion_mnist(folder, count=6) -> None:
 @pytest.mark.parametrize("place", [".", "FashionMNIST/raw"])
 def test_fashion_mnist_reads_both_layouts_gzipped_or_not(tmp_path, place):
     write_fashion_mnist(tmp_path / place)
-    train = fashion_mnist.read(request(tmp_path)).train
+    data = fashion_mnist.read(request(tmp_path))
+    assert (data.classes[0], data.classes[-1]) == ("T-shirt/top", "Ankle boot")
+    train = data.train
     assert train.labels.tolist() == list(range(6))
     expected = torch.arange(6 * 784).remainder(256).view(6, 1, 28, 28)
     assert torch.equal(train.images, expected.byte())
@@ -87,11 +93,24 @@ def test_fashion_mnist_damaged(tmp_path, damage):
         fashion_mnist.read(request(tmp_path))
 
 
-def test_fashion_mnist_cut_short(tmp_path):
+@pytest.mark.parametrize("length", [0, 3, 7, 8, 13])
+def test_fashion_mnist_cut_short(tmp_path, length):
     write_fashion_mnist(tmp_path)
     path = tmp_path / "t10k-labels-idx1-ubyte"
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(UserError, match="t10k-labels-idx1-ubyte is no whole IDX file"):
+        fashion_mnist.read(request(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [((0, 28, 28), "holds no items"), ((6, 14, 56), "is no whole IDX file")],
+)
+def test_fashion_mnist_of_other_sizes(tmp_path, shape, wanted):
+    write_fashion_mnist(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx(np.zeros(shape, np.uint8))))
+    with pytest.raises(UserError, match=f"train-images-idx3-ubyte.gz {wanted}"):
         fashion_mnist.read(request(tmp_path))
 
 
@@ -110,7 +129,7 @@ def write_cifar10(folder, count=20) -> np.ndarray:
     for name in ("data_batch_1", "test_batch"):
         batch = {"data": data, "labels": [n % 10 for n in range(count)]}
         (root / name).write_bytes(pickle.dumps(batch))
-    names = {"label_names": [str(n) for n in range(10)]}
+    names = {"label_names": [f"kind {n}" for n in range(10)]}
     (root / "batches.meta").write_bytes(pickle.dumps(names))
     return data.reshape(count, 3, 32, 32)
 
@@ -127,6 +146,7 @@ def test_cifar10_in_its_pickle_layout(tmp_path, unchecked_cifar10):
     assert (data.num_classes, data.in_channels, data.image_size) == (10, 3, 32)
     assert torch.equal(data.train.images, torch.from_numpy(pixels))
     assert data.test.labels.tolist() == [n % 10 for n in range(20)]
+    assert data.classes == tuple(f"kind {n}" for n in range(10))
     images, labels = next(data.train.shuffled(20, seed=0))
     assert images.shape == (20, 3, 32, 32) and images.dtype == torch.float32
     assert sorted(labels.tolist()) == sorted(n % 10 for n in range(20))
@@ -178,17 +198,20 @@ def test_image_folder_has_the_papers_subsets_by_index(photos):
     weights, architecture = split(data.train, (0.10, 0.05), seed=1)
     assert len(weights.paths) == 4 and len(architecture.paths) == 2
     assert not set(weights.paths) & set(architecture.paths)
-    classes = ["blue", "red"]
+    assert data.classes == ("blue", "red")
     assert all(
-        f"/{classes[label]}/" in path
+        f"/{data.classes[label]}/" in path
         for path, label in zip(weights.paths, weights.labels.tolist(), strict=True)
     )
 
 
 def test_image_folder_evaluates_the_middle_of_the_image(photos):
-    images, labels = next(load("imagefolder", photos, image_size=16).test.ordered(6))
-    red = images[labels == 1]
-    wanted = torch.tensor([(200 / 255 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    data = load("imagefolder", photos, image_size=16)
+    images, labels = next(data.test.ordered(6))
+    red = images[labels == data.classes.index("red")]
+    wanted = (torch.tensor([200 / 255, 0, 0]) - torch.tensor(data.test.mean)) / torch.tensor(
+        data.test.std
+    )
     torch.testing.assert_close(red[0], wanted[:, None, None].expand(3, 16, 16))
 
 
@@ -198,6 +221,7 @@ def test_image_folder_without_val_holds_out_a_tenth(photos):
     (photos / "val").rmdir()
     data = load("imagefolder", photos, image_size=16)
     assert (len(data.train.labels), len(data.test.labels)) == (36, 4)
+    assert data.classes == ("blue", "red")
     assert not set(data.train.paths) & set(data.test.paths)
 
 
@@ -254,3 +278,19 @@ def test_image_folder_is_dealt_out_and_goes_on_in_the_middle(photos):
     for batch, first, second in zip(whole, *shares, strict=True):
         assert torch.equal(batch[0::2], first) and torch.equal(batch[1::2], second)
     assert torch.equal(next(images.shuffled(8, seed=5, start=3))[0], whole[3])
+
+
+def test_image_folder_prepares_as_the_documents_say(photos):
+    """The snippet of docs/export.md gives what a network is tested with."""
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    *_, snippet = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(snippet, names)
+    gradient = torch.arange(3 * 90 * 130, dtype=torch.float32).view(3, 90, 130) % 251
+    picture = v2.functional.to_pil_image(gradient.byte())
+    path = photos / "val" / "blue" / "0.png"
+    picture.save(path)
+    data = load("imagefolder", photos, image_size=64)
+    index = data.test.paths.index(str(path))
+    images, _ = next(data.test.subset(torch.tensor([index])).ordered(1))
+    torch.testing.assert_close(names["prepare"](picture)[None], images)

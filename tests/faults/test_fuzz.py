@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save
 
 from pcdarts_fast.data import load
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.derived import DerivedNetwork
-from pcdarts_fast.nn.exported import export, load_network
+from pcdarts_fast.nn.exported import TrainedOn, export, load_network, read_metadata
 from pcdarts_fast.run.checkpoint import load_checkpoint, save_checkpoint
 from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.folder import RunFolder, read_lines
@@ -176,12 +177,18 @@ def test_exported_weights(tmp_path: Path, inputs: int) -> None:
     draw, path = random.Random(5), tmp_path / "weights.safetensors"
     arguments = {"C": 2, "num_classes": 2, "layers": 1, "in_channels": 1, "stem": "cifar"}
     genotype = Genotype((("skip_connect", 0), ("skip_connect", 1)), (2,), (("none", 0),) * 2, (2,))
-    content = export(DerivedNetwork(2, 2, 1, genotype, in_channels=1), genotype, **arguments)
+    trained_on = TrainedOn((0.5,), (0.25,), ("cats", "dogs"))
+    network = DerivedNetwork(2, 2, 1, genotype, in_channels=1)
+    content = export(network, genotype, trained_on, **arguments)
     path.write_bytes(content)
-    network = load_network(path)
-    assert network(torch.zeros(1, 1, 8, 8))[0].shape == (1, 2)
-    for _ in range(inputs):
-        path.write_bytes(mangled(content, draw))
+    assert load_network(path)(torch.zeros(1, 1, 8, 8))[0].shape == (1, 2)
+    assert read_metadata(path)[2] == trained_on
+    state = load_file(path)
+    metadata = {"genotype": genotype.to_json(), "network": json.dumps(arguments)}
+    for number in range(inputs):
+        odd = json.dumps(altered(json.loads(trained_on.to_json()), draw))
+        with_odd = save(state, metadata | {"trained_on": odd})
+        path.write_bytes(mangled(content, draw) if number % 2 else with_odd)
         survives(lambda: load_network(path))
 
 

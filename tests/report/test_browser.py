@@ -67,6 +67,12 @@ SMALLEST = """Math.min(...[...document.querySelectorAll("body :not(title)")].fil
   return node.matches(".sub, sub") ? 99 : parseFloat(getComputedStyle(node).fontSize) * scale;
 }))"""
 
+BEYOND_PAPER = """[...document.querySelectorAll("figure, svg, table, pre")].filter(
+  node => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1
+).map(node => node.outerHTML.slice(0, 120))"""
+A4 = 718
+"""Pixels of its width between margins of a centimetre."""
+
 COLOURS = """(() => {
   const style = getComputedStyle(document.body);
   return [style.color, style.backgroundColor];
@@ -81,8 +87,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 @pytest.fixture
 def pages(make_search, tmp_path) -> list[Path]:
-    """One run of usual size whose alphas hardly differ, and three runs beside each other."""
+    """One run of usual size whose alphas hardly differ, and three runs beside each other.
+
+    The first measured all that there is: the naive time, and eigenvalues from tiny to huge.
+    """
     one = make_search("search-one", epochs=30, frozen_epochs=10, spread=1e-4, nodes=4)
+    timed = {"images": [13, 26], "seconds": 1.0, "naive_seconds": 12.3}
+    (one / "naive.json").write_text(json.dumps(timed))
+    lines = [json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()]
+    for line in lines[9::5]:
+        line["arch_hessian"] = 1e-5 * 10 ** (line["epoch"] / 3)
+    (one / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     others = [make_search("a-run-of-a-rather-long-name" * 2), make_search("brief", epochs=1)]
     files = [tmp_path / "one.html", tmp_path / "three.html"]
     write_report([one], files[0])
@@ -99,6 +114,9 @@ def lightness(colour: str) -> float:
 def test_fits_and_is_legible(browser, pages, width, scheme):
     for page in pages:
         browser.open(page, width, 900, scheme)
+        shown = browser.run("document.body.textContent")
+        assert "Naive time (estimate)" in shown and "12.3 times as long" in shown
+        assert "Dominant eigenvalue of the architecture Hessian" in shown
         assert browser.run("document.documentElement.scrollWidth") <= width
         assert browser.run(WIDE) == []
         assert browser.run(OVERLAPS) == []
@@ -110,16 +128,26 @@ def test_fits_and_is_legible(browser, pages, width, scheme):
 
 
 def test_paper(browser, pages):
-    """Printed from the dark scheme it is light, and no figure is cut off at the right."""
+    """Printed from the dark scheme it is light, and nothing is cut off at the right."""
     for page, least in zip(pages, (5, 10), strict=True):
-        browser.open(page, 1280, 900, "dark")
+        browser.open(page, A4, 1000, "dark")
         printed = base64.b64decode(browser.call("Page.printToPDF", printBackground=True)["data"])
         assert printed.startswith(b"%PDF-")
         assert least <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 60
         browser.call("Emulation.setEmulatedMedia", media="print")
         _, ground = map(lightness, browser.run(COLOURS))
         assert ground > 0.9
+        assert browser.run(BEYOND_PAPER) == []
         browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_table_of_a_comparison_fits_on_paper(browser, make_search, tmp_path):
+    runs = [make_search(f"DARTS_V{number}/seed-{number}", epochs=1) for number in range(9)]
+    write_report(runs, tmp_path / "report.html")
+    browser.open(tmp_path / "report.html", A4, 1000, "light")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.run(BEYOND_PAPER) == []
+    browser.call("Emulation.setEmulatedMedia", media="")
 
 
 def test_hostile_content_stays_text(browser, make_search, tmp_path):
@@ -139,10 +167,12 @@ def test_the_checks_can_fail(browser, tmp_path):
     page.write_text(
         "<!DOCTYPE html><p style='width: 900px; font-size: 5px'>x</p>"
         "<svg viewBox='0 0 100 20'><text x='0' y='15'>one</text><text x='90' y='15'>two</text>"
-        "<text x='2' y='15'>three</text></svg><script>console.log('told')</script>"
+        "<text x='2' y='15'>three</text></svg><pre style='width: 900px'>y</pre>"
+        "<script>console.log('told')</script>"
     )
     browser.open(page, 360, 400, "light")
     assert browser.run("document.documentElement.scrollWidth") > 360
     assert browser.run(WIDE) and browser.run(OVERLAPS) and browser.run(OUTSIDE)
+    assert browser.run(BEYOND_PAPER)
     assert browser.run(SMALLEST) == 5
     assert browser.complaints()

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pcdarts_fast.errors import UserError
+from pcdarts_fast.nn.exported import TrainedOn, read_metadata
 from pcdarts_fast.run.events import EpochDone, Notice, Progress
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.settings import save_settings
@@ -73,6 +74,8 @@ def test_a_published_genotype_learns_the_digits(tmp_path: Path) -> None:
     assert isinstance(finished, Finished)
     assert finished.metrics["test_accuracy"] > 0.95
     assert finished.metrics["test_loss"] < 0.3
+    *_, trained_on = read_metadata(tmp_path / "run" / "weights.safetensors")
+    assert trained_on == TrainedOn((0.3053,), (0.3761,), tuple("0123456789"))
 
 
 def test_events_and_files_of_a_run(uninterrupted: Path, tmp_path: Path) -> None:
