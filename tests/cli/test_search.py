@@ -263,7 +263,8 @@ def test_signal_between_two_seeds_is_heard(number, monkeypatch, capsys):
     monkeypatch.setattr(naive_time, "time_against_naive", stopped)
     options = [*TINY, "--epochs", "1", "--frozen-epochs", "0", "--output-dir", "many folders"]
     assert main(["search", *options, "--seeds", "3..4"]) == 128 + number
-    assert capsys.readouterr().err.lstrip().startswith(
+    sentence = capsys.readouterr().err.strip()
+    assert sentence.startswith(
         "pcdarts: stopped between two seeds; go on with: pcdarts search --seeds 3..4 "
         "--output-dir 'many folders' and"
     )
