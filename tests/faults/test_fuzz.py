@@ -183,9 +183,8 @@ def test_exported_weights(tmp_path: Path, inputs: int) -> None:
     path.write_bytes(content)
     assert load_network(path)(torch.zeros(1, 1, 8, 8))[0].shape == (1, 2)
     assert read_metadata(path)[2] == trained_on
-    state = {
-        name: t.clone() for name, t in load_file(path).items()
-    }  # not of the file, which changes
+    # Copies, since tensors of `load_file` are mapped from the file, which is overwritten below.
+    state = {name: tensor.clone() for name, tensor in load_file(path).items()}
     metadata = {"genotype": genotype.to_json(), "network": json.dumps(arguments)}
     for number in range(inputs):
         odd = json.dumps(altered(json.loads(trained_on.to_json()), draw))
