@@ -2,7 +2,7 @@
 
     python experiments/ablation.py
 
-Digits, five seeds of every setting; the networks of all cells found are trained on one budget. Time
+Digits, three seeds of every setting; the networks of all cells found are trained on one budget. Time
 and memory come from a last part of three minutes in the super-net of the paper, since the first
 part may be interrupted or share the machine. To do that part alone again on an idle machine, delete
 its folders, runs/results/ablation/time-*, and run the script again: it repeats nothing else.
@@ -34,7 +34,7 @@ from results import (
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.presets import search_config
 
-SEEDS = range(5)
+SEEDS = range(3)
 TRAINING_SEEDS = range(2)
 SETTINGS: dict[str, dict[str, Any]] = {
     f"k{k}-{'beta' if beta else 'plain'}": {"k": k, "edge_normalization": beta}
