@@ -2,10 +2,10 @@
 
     python experiments/ablation.py
 
-Digits, three seeds of every setting; the networks of all cells found are trained on one budget. Time
-and memory come from a last part of three minutes in the super-net of the paper, since the first
-part may be interrupted or share the machine. To do that part alone again on an idle machine, delete
-its folders, runs/results/ablation/time-*, and run the script again: it repeats nothing else.
+Digits, three seeds of every setting; the networks of all cells found are trained on one budget.
+Time and memory come from a last part of three minutes in the super-net of the paper, since the
+first part may be interrupted or share the machine. To do that part alone again on an idle machine,
+delete its folders, runs/results/ablation/time-*, and run the script again: it repeats nothing else.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.presets import search_config
 
 SEEDS = range(3)
-TRAINING_SEEDS = range(2)
 SETTINGS: dict[str, dict[str, Any]] = {
     f"k{k}-{'beta' if beta else 'plain'}": {"k": k, "edge_normalization": beta}
     for k in (1, 2, 4, 8)
     for beta in (True, False)
 }
 SEARCH = replace(search_config("digits"), arch_learning_rate=2e-2)
-TRAINING = (*("--preset", "digits", "--init-channels", 4, "--epochs", 8, "--auxiliary-weight", 0),)
+TRAINING = (
+    *("--preset", "digits", "--init-channels", 4, "--epochs", 8, "--auxiliary-weight", 0),
+    *("--seeds", "0..1"),
+)
 TIME = replace(
     search_config("fashion-mnist"),
     epochs=3,
@@ -61,7 +63,7 @@ def experiment(work: Path) -> Result:
         for name, folders in runs.items()
     )
     cells = [cell(folder) for folders in runs.values() for folder in folders]
-    compared = compare(work / "compare", cells, TRAINING_SEEDS, *TRAINING)
+    compared = compare(work / "compare", (cells[::2], cells[1::2]), *TRAINING)
     timed = {name: work / f"time-{name}" for name in SETTINGS}
     for name, folder in timed.items():
         search_once(replace(TIME, **SETTINGS[name]), folder, threads=2)

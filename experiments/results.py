@@ -142,11 +142,11 @@ def two_at_once(jobs: Iterable[Callable[[], None]]) -> None:
         list(pool.map(lambda job: job(), jobs))
 
 
-def compare(folder: Path, genotypes: Sequence[object], seeds: range, *options: object) -> Result:
-    """compare.json of `pcdarts compare`; every seed has a process of its own."""
-    command = ("compare", *genotypes, "--output-dir", folder, *options, "--seeds")
-    two_at_once(partial(pcdarts, *command, f"{seed}..{seed}", threads=1) for seed in seeds)
-    pcdarts(*command, f"{seeds[0]}..{seeds[-1]}")  # trains nothing, and puts them together
+def compare(folder: Path, shares: Sequence[Sequence[object]], *options: object) -> Result:
+    """compare.json of `pcdarts compare`; every share of the genotypes has a process of its own."""
+    command = ("compare", "--output-dir", folder, *options)
+    two_at_once(partial(pcdarts, *command, *share, threads=1) for share in shares)
+    pcdarts(*command, *(one for share in shares for one in share))  # puts them together
     found: Result = json.loads((folder / "compare.json").read_text())
     return found
 
