@@ -10,15 +10,27 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
+import os
+import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
+
+from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.files import write_atomically
 from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.run.settings import load_settings
+from pcdarts_fast.search import EpochDone, search
 from pcdarts_fast.space import Genotype
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,16 +64,18 @@ def put_section(page: Path, name: str, text: str) -> None:
 
 def where(result: Result) -> str:
     machine = result["environment"]
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
     return (
-        f"*{machine['threads']} threads of {machine['processor']} ({machine['cpu_instruction_set']}"
+        f"*{threads} of {machine['processor']} ({machine['cpu_instruction_set']}"
         f"), torch {machine['packages']['torch']}, {result['date']}.*"
     )
 
 
-def pcdarts(*arguments: object) -> None:
+def pcdarts(*arguments: object, threads: int | None = None) -> None:
     """Runs a command; its output is seen."""
     command = [sys.executable, "-m", "pcdarts_fast", *map(str, arguments)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    given = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **given}, check=True)
 
 
 def search_seeds(folder: Path, seeds: Sequence[int], *options: object) -> list[Path]:
@@ -74,6 +88,74 @@ def search_seeds(folder: Path, seeds: Sequence[int], *options: object) -> list[P
         go_on = ["--resume"] if (own / "config.yaml").exists() else []
         pcdarts("search", "--output-dir", own, *options, "--seed", seed, *go_on)
     return folders
+
+
+def search_once(config: SearchConfig, folder: Path, threads: int = 1) -> None:
+    """A search in a process of its own, unless it is finished.
+
+    Unlike `pcdarts search` it does not time the naive super-net, which can take longer than all
+    of a short search.
+    """
+    saved = folder / "config.yaml"
+    if saved.exists() and load_settings(SearchConfig, saved) == config:
+        metrics = folder / "metrics.jsonl"
+        if metrics.exists() and len(read_lines(metrics)) == config.epochs:
+            return
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `pcdarts` has it
+    child = get_context("spawn").Process(target=_search, args=(config, folder, threads))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise SystemExit(f"the search in {folder} ended with exit code {child.exitcode}")
+
+
+def _search(config: SearchConfig, folder: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    for event in search(config, folder, resume=(folder / "config.yaml").exists()):
+        if isinstance(event, EpochDone):
+            valid, seconds = event.metrics["valid_accuracy"], event.metrics["seconds"]
+            epoch = f"epoch {event.metrics['epoch'] + 1}/{config.epochs}"
+            print(f"{folder}  {epoch}  valid {valid:.1%}  {seconds:.1f} s", flush=True)
+
+
+def searched(folders: Sequence[Path]) -> Result:
+    """How the searches of one method ended, and the names of their cells."""
+    last = [read_lines(folder / "metrics.jsonl")[-1] for folder in folders]
+    return {
+        "names": [folder.name for folder in folders],
+        "settings": settings(folders[0]),
+        "valid_accuracy": [line["valid_accuracy"] for line in last],
+        "alpha_entropy_normal": [line["alpha_entropy_normal"] for line in last],
+    }
+
+
+def cell(folder: Path) -> Path:
+    """A copy of a search's genotype that is named as its folder is."""
+    path = folder.with_suffix(".json")
+    shutil.copyfile(folder / "genotype.json", path)
+    return path
+
+
+def two_at_once(jobs: Iterable[Callable[[], None]]) -> None:
+    """Small networks keep two cores busier as two processes of one thread than the other way."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: job(), jobs))
+
+
+def compare(folder: Path, shares: Sequence[Sequence[object]], *options: object) -> Result:
+    """compare.json of `pcdarts compare`; every share of the genotypes has a process of its own."""
+    command = ("compare", "--output-dir", folder, *options)
+    two_at_once(partial(pcdarts, *command, *share, threads=1) for share in shares)
+    pcdarts(*command, *(one for share in shares for one in share))  # puts them together
+    found: Result = json.loads((folder / "compare.json").read_text())
+    return found
+
+
+def settings(folder: Path) -> Result:
+    """Of a run folder, without the seed and what says where the data is."""
+    found: Result = yaml.safe_load((folder / "config.yaml").read_text())
+    del found["seed"], found["data_dir"]
+    return found
 
 
 def environment(folder: Path) -> Result:
@@ -108,6 +190,12 @@ def percent(values: Sequence[float]) -> str:
     """Mean and sample standard deviation."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.2f}{spread}"
+
+
+def deviation_of_a_training(genotypes: Sequence[Result]) -> float:
+    """Sample standard deviation over the trainings of one genotype, pooled over all of them."""
+    variances = [statistics.variance(one["test_accuracy"].values()) for one in genotypes]
+    return math.sqrt(statistics.mean(variances))
 
 
 def rows(head: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
