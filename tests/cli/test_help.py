@@ -152,7 +152,9 @@ def test_exit_codes_of_the_process(arguments: str, code: int) -> None:
 def test_a_signal_before_the_run_has_begun(number: int, code: int, tmp_path: Path) -> None:
     """With the run on its way it writes a checkpoint: tests/cli/test_search.py."""
     program = (
-        "import os, sys\nimport pcdarts_fast.cli.show as show\n"
+        "import os, signal, sys\nimport pcdarts_fast.cli.show as show\n"
+        # A shell that starts the tests in the background has it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"show.main = lambda args: os.kill(os.getpid(), {int(number)})\n"
         "from pcdarts_fast.cli import main\nsys.exit(main(['show']))"
     )
