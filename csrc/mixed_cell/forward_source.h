@@ -69,10 +69,9 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
           const Branch& branch = state.plan.branch[i];
           if (units_of(branch.primitive.kind, stride) == 0) continue;
           const OutEdge<T>& edge = state.edge[e];
-          T* z = branch.primitive.kind == Kind::sep_conv
-                     ? first_of(p, g, state.plan, edge.first, b, j++)
-                     : unit_of(p, g, state.plan, edge.z, b, branch.unit);
           const bool separable = branch.primitive.kind == Kind::sep_conv;
+          T* z = separable ? first_of(p, g, state.plan, edge.first, b, j++)
+                           : unit_of(p, g, state.plan, edge.z, b, branch.unit);
           const int units = separable ? state.plan.separable : state.plan.units;
           prefetch<true>(z, units * unit_size(p, g), g.map, p.sampled);
           first_stage(p, g, branch, state.first[i], state.phases, scratch.planes,
