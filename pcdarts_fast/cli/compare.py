@@ -23,7 +23,7 @@ from ..train.presets import train_config
 from .follow import follow, interrupting
 from .options import output_folder, starting_settings
 from .parse import parse
-from .report import COMPARISON, PAGE
+from .report import PAGE
 from .seeds import parse_seeds
 from .train import introduce, summarize
 
@@ -106,6 +106,7 @@ def _compare(
 ) -> None:
     """Seed by seed, so that a comparison looked at early has been fair to all."""
     from ..report.page import write_report
+    from ..report.read import COMPARISON
     from ..train.compare import is_finished, results, save_comparison, training_folder
     from ..train.loop import train
 

@@ -9,7 +9,6 @@ from typing import Annotated
 import tyro
 
 from ..errors import UserError
-from ..run.folder import RunFolder
 from .parse import parse
 
 EXAMPLES = """\
@@ -18,9 +17,6 @@ pcdarts report runs/search-digits runs/search-digits-2 -o report.html"""
 
 PAGE = "report.html"
 """Its name in a run folder."""
-
-COMPARISON = "compare.json"
-"""What marks the folder of a comparison."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +44,6 @@ def main(args: list[str]) -> int:
     output = command.output or (command.runs[0] if len(command.runs) == 1 else Path()) / PAGE
     if command.output and not output.parent.is_dir():
         raise UserError(f"report {output}: there is no folder {output.parent}; make it first")
-    write_report([folder for run in command.runs for folder in _trainings(run)], output)
+    write_report(command.runs, output)
     print(f"Written: {output}")
     return 0
-
-
-def _trainings(path: Path) -> list[Path]:
-    """Those of a comparison by genotype and seed; of other folders they themselves."""
-    if not (path / COMPARISON).is_file():
-        return [path]
-    begun = [folder for folder in path.glob("*/seed-*") if RunFolder(folder).begun]
-    return sorted(begun, key=lambda run: (run.parent.name, len(run.name), run.name)) or [path]

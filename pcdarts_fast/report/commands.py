@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def commands(run: Run) -> list[Command]:
     """What one would do next, the likeliest first."""
     folder = str(run.path)
     genotype = str(run.path / "genotype.json")
-    images = same_images(run.config)
+    images = same_images(run.config, "data_dir", "image_size", "stem")
     found: list[Command] = []
     if not run.finished:
         line = _typed(run.kind, "--resume", "--output-dir", folder)
@@ -34,8 +35,7 @@ def commands(run: Run) -> list[Command]:
     elif run.finished:
         found.append(("Export the trained network", _typed("export", folder, "-o", "net.onnx")))
     if run.genotype is not None:
-        size = images[images.index("--image-size") :][:2] if "--image-size" in images else []
-        count = _typed("count", genotype, "--preset", run.config.preset, *size)
+        count = _typed("count", genotype, *same_images(run.config, "image_size"))
         found.append(("Count its parameters", count))
     again = "Search again with the same settings"
     if run.kind == "train":
@@ -47,21 +47,17 @@ def commands(run: Run) -> list[Command]:
 
 def train_command(genotype: Path | str, config: SearchConfig | TrainConfig) -> str:
     """Trains a genotype on the images of a run."""
-    return _typed("train", "--genotype", genotype, *same_images(config))
+    images = same_images(config, "data_dir", "image_size", "stem")
+    return _typed("train", "--genotype", genotype, *images)
 
 
-def same_images(config: SearchConfig | TrainConfig) -> list[str]:
-    """The options by which `pcdarts train` takes the images of a run, as large as there."""
-    options = ["--preset", config.preset]
+def same_images(config: SearchConfig | TrainConfig, *names: str) -> list[str]:
+    """The preset of a run, and what of `names` a training with it would have otherwise."""
     try:
-        usual = train_config(config.preset)
+        usual: Any = train_config(config.preset)
     except UserError:  # a preset of another version
-        return options
-    for name in ("data_dir", "image_size", "stem"):
-        value = getattr(config, name)
-        if value != getattr(usual, name):
-            options += _option(name.replace("_", "-"), value)
-    return options
+        usual = config
+    return ["--preset", config.preset, *_differing(config, usual, names)]
 
 
 def changed_options(config: SearchConfig | TrainConfig) -> list[str]:
@@ -76,11 +72,13 @@ def changed_options(config: SearchConfig | TrainConfig) -> list[str]:
             usual = train_config(config.preset)
     except UserError:  # a preset of another version
         usual = config
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if value != getattr(usual, field.name):
-            options += _option(field.name.replace("_", "-"), value)
-    return options
+    return options + _differing(config, usual, [field.name for field in fields(config)])
+
+
+def _differing(config: Any, usual: Any, names: Sequence[str]) -> list[str]:
+    changed = [name for name in names if getattr(config, name) != getattr(usual, name)]
+    options = [_option(name.replace("_", "-"), getattr(config, name)) for name in changed]
+    return [word for option in options for word in option]
 
 
 def _option(name: str, value: Any) -> list[str]:

@@ -17,6 +17,9 @@ from ..run.settings import load_settings
 from ..space import Genotype, cell_edges
 from ..train.config import TrainConfig
 
+COMPARISON = "compare.json"
+"""What marks the folder of a comparison."""
+
 LARGEST = 1e30
 """A number beyond it is left out, as one that is not finite is."""
 
@@ -74,7 +77,7 @@ class Run:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs in `paths`; a folder of `search --seeds` counts as the runs in it.
+    """The runs in `paths`; a folder of `search --seeds` or `compare` counts as the runs in it.
 
     Raises:
         UserError: a folder holds no run, or a file in it is damaged.
@@ -86,10 +89,11 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def _expanded(path: Path) -> list[Path]:
     if RunFolder(path).begun:
         return [path]
-    seeds = [folder for folder in path.glob("seed-*") if RunFolder(folder).begun]
-    if not seeds:
+    seeds = "*/seed-*" if (path / COMPARISON).is_file() else "seed-*"
+    found = [folder for folder in path.glob(seeds) if RunFolder(folder).begun]
+    if not found:
         raise UserError(f"no run in {path}: it holds no config.yaml; name the folder of a run")
-    return sorted(seeds, key=lambda folder: (len(folder.name), folder.name))
+    return sorted(found, key=lambda folder: (folder.parent.name, len(folder.name), folder.name))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
