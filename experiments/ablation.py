@@ -10,7 +10,9 @@ delete its folders, runs/results/ablation/time-*, and run the script again: it r
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,6 @@ from results import (
     Result,
     cell,
     compare,
-    deviation_of_a_training,
     environment,
     main,
     percent,
@@ -71,9 +72,7 @@ def experiment(work: Path) -> Result:
         "environment": environment(next(iter(timed.values()))),
         "seeds": list(SEEDS),
         "searches": {name: searched(folders) for name, folders in runs.items()},
-        "budget": compared["budget"],
-        "training_seeds": compared["seeds"],
-        "genotypes": compared["genotypes"],
+        **compared,
         "costs": {name: cost(folder) for name, folder in timed.items()},
     }
 
@@ -111,6 +110,12 @@ def table(result: Result) -> str:
         f"{rows(head, lines)}\n\nTwo trainings of one cell differ with a standard deviation of "
         f"{100 * deviation_of_a_training(result['genotypes']):.2f} %."
     )
+
+
+def deviation_of_a_training(genotypes: Sequence[Result]) -> float:
+    """Sample standard deviation over the trainings of one genotype, pooled over all of them."""
+    variances = [statistics.variance(one["test_accuracy"].values()) for one in genotypes]
+    return math.sqrt(statistics.mean(variances))
 
 
 if __name__ == "__main__":

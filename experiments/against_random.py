@@ -73,9 +73,7 @@ def experiment(work: Path) -> Result:
         "images": {"train": TRAIN_IMAGES, "test": TEST_IMAGES},
         "seeds": list(SEEDS),
         "searches": {name: searched(folders) for name, folders in runs.items()},
-        "budget": compared["budget"],
-        "training_seeds": compared["seeds"],
-        "genotypes": compared["genotypes"],
+        **compared,
     }
 
 

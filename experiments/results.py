@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import math
 import os
 import shutil
 import statistics
@@ -143,12 +142,16 @@ def two_at_once(jobs: Iterable[Callable[[], None]]) -> None:
 
 
 def compare(folder: Path, shares: Sequence[Sequence[object]], *options: object) -> Result:
-    """compare.json of `pcdarts compare`; every share of the genotypes has a process of its own."""
+    """What `pcdarts compare` finds; every share of the genotypes has a process of its own."""
     command = ("compare", "--output-dir", folder, *options)
     two_at_once(partial(pcdarts, *command, *share, threads=1) for share in shares)
     pcdarts(*command, *(one for share in shares for one in share))  # puts them together
     found: Result = json.loads((folder / "compare.json").read_text())
-    return found
+    return {
+        "budget": found["budget"],
+        "training_seeds": found["seeds"],
+        "genotypes": found["genotypes"],
+    }
 
 
 def settings(folder: Path) -> Result:
@@ -190,12 +193,6 @@ def percent(values: Sequence[float]) -> str:
     """Mean and sample standard deviation."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.2f}{spread}"
-
-
-def deviation_of_a_training(genotypes: Sequence[Result]) -> float:
-    """Sample standard deviation over the trainings of one genotype, pooled over all of them."""
-    variances = [statistics.variance(one["test_accuracy"].values()) for one in genotypes]
-    return math.sqrt(statistics.mean(variances))
 
 
 def rows(head: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
