@@ -16,8 +16,8 @@ from ..run.config import SearchConfig
 from ..run.events import Progress
 from ..run.memory import peak_memory_mib
 
-SIDE_BY_SIDE, WIDE = 64, 104
-"""Columns that two cells side by side need, and with the operations that lead."""
+SIDE_BY_SIDE, BETWEEN = 66, 2
+"""Columns that two cells side by side need, and those left free beside each."""
 OTHER_LINES = 3
 """Beside the cells: bar, status, explanation."""
 
@@ -71,12 +71,14 @@ class LiveView:
         shown = self._shown(options.max_width, console.height)
         if not any(shown.values()):
             return
-        grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        grid = Table.grid(expand=True, padding=(0, BETWEEN, 0, 0))
+        beside = options.max_width >= SIDE_BY_SIDE
+        room = options.max_width // (1 + beside) - BETWEEN
         blocks = [
-            Group(Text(title, style="bold", no_wrap=True), _cell(edges, options.max_width >= WIDE))
+            Group(Text(title, style="bold", no_wrap=True), _cell(edges, room))
             for title, edges in shown.items()
         ]
-        if options.max_width >= SIDE_BY_SIDE:
+        if beside:
             for _ in blocks:
                 grid.add_column(ratio=1)
             grid.add_row(*blocks)
@@ -84,7 +86,7 @@ class LiveView:
             for block in blocks:
                 grid.add_row(block)
         yield grid
-        text = "\u25cf kept if the search ended now; shares of softmax(alpha)"
+        text = "\u25cf kept if it ended now  < another leads  shares: softmax(alpha)"
         yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
     def _shown(self, width: int, height: int) -> dict[str, list[Edge]]:
@@ -98,20 +100,27 @@ class LiveView:
         return {}
 
 
-def _cell(edges: list[Edge], with_ahead: bool) -> Table:
-    """A row an edge: the operation that is kept, and one ahead of it; or else the one ahead."""
+def _cell(edges: list[Edge], room: int) -> Table:
+    """A row an edge: the operation that is kept, or else the one that leads; `room` columns."""
     table = Table.grid(padding=(0, 1, 0, 0))
-    for edge in edges:
-        shown = edge.kept or edge.leading
+    shown = [edge.kept or edge.leading for edge in edges]
+    arrows = [f"{edge.source}\u2192{edge.target}" for edge in edges]
+    taken = len("\u25cf  ") + max(map(len, arrows)) + len(" ") + max(map(len, shown))
+    for edge, arrow, operation in zip(edges, arrows, shown, strict=True):
         style = "" if edge.kept else "dim"
-        row = [
+        table.add_row(
             Text("\u25cf" if edge.kept else " ", style="green"),
-            Text(f"{edge.source}\u2192{edge.target}", no_wrap=True),
-            Text(shown, style, no_wrap=True),
-            Text(f"{edge.shares[shown]:.2%}", style, no_wrap=True),
-        ]
-        if with_ahead and edge.leading != shown:
-            ahead = f"{edge.leading} {edge.shares[edge.leading]:.2%}"
-            row.append(Text(ahead, "dim", no_wrap=True, overflow="ellipsis"))
-        table.add_row(*row)
+            Text(arrow, no_wrap=True),
+            Text(operation, style, no_wrap=True),
+            Text(_share(edge, operation, room - taken), style, no_wrap=True),
+        )
     return table
+
+
+def _share(edge: Edge, operation: str, room: int) -> str:
+    """The operation's share, and what leads before it, as far as there are columns for it."""
+    share, leader = f"{edge.shares[operation]:.2%}", edge.leading
+    if leader == operation:
+        return share
+    texts = (f"{share} < {leader} {edge.shares[leader]:.2%}", f"{share} < {leader}", f"< {leader}")
+    return next((text for text in texts if len(text) <= room), f"{share} <")

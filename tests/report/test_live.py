@@ -56,17 +56,31 @@ def test_tells_the_time_left_however_slow_the_steps_are(make_search):
     assert re.search(r"\d:\d\d:\d\d left", line), line
 
 
-def test_shows_what_leads_and_what_is_kept(make_search):
+@pytest.mark.parametrize("width", [120, 106, 100, 80, 60, 44])
+def test_shows_what_leads_and_what_is_kept(make_search, width):
     folder = make_search(nodes=2, spread=0.5)
     run = read_run(folder, "")
-    text = "\n".join(screen(LiveView(started(folder)), 120, 40))
+    lines = screen(LiveView(started(folder)), width, 40)
+    overtaken = 0
     for kind in ("normal", "reduce"):
         for edge in current_edges(run, run.config, kind):
             assert sum(edge.shares.values()) == pytest.approx(1)
             assert edge.shares[edge.leading] == max(edge.shares.values())
-            assert f"{edge.source}\u2192{edge.target}" in text
-            assert edge.leading in text and (edge.kept or edge.leading) in text
-            assert f"{edge.shares[edge.kept or edge.leading]:.2%}" in text
+            shown = edge.kept or edge.leading
+            row = f"{edge.source}\u2192{edge.target} +{shown} +"
+            if shown == edge.leading:
+                row += f"{edge.shares[shown]:.2%}( |$)"
+            else:
+                overtaken += 1
+                row += rf"(\d+\.\d\d% )?< {edge.leading}( |$)"
+            assert any(re.search(row, line) for line in lines), row
+    assert overtaken
+
+
+def test_where_the_leader_has_no_room_a_mark_tells_of_it(make_search):
+    lines = screen(LiveView(started(make_search(nodes=4, spread=0.01))), 66, 24)
+    marked = [line for line in lines if re.search(r"\d% <( |$)", line)]
+    assert marked and max(map(len, lines)) <= 66 and "\u2026" not in "".join(lines[2:])
 
 
 def test_a_run_without_cells_has_its_bar(make_search):
