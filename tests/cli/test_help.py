@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -161,44 +160,6 @@ def test_a_signal_before_the_run_has_begun(number: int, code: int, tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == code or done.returncode == -number == -signal.SIGTERM
     assert "Traceback" not in done.stderr
-
-
-SHELLS = {"bash": "complete -F", "zsh": "#compdef pcdarts", "fish": "complete --no-files --command"}
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_completion_knows_every_command_and_option(
-    shell: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["completion", shell]) == 0
-    script = capsys.readouterr().out
-    assert SHELLS[shell] in script
-    assert all(name in script for name in COMMANDS)
-    for option in ("frozen-epochs", "genotype", "image-size", "auxiliary-weight"):
-        assert option in script
-    if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True)
-
-
-def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "bash"]) == 0
-    (tmp_path / "completion.bash").write_text(capsys.readouterr().out)
-    for words, wanted in (
-        (["pcdarts", "sea"], "search"),
-        (["pcdarts", "search", "--frozen"], "--frozen-epochs"),
-        (["pcdarts", "search", "--stem", "im"], "imagenet"),
-    ):
-        program = (
-            "source completion.bash; function=$(complete -p pcdarts); "
-            "function=${function##*-F }; function=${function%% *}; "
-            f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
-            f"COMP_LINE='{' '.join(words)}'; COMP_POINT=${{#COMP_LINE}}; "
-            f"$function pcdarts {words[-1]} {words[-2]}; echo ${{COMPREPLY[@]}}"
-        )
-        done = subprocess.run(
-            ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        assert done.stdout.split() == [wanted]
 
 
 def test_the_documents_tell_the_exit_codes() -> None:
