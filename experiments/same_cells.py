@@ -2,8 +2,8 @@
 
     python experiments/same_cells.py
 
-Digits from five seeds to the end, and Fashion-MNIST from three in the super-net of the paper: few
-images, but to the end of the schedule, so that running statistics settle and accuracies mean something.
+Digits from five seeds, and a little of Fashion-MNIST from three in the super-net of the paper: four
+short epochs, since only at the end of the schedule have running statistics settled.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -124,6 +124,17 @@ def _compare(
         highlight=False,
         soft_wrap=True,
     )
+
+    def save() -> list[Result]:
+        """Writes what is done so far; the file also tells others what the folder is."""
+        reached = results(folder, field, seeds, size)
+        save_comparison(summary, config, seeds, reached, len(trainings))
+        return reached
+
+    def begin(started: Any) -> str:
+        save()
+        return introduce(started)
+
     for number, (one, own, own_folder) in enumerate(to_do, len(trainings) - len(to_do) + 1):
         console.print(f"\n{number}/{len(trainings)}  {one.name}, seed {own.seed}", highlight=False)
         stop = StopRequest()
@@ -133,14 +144,12 @@ def _compare(
             console,
             stop,
             go_on=go_on,
-            introduce=introduce,
+            introduce=begin,
             summarize=summarize,
         )
         write_report([own_folder], own_folder / PAGE)
-        reached = results(folder, field, seeds, size)
-        save_comparison(summary, config, seeds, reached, len(trainings))
-    reached = results(folder, field, seeds, size)
-    save_comparison(summary, config, seeds, reached, len(trainings))
+        save()
+    reached = save()
     console.print("", comparison_table(reached), sep="\n")
     drawn = [result.mean for result in reached if result.contestant.drawn]
     if len(drawn) > 1:

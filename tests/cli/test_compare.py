@@ -38,9 +38,14 @@ def test_interrupted_and_gone_on_with(
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     folder = Path("runs/compare-digits")
-    while not (folder / "random-5/seed-0/config.yaml").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
+    for name in ("DARTS_V2", "random-5"):
+        while not (folder / name / "seed-0" / "config.yaml").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.005)
+        while not (folder / "compare.json").exists():  # so that a report can be made of it
+            assert process.poll() is None, process.communicate()
+            assert not (folder / name / "seed-0" / "weights.safetensors").exists()
+            time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130

@@ -33,8 +33,9 @@ pytestmark = pytest.mark.skipif(
 WIDE = """(() => {
   const scrolls = node => getComputedStyle(node).overflowX == "auto";
   const inside = node => node && (scrolls(node) || inside(node.parentElement));
+  const width = document.documentElement.clientWidth;
   return [...document.querySelectorAll("body *")].filter(
-    node => node.getBoundingClientRect().right > innerWidth + 1 && !inside(node.parentElement)
+    node => node.getBoundingClientRect().right > width + 1 && !inside(node.parentElement)
   ).map(node => node.outerHTML.slice(0, 120));
 })()"""
 
