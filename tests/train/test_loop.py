@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pcdarts_fast.errors import UserError
+from pcdarts_fast.nn.derived import DerivedNetwork
 from pcdarts_fast.nn.exported import TrainedOn, read_metadata
 from pcdarts_fast.run.events import EpochDone, Notice, Progress
 from pcdarts_fast.run.folder import read_lines
@@ -66,6 +67,21 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
     run(small(), folder)
     return folder
+
+
+def test_on_a_cpu_images_come_channels_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of one channel too, whose strides alone tell convolutions the layout."""
+    strides, forward = [], DerivedNetwork.forward
+
+    def recorded(self: DerivedNetwork, x: torch.Tensor) -> Any:
+        strides.append((self.training, x.stride(1)))
+        return forward(self, x)
+
+    monkeypatch.setattr(DerivedNetwork, "forward", recorded)
+    run(small(epochs=1), tmp_path / "run")
+    assert set(strides) == {(True, 1), (False, 1)}
 
 
 def test_a_published_genotype_learns_the_digits(tmp_path: Path) -> None:
