@@ -1,5 +1,5 @@
-"""What the experiments share: they run commands of `pcdarts`, read the run folders, and leave their
-numbers in docs/results/NAME.json and as a table in docs/results.md.
+"""What the experiments share: they search, train by `pcdarts compare`, read the run folders, and
+leave their numbers in docs/results/NAME.json and as a table in docs/results.md.
 
 Run folders lie under --work (default runs/results). A search or a training that is finished there
 is not run again, so that an experiment goes on after an interruption.
@@ -77,20 +77,8 @@ def pcdarts(*arguments: object, threads: int | None = None) -> None:
     subprocess.run(command, cwd=ROOT, env={**os.environ, **given}, check=True)
 
 
-def search_seeds(folder: Path, seeds: Sequence[int], *options: object) -> list[Path]:
-    """One search a seed, those that are missing; their run folders.
-
-    Every search has a process of its own, so that its peak memory is its own.
-    """
-    folders = [folder / f"seed-{seed}" for seed in seeds]
-    for seed, own in zip(seeds, folders, strict=True):
-        go_on = ["--resume"] if (own / "config.yaml").exists() else []
-        pcdarts("search", "--output-dir", own, *options, "--seed", seed, *go_on)
-    return folders
-
-
 def search_once(config: SearchConfig, folder: Path, threads: int = 1) -> None:
-    """A search in a process of its own, unless it is finished.
+    """A search in a process of its own, so that its peak memory is its own; unless it is finished.
 
     Unlike `pcdarts search` it does not time the naive super-net, which can take longer than all
     of a short search.

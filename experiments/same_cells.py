@@ -8,31 +8,48 @@ short epochs, since only at the end of the schedule have running statistics sett
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from results import Result, environment, genotype, main, percent, rows, search_seeds, summary
+from results import Result, environment, genotype, main, percent, rows, search_once, summary
 
-SEEDS, LARGE_SEEDS = range(5), range(3)
+from pcdarts_fast.run.presets import search_config
+
 BACKENDS = {"fused": "cpu", "naive": "reference"}
-LARGE = (
-    *("--preset", "fashion-mnist", "--epochs", 4, "--frozen-epochs", 0, "--batch-size", 64),
-    *("--train-fraction", 0.015, "--valid-fraction", 0.015),
-)
+SEARCHES = {
+    "digits": (search_config("digits"), range(5)),
+    "fashion-mnist": (
+        replace(
+            search_config("fashion-mnist"),
+            epochs=4,
+            frozen_epochs=0,
+            batch_size=64,
+            train_fraction=0.015,
+            valid_fraction=0.015,
+        ),
+        range(3),
+    ),
+}
+"""Settings, and seeds."""
+THREADS = 2
 
 
 def experiment(work: Path) -> Result:
-    small, large = {}, {}
-    for name, backend in BACKENDS.items():
-        options = ("--backend", backend)
-        small[name] = search_seeds(work / f"digits-{name}", SEEDS, "--preset", "digits", *options)
-        large[name] = search_seeds(work / f"fashion-{name}", LARGE_SEEDS, *LARGE, *options)
-    pairs = zip(small["fused"], small["naive"], strict=True)
+    runs = {
+        (data, name): [work / f"{data}-{name}" / f"seed-{seed}" for seed in seeds]
+        for data, (_, seeds) in SEARCHES.items()
+        for name in BACKENDS
+    }
+    for (data, name), folders in runs.items():
+        config, seeds = SEARCHES[data]
+        for seed, folder in zip(seeds, folders, strict=True):
+            search_once(replace(config, seed=seed, backend=BACKENDS[name]), folder, THREADS)
+    pairs = zip(runs["digits", "fused"], runs["digits", "naive"], strict=True)
     return {
-        "environment": environment(small["fused"][0]),
-        "digits": {name: summary(folders) for name, folders in small.items()},
-        "fashion-mnist": {name: summary(folders) for name, folders in large.items()},
+        "environment": environment(runs["digits", "fused"][0]),
+        **{d: {name: summary(runs[d, name]) for name in BACKENDS} for d in SEARCHES},
         "choices_that_differ": [differing(fused, naive) for fused, naive in pairs],
-        "choices": 2 * len(genotype(small["fused"][0]).normal),
+        "choices": 2 * len(genotype(runs["digits", "fused"][0]).normal),
     }
 
 
@@ -52,7 +69,7 @@ def table(result: Result) -> str:
             f"{found['seconds_an_epoch']:.1f}",
             f"{found['peak_memory_mib']:,.0f}",
         ]
-        for data in ("digits", "fashion-mnist")
+        for data in SEARCHES
         for name, found in result[data].items()
     ]
     differ = ", ".join(map(str, result["choices_that_differ"]))
