@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.nn.derived import DerivedNetwork
+from pcdarts_fast.nn.derived import DerivedCell
 from pcdarts_fast.nn.exported import TrainedOn, read_metadata
 from pcdarts_fast.run.events import EpochDone, Notice, Progress
 from pcdarts_fast.run.folder import read_lines
@@ -69,17 +69,15 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_on_a_cpu_images_come_channels_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Images of one channel too, whose strides alone tell convolutions the layout."""
-    strides, forward = [], DerivedNetwork.forward
+def test_on_a_cpu_states_are_channels_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strides, forward = [], DerivedCell.forward
 
-    def recorded(self: DerivedNetwork, x: torch.Tensor) -> Any:
-        strides.append((self.training, x.stride(1)))
-        return forward(self, x)
+    def recorded(self: DerivedCell, s0: torch.Tensor, s1: torch.Tensor, p: float) -> torch.Tensor:
+        out = forward(self, s0, s1, p)
+        strides.extend((self.training, state.stride(1)) for state in (s0, s1, out))
+        return out
 
-    monkeypatch.setattr(DerivedNetwork, "forward", recorded)
+    monkeypatch.setattr(DerivedCell, "forward", recorded)
     run(small(epochs=1), tmp_path / "run")
     assert set(strides) == {(True, 1), (False, 1)}
 
