@@ -168,7 +168,8 @@ def comparison_table(reached: Sequence[Result]) -> Table:
     seeds = len(reached[0].accuracies)
     table = Table(
         caption=f"Accuracy on test images after the last epoch, in percent; {seeds} "
-        f"training{'s' * (seeds > 1)} each, sample standard deviation. Multiply-adds of one image.",
+        f"training{'s' * (seeds > 1)} each, sample standard deviation. Parameters without the "
+        "auxiliary head, multiply-adds of one image.",
         caption_justify="left",
     )
     table.add_column("rank", justify="right")

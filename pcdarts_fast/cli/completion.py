@@ -16,6 +16,20 @@ pcdarts completion zsh > ~/.zfunc/_pcdarts
 pcdarts completion fish > ~/.config/fish/completions/pcdarts.fish"""
 
 
+ELSE_FILES = """
+_pcdarts() {
+  _tyro_pcdarts "$@"
+  local matches=("${COMPREPLY[@]}") match
+  COMPREPLY=()
+  for match in "${matches[@]}"; do  # no completion has a space: that is a line of its description
+    [[ -z $match || $match == *" "* ]] || COMPREPLY+=("$match")
+  done
+}
+complete -o default -F _pcdarts pcdarts
+"""
+"""Behind tyro's script for bash: file names where it has nothing to offer."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """Prints a script that completes commands, options and their values in your shell."""
@@ -39,6 +53,8 @@ def main(args: list[str]) -> int:
         commands: Any = Union[tuple(_options(name, does) for name, does in COMMANDS.items())]  # noqa: UP007
         tyro.cli(commands, prog="pcdarts", args=["--tyro-print-completion", command.shell])
     except SystemExit as printed:
+        if command.shell == "bash":
+            print(ELSE_FILES, end="")
         return int(printed.code or 0)
     raise AssertionError("tyro prints a completion and exits")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,12 +94,30 @@ def find_weights(source: str) -> Path | None:
 
 
 def _no_weights(source: str, ending: str) -> str:
-    if Path(source).is_dir() and not RunFolder(Path(source)).architecture.exists():
-        how = f"go on with: pcdarts train --resume --output-dir {source}"
+    """What is wrong, and what to do.
+
+    Raises:
+        UserError: the folder `source` holds no run, or a damaged one.
+    """
+    from ..report.commands import train_command
+
+    if not Path(source).is_dir():
+        how = f"train first: pcdarts train --genotype {shlex.quote(source)}"
     else:
-        genotype = RunFolder(Path(source)).genotype if Path(source).is_dir() else source
-        how = f"train first: pcdarts train --genotype {genotype}"
+        folder = _begun(Path(source))
+        if folder.architecture.exists():
+            config = load_settings(SearchConfig, folder.config)
+            how = f"train first: {train_command(folder.genotype, config)}"
+        else:
+            how = f"go on with: pcdarts train --resume --output-dir {shlex.quote(source)}"
     return f"{source} has no trained network, which {ending} needs; {how}"
+
+
+def _begun(path: Path) -> RunFolder:
+    folder = RunFolder(path)
+    if not folder.begun:
+        raise UserError(f"no run in {path}: it holds no {folder.config.name}")
+    return folder
 
 
 def _write_code(command: Export, weights: Path | None) -> None:
@@ -122,9 +141,7 @@ def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any], list[
         genotype = Genotype.load(command.source)
         config = train_config(command.preset)
     else:
-        folder = RunFolder(path)
-        if not folder.begun:
-            raise UserError(f"no run in {path}: it holds no {folder.config.name}")
+        folder = _begun(path)
         genotype = Genotype.load(folder.genotype)
         if folder.architecture.exists():
             config = train_config(load_settings(SearchConfig, folder.config).preset)

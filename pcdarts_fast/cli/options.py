@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import UserError
+from ..run.config import SearchConfig
 from ..run.folder import RunFolder, free_folder
 from ..run.launcher import started_by_torchrun
 from ..run.settings import Settings, load_settings
@@ -39,7 +40,16 @@ def starting_settings(args: Sequence[str], kind: type[S], preset: Callable[[str,
     if ahead.output_dir is None:
         raise UserError("--resume needs --output-dir: the folder of the run to go on with")
     # Without holding the folder: several processes of a run may read it at once.
-    return load_settings(kind, RunFolder(ahead.output_dir).check_begun().config)
+    folder = RunFolder(ahead.output_dir).check_begun()
+    try:
+        return load_settings(kind, folder.config)
+    except UserError:
+        if folder.is_search != (kind is SearchConfig):
+            command = "search" if folder.is_search else "train"
+            raise UserError(
+                f"the run in {folder.path} is another command's: pcdarts {command} --resume"
+            ) from None
+        raise
 
 
 def output_folder(given: Path | None, name: str) -> Path:

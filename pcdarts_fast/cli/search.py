@@ -14,7 +14,7 @@ from rich.console import Console
 from ..errors import UserError
 from ..run.config import SearchConfig
 from ..run.folder import RunFolder
-from ..run.launcher import rank
+from ..run.launcher import as_started, rank
 from ..run.presets import PRESETS, search_config
 from ..run.stop import StopRequest
 from ..space import Genotype
@@ -34,7 +34,7 @@ pcdarts search --resume --output-dir runs/search-digits"""
 MOST_USED = {
     "preset": f"{', '.join(PRESETS)}.",
     "data_dir": "Folder of the data set's files.",
-    "output_dir": "Folder of the run.",
+    "output_dir": "Folder; new: runs/search-PRESET.",
     "resume": "Go on with the run there.",
     "layers": "Cells of the super-net.",
     "k": "One channel in K is mixed.",
@@ -79,10 +79,11 @@ def main(args: list[str]) -> int:
 
     console = Console(quiet=rank() > 0)
     if command.seeds is not None:
-        _search_seeds(command, folder, console)
+        given = [] if command.output_dir else ["--output-dir", str(folder)]
+        _search_seeds(command, folder, console, as_started(shlex.join(["search", *args, *given])))
     else:
         quoted = shlex.quote(str(folder))
-        go_on = f"pcdarts search --resume --output-dir {quoted}"
+        go_on = as_started(f"search --resume --output-dir {quoted}")
         go_on += " --tensorboard" * command.tensorboard
         _search(command, config, folder, console, resume=command.resume, go_on=go_on)
     if rank() > 0:
@@ -164,7 +165,7 @@ def _time_naive(folder: Path, console: Console) -> signal.Signals | None:
     return stop.signal
 
 
-def _search_seeds(command: Search, folder: Path, console: Console) -> None:
+def _search_seeds(command: Search, folder: Path, console: Console, go_on: str) -> None:
     """One search after another; those that `folder` holds already go on, or are done."""
     from ..search.seeds import compare_seeds, seed_folder
 
@@ -173,11 +174,6 @@ def _search_seeds(command: Search, folder: Path, console: Console) -> None:
         raise UserError("--seeds goes on by itself with the searches in --output-dir; no --resume")
     for seed in seeds:
         own = seed_folder(folder, seed)
-        quoted = shlex.quote(str(folder))
-        go_on = (
-            f"pcdarts search --seeds {command.seeds} --output-dir {quoted} "
-            "and the other options as before"
-        )
         config = replace(command.config, seed=seed)
         more, resume = seed != seeds[-1], RunFolder(own).begun
         _search(command, config, own, console, resume=resume, go_on=go_on, more=more)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from ..run.launcher import rank
+from ..run.launcher import as_started, rank
 from ..run.presets import PRESETS
 from ..run.stop import StopRequest
 from ..space import Genotype
@@ -30,7 +30,7 @@ MOST_USED = {
     "genotype": "A JSON file or a published name.",
     "preset": f"{', '.join(PRESETS)}.",
     "data_dir": "Folder of the data set's files.",
-    "output_dir": "Folder of the run.",
+    "output_dir": "Folder; new: runs/train-PRESET.",
     "resume": "Go on with the run there.",
     "init_channels": "Channels of the first cells.",
     "layers": "Cells of the network.",
@@ -73,7 +73,7 @@ def main(args: list[str]) -> int:
     from ..report.tensorboard import check_installed, logged
     from ..train.loop import train
 
-    go_on = f"pcdarts train --resume --output-dir {shlex.quote(str(folder))}"
+    go_on = as_started(f"train --resume --output-dir {shlex.quote(str(folder))}")
     if command.tensorboard:
         check_installed()
         go_on += " --tensorboard"

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import UserError
 from . import cifar, digits, fashion_mnist, image_folder
 from .augment import Augment
-from .dataset import Dataset, Request
+from .dataset import USUAL_FOLDER, Dataset, Request
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ DATASETS: dict[str, Row] = {
 
 def load(
     name: str,
-    data_dir: Path = Path("data"),
+    data_dir: Path = USUAL_FOLDER,
     *,
     device: str = "cpu",
     image_size: int | None = None,

@@ -8,6 +8,9 @@ from pathlib import Path
 from .augment import Augment
 from .image_set import ImageSet
 
+USUAL_FOLDER = Path("data")
+"""Where files are looked for unless another folder is named."""
+
 
 @dataclass(frozen=True)
 class Dataset:

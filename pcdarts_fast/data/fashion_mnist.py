@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.datasets import FashionMNIST
 
 from ..errors import UserError
-from .dataset import Dataset, Request
+from .dataset import USUAL_FOLDER, Dataset, Request
 from .image_set import MemoryImages
 
 MEAN, STD = (0.2860,), (0.3530,)
@@ -23,6 +23,8 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 def read(request: Request) -> Dataset:
     """The four published IDX files, gzipped or not, in the data folder or where Debian has them.
+
+    Debian's are taken only where no other folder is named.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -72,12 +74,14 @@ def _read_idx(data_dir: Path, name: str, item_shape: tuple[int, ...]) -> Tensor:
 
 
 def _find(data_dir: Path, name: str) -> Path:
-    folders = (data_dir, data_dir / "FashionMNIST" / "raw", DEBIAN_FOLDER)
+    folders = [data_dir, data_dir / "FashionMNIST" / "raw"]
+    if data_dir == USUAL_FOLDER:
+        folders.append(DEBIAN_FOLDER)
     for path in (folder / file for folder in folders for file in (name, f"{name}.gz")):
         if path.is_file():
             return path
     raise UserError(
-        f"Fashion-MNIST: {name}[.gz] is not in {data_dir} (nor in {folders[1]}, {DEBIAN_FOLDER}); "
-        "put the four published files there, or install Debian's dataset-fashion-mnist, "
-        "or name their folder with --data-dir"
+        f"Fashion-MNIST: {name}[.gz] is not in {' nor in '.join(map(str, folders))}; "
+        "put the four published files there, name their folder with --data-dir, or install "
+        "Debian's dataset-fashion-mnist and name none"
     )

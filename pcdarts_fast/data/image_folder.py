@@ -176,6 +176,11 @@ def _leave_signals_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end a worker
 
 
+def _is_image(path: str) -> bool:
+    """By its ending; what is in it shows when it is opened."""
+    return Image.registered_extensions().get(Path(path).suffix.lower()) in Image.OPEN
+
+
 def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, list[str]]:
     folder: Path = request.data_dir / part
     if not folder.is_dir():
@@ -184,9 +189,12 @@ def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, l
             "or name another folder with --data-dir"
         )
     try:
-        found = ImageFolder(str(folder))
+        found = ImageFolder(str(folder), is_valid_file=_is_image)
     except FileNotFoundError as error:
-        raise UserError(f"image folder {folder}: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"image folder {folder}: {str(error).splitlines()[0]} Wanted {folder}/CLASS/*.jpg, "
+            "or any other ending that Pillow knows"
+        ) from None
     paths = [path for path, _ in found.samples]
     images = FolderImages(
         paths,

@@ -47,7 +47,7 @@ def commands(run: Run) -> list[Command]:
 
 def train_command(genotype: Path | str, config: SearchConfig | TrainConfig) -> str:
     """Trains a genotype on the images of a run."""
-    images = same_images(config, "data_dir", "image_size", "stem")
+    images = same_images(config, "data_dir", "image_size", "stem", "damaged_images")
     return _typed("train", "--genotype", genotype, *images)
 
 

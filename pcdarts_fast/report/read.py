@@ -113,9 +113,8 @@ def read_run(path: Path, name: str) -> Run:
         UserError: a file in it is damaged.
     """
     folder = RunFolder(path)
-    searching = folder.architecture.exists() or b"\nprimitives:" in folder.config.read_bytes()
     config: SearchConfig | TrainConfig
-    if searching:
+    if folder.is_search:
         config = load_settings(SearchConfig, folder.config)
     else:
         config = load_settings(TrainConfig, folder.config)

@@ -82,12 +82,22 @@ class RunFolder:
         """Whether a run has left its settings here."""
         return self.config.is_file()
 
+    @property
+    def is_search(self) -> bool:
+        """Whether the run, if there is one, is a search; else it is a training."""
+        return self.architecture.exists() or b"\nprimitives:" in self.config.read_bytes()
+
     def check_begun(self) -> RunFolder:
         """Raises UserError when there is no run to resume."""
         if not self.begun:
+            seeds = any(self.path.glob("seed-*/config.yaml"))
             raise UserError(
                 f"no run to resume in {self.path}: it holds no {self.config.name}; "
-                "leave out --resume to begin one"
+                + (
+                    "it is a folder of --seeds: give that option again, and no --resume"
+                    if seeds
+                    else "leave out --resume to begin one"
+                )
             )
         return self
 

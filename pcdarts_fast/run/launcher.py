@@ -15,6 +15,14 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
+def as_started(arguments: str) -> str:
+    """The command `pcdarts ARGUMENTS` with as many processes as this run has on this machine."""
+    if not started_by_torchrun():
+        return f"pcdarts {arguments}"
+    count = os.environ["LOCAL_WORLD_SIZE"]
+    return f"torchrun --nproc-per-node {count} -m pcdarts_fast {arguments}"
+
+
 def rank() -> int:
     """The number of this process in its run; the first one, 0, writes and prints."""
     return int(os.environ["RANK"]) if started_by_torchrun() else 0

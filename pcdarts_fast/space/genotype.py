@@ -76,6 +76,10 @@ class Genotype:
                 f"genotype {name_or_path}: no such file, and no published genotype of that name"
                 f"{hint}; published: {', '.join(PUBLISHED)}"
             ) from None
+        except IsADirectoryError:
+            raise UserError(
+                f"genotype {path}: a folder; wanted a file, such as {path / 'genotype.json'}"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"genotype {path}: cannot be read ({error})") from None
         except UserError as error:

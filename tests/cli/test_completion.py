@@ -16,6 +16,8 @@ from pcdarts_fast.cli import main
 from pcdarts_fast.cli.main import COMMANDS
 
 SHELLS = {"bash": "complete -F", "zsh": "#compdef pcdarts", "fish": "complete --no-files --command"}
+WITH_FILES = ("pcdarts report ru", "pcdarts train --genotype PC", "pcdarts show x")
+"""Where bash has file names to offer, and tyro nothing."""
 TYPED = {
     "pcdarts sea": "search",
     "pcdarts search --frozen": "--frozen-epochs",
@@ -49,7 +51,9 @@ def test_knows_every_command_and_option(script: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash"])
-@pytest.mark.parametrize(("typed", "completed"), TYPED.items())
+@pytest.mark.parametrize(
+    ("typed", "completed"), [*TYPED.items(), *((typed, "") for typed in WITH_FILES)]
+)
 def test_bash_completes(script: Path, shell: str, typed: str, completed: str) -> None:
     need(shell)
     words = typed.split()
@@ -63,7 +67,23 @@ def test_bash_completes(script: Path, shell: str, typed: str, completed: str) ->
     done = subprocess.run(
         [shell, "-c", program], cwd=script.parent, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [completed]
+    assert done.stdout.split() == [completed] * bool(completed)
+    assert "complete -o default -F _pcdarts pcdarts" in script.read_text()
+
+
+@pytest.mark.parametrize("shell", ["bash"])
+def test_bash_offers_no_lines_of_help(script: Path, shell: str) -> None:
+    need(shell)
+    program = (
+        "source _pcdarts; COMP_WORDS=(pcdarts search --); COMP_CWORD=2; "
+        "COMP_LINE='pcdarts search --'; COMP_POINT=17; "
+        "_pcdarts pcdarts -- search; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    done = subprocess.run(
+        [shell, "-c", program], cwd=script.parent, capture_output=True, text=True, check=True
+    )
+    offered = done.stdout.splitlines()
+    assert len(offered) > 40 and all(line.startswith("--") for line in offered), offered
 
 
 @pytest.mark.parametrize("shell", ["fish"])

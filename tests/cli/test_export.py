@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from pcdarts_fast.nn.derived import DerivedNetwork
 from pcdarts_fast.nn.exported import export, load_network
 from pcdarts_fast.nn.source_code import python_code
 from pcdarts_fast.run.config import SearchConfig
+from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.run.settings import save_settings
 from pcdarts_fast.space import PRIMITIVES, PUBLISHED, Genotype
 from pcdarts_fast.train.config import TrainConfig
+from pcdarts_fast.train.presets import train_config
 
 ARGUMENTS = {"C": 4, "num_classes": 10, "layers": 3, "in_channels": 1, "stem": "cifar"}
 
@@ -238,7 +241,12 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     (tmp_path / "search").mkdir()
     genotype.save(tmp_path / "search" / "genotype.json")
     (tmp_path / "search" / "architecture.jsonl").write_text("")
+    images = {"preset": "imagefolder", "data_dir": Path("pictures"), "image_size": 32}
+    config = replace(search_config("imagefolder"), **images, damaged_images="skip")
+    save_settings(config, tmp_path / "search" / "config.yaml")
     (tmp_path / "half").mkdir()
+    save_settings(train_config("digits"), tmp_path / "half" / "config.yaml")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "damaged.safetensors").write_bytes(b"no weights")
     before = sorted(tmp_path.rglob("*"))
     for args, wanted in (
@@ -248,9 +256,14 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         (["nothing", "-o", "net.onnx"], "no run, weights or genotype nothing"),
         (["moved.safetensors", "-o", "net.pt2"], "give it with --image-size"),
         ([weights, "-o", "net.pt2", "--image-size", "0"], "--image-size is 0"),
-        (["search", "-o", "net.onnx"], "pcdarts train --genotype search/genotype.json"),
+        (
+            ["search", "-o", "net.onnx"],
+            "pcdarts train --genotype search/genotype.json --preset imagefolder "
+            "--data-dir pictures --image-size 32 --damaged-images skip",
+        ),
         (["half", "-o", "net.onnx"], "pcdarts train --resume --output-dir half"),
-        (["half", "-o", "cell.py"], "no run in half: it holds no config.yaml"),
+        (["empty", "-o", "net.onnx"], "no run in empty: it holds no config.yaml"),
+        (["empty", "-o", "cell.py"], "no run in empty: it holds no config.yaml"),
         (["PDARTS", "-o", "net.pt2"], "pcdarts train --genotype PDARTS"),
         (["damaged.safetensors", "-o", "net.pt2"], "cannot be read"),
         (["damaged.safetensors", "-o", "cell.py"], "cannot be read"),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import statistics
 import subprocess
@@ -264,13 +265,20 @@ def test_signal_between_two_seeds_is_heard(number, monkeypatch, capsys):
     options = [*TINY, "--epochs", "1", "--frozen-epochs", "0", "--output-dir", "many folders"]
     assert main(["search", *options, "--seeds", "3..4"]) == 128 + number
     sentence = capsys.readouterr().err.strip()
-    assert sentence.startswith(
-        "pcdarts: stopped between two seeds; go on with: pcdarts search --seeds 3..4 "
-        "--output-dir 'many folders' and"
-    )
+    said, _, go_on = sentence.partition("; go on with: pcdarts ")
+    assert said == "pcdarts: stopped between two seeds"
+    assert shlex.split(go_on) == ["search", *options, "--seeds", "3..4"]
     assert Path("many folders/seed-3/genotype.json").exists()
     assert not Path("many folders/seed-4").exists()
     assert main(["search", *options, "--seeds", "3..3"]) == 0  # the last one is done all the same
+    assert main(["search", "--resume", "--output-dir", "many folders"]) == 2
+    assert "it is a folder of --seeds" in capsys.readouterr().err
+
+
+def test_resuming_another_commands_run_names_that_command(capsys):
+    assert main(["search", *TINY, "--epochs", "1", "--output-dir", "one"]) == 0
+    assert main(["train", "--resume", "--output-dir", "one"]) == 2
+    assert "pcdarts search --resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seeds", ["4", "4..", "4..3", "-1..3", "0..x"])

@@ -78,6 +78,15 @@ def test_fashion_mnist_reads_both_layouts_gzipped_or_not(tmp_path, place):
     assert torch.equal(train.images, expected.byte())
 
 
+def test_fashion_mnist_of_debian_where_no_folder_is_named(tmp_path, monkeypatch):
+    write_fashion_mnist(tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.chdir(tmp_path)
+    assert len(fashion_mnist.read(request(Path("data"))).train.labels) == 6
+    with pytest.raises(UserError, match="is not in nodata nor in nodata/FashionMNIST/raw; put"):
+        fashion_mnist.read(request(Path("nodata")))
+
+
 def test_fashion_mnist_missing_says_which_file_and_where(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "nothing")
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte\[.gz\] is not in .*--data-dir"):
@@ -231,6 +240,15 @@ def test_image_folder_names_a_damaged_image(photos, workers):
     data = load("imagefolder", photos, image_size=16, workers=workers)
     with pytest.raises(UserError, match=r"^image \S*/train/red/7.png is damaged; get it again"):
         list(data.train.shuffled(8, seed=0))
+
+
+def test_image_folder_takes_every_ending_that_pillow_opens(photos):
+    for name in ("20.gif", "21.BMP"):
+        Image.new("RGB", (40, 40)).save(photos / "train" / "red" / name)
+    (photos / "train" / "red" / "notes.txt").write_text("no image")
+    data = load("imagefolder", photos, image_size=16)
+    assert len(data.train.labels) == 42
+    assert sum(len(labels) for _, labels in data.train.shuffled(8, seed=0)) == 42
 
 
 def test_image_folder_that_is_none(tmp_path, photos):
