@@ -10,9 +10,7 @@ delete its folders, runs/results/ablation/time-*, and run the script again: it r
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from results import (
     compare,
     environment,
     main,
+    noise,
     percent,
     rows,
     search_once,
@@ -106,16 +105,7 @@ def table(result: Result) -> str:
                 f"{spent['peak_memory_mib']:,.0f}",
             ]
         )
-    return (
-        f"{rows(head, lines)}\n\nTwo trainings of one cell differ with a standard deviation of "
-        f"{100 * deviation_of_a_training(result['genotypes']):.2f} %."
-    )
-
-
-def deviation_of_a_training(genotypes: Sequence[Result]) -> float:
-    """Sample standard deviation over the trainings of one genotype, pooled over all of them."""
-    variances = [statistics.variance(one["test_accuracy"].values()) for one in genotypes]
-    return math.sqrt(statistics.mean(variances))
+    return f"{rows(head, lines)}\n\n{noise(result['genotypes'])}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from results import (
     compare,
     environment,
     main,
+    noise,
     percent,
     rows,
     search_once,
@@ -134,7 +135,8 @@ def table(result: Result) -> str:
     )
     return (
         f"{rows(head, lines)}\n\nOf all ways to take three of the three searched and eight random "
-        f"cells, so many have a mean as high as the searched three: {chances}."
+        f"cells, so many have a mean as high as the searched three: {chances}. "
+        f"{noise(result['genotypes'])}"
     )
 
 

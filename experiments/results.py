@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import shutil
 import statistics
@@ -181,6 +182,13 @@ def percent(values: Sequence[float]) -> str:
     """Mean and sample standard deviation."""
     spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.2f}{spread}"
+
+
+def noise(genotypes: Sequence[Result]) -> str:
+    """How far trainings of one genotype differ, pooled over all of them."""
+    variances = [statistics.variance(one["test_accuracy"].values()) for one in genotypes]
+    deviation = 100 * math.sqrt(statistics.mean(variances))
+    return f"Two trainings of one cell differ with a standard deviation of {deviation:.2f} %."
 
 
 def rows(head: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
