@@ -151,7 +151,8 @@ def test_signal_stops_both_processes_with_a_checkpoint(whole: Path, tmp_path: Pa
     wait_for_epochs(tmp_path / "run", 1, process)
     os.kill(workers(process)[1], signal.SIGTERM)  # the second one: the first learns of it
     _, errors = process.communicate()
-    assert errors.count("checkpoint written; go on with: pcdarts search --resume") == 1
+    command = "torchrun --nproc-per-node 2 -m pcdarts_fast search --resume"
+    assert errors.count(f"checkpoint written; go on with: {command}") == 1
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert state["epoch"] >= 1 and state["step"] >= 1
     process = pcdarts("search", "--resume", "--output-dir", "run", cwd=tmp_path)
