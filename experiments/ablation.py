@@ -12,23 +12,22 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from results import (
     Result,
-    cell,
+    cells,
     compare,
     environment,
     main,
     noise,
     percent,
     rows,
+    search_all,
     search_once,
     searched,
     settings,
-    two_at_once,
 )
 
 from pcdarts_fast.run.folder import read_lines
@@ -56,14 +55,9 @@ TIME = replace(
 
 
 def experiment(work: Path) -> Result:
-    runs = {name: [work / f"{name}-{seed}" for seed in SEEDS] for name in SETTINGS}
-    two_at_once(
-        partial(search_once, replace(SEARCH, seed=seed, **SETTINGS[name]), folders[seed])
-        for seed in SEEDS
-        for name, folders in runs.items()
-    )
-    cells = [cell(folder) for folders in runs.values() for folder in folders]
-    compared = compare(work / "compare", (cells[::2], cells[1::2]), *TRAINING)
+    runs = search_all(SEARCH, SETTINGS, SEEDS, work)
+    field = cells(runs)
+    compared = compare(work / "compare", (field[::2], field[1::2]), *TRAINING)
     timed = {name: work / f"time-{name}" for name in SETTINGS}
     for name, folder in timed.items():
         search_once(replace(TIME, **SETTINGS[name]), folder, threads=2)

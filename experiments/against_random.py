@@ -12,23 +12,21 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from results import (
     Result,
-    cell,
+    cells,
     compare,
     environment,
     main,
     noise,
     percent,
     rows,
-    search_once,
+    search_all,
     searched,
-    two_at_once,
 )
 
 from pcdarts_fast.data import load
@@ -61,15 +59,9 @@ TRAINING = (
 def experiment(work: Path) -> Result:
     data = work / "data"
     write_part(data)
-    runs = {name: [work / f"{name}-{seed}".lower() for seed in SEEDS] for name in METHODS}
-    two_at_once(
-        partial(search_once, replace(SEARCH, data_dir=data, seed=seed, **METHODS[name]), folder)
-        for name, folders in runs.items()
-        for seed, folder in zip(SEEDS, folders, strict=True)
-    )
-    cells = [cell(folder) for folders in runs.values() for folder in folders]
+    runs = search_all(replace(SEARCH, data_dir=data), METHODS, SEEDS, work)
     field = [
-        *cells,
+        *cells(runs),
         *(draw(work / f"random-{seed}.json", seed) for seed in RANDOM),
         "PC_DARTS_cifar",
     ]

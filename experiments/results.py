@@ -16,8 +16,9 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -106,6 +107,25 @@ def _search(config: SearchConfig, folder: Path, threads: int) -> None:
             print(f"{folder}  {epoch}  valid {valid:.1%}  {seconds:.1f} s", flush=True)
 
 
+def search_all(
+    config: SearchConfig,
+    methods: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    work: Path,
+) -> dict[str, list[Path]]:
+    """Searches by every method, which changes settings of `config`; the seeds' folders of each.
+
+    Seed by seed, so that what is there early is fair to all.
+    """
+    runs = {name: [work / f"{name}-{seed}".lower() for seed in seeds] for name in methods}
+    two_at_once(
+        partial(search_once, replace(config, seed=seed, **methods[name]), folders[number])
+        for number, seed in enumerate(seeds)
+        for name, folders in runs.items()
+    )
+    return runs
+
+
 def searched(folders: Sequence[Path]) -> Result:
     """How the searches of one method ended, and the names of their cells."""
     last = [read_lines(folder / "metrics.jsonl")[-1] for folder in folders]
@@ -117,11 +137,13 @@ def searched(folders: Sequence[Path]) -> Result:
     }
 
 
-def cell(folder: Path) -> Path:
-    """A copy of a search's genotype that is named as its folder is."""
-    path = folder.with_suffix(".json")
-    shutil.copyfile(folder / "genotype.json", path)
-    return path
+def cells(runs: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Copies of all searches' genotypes, each named as its folder is."""
+    return [
+        Path(shutil.copyfile(folder / "genotype.json", folder.with_suffix(".json")))
+        for folders in runs.values()
+        for folder in folders
+    ]
 
 
 def two_at_once(jobs: Iterable[Callable[[], None]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from ..run.stop import StopRequest
 from ..train.config import TrainConfig
 from ..train.presets import train_config
 from .follow import follow, interrupting
-from .options import output_folder, starting_settings
+from .options import output_folder, same_command, starting_settings
 from .parse import parse
 from .report import PAGE
 from .seeds import parse_seeds
@@ -94,8 +93,7 @@ def main(args: list[str]) -> int:
         command.genotypes, seed=command.random_seed, nodes=search_config(preset).nodes
     )
     folder = output_folder(command.output_dir, f"compare-{preset}")
-    given = [] if command.output_dir else ["--output-dir", str(folder)]
-    go_on = f"pcdarts compare {shlex.join(args + given)}"
+    go_on = same_command("compare", args, command.output_dir, folder)
     with interrupting(StopRequest(), go_on):  # between two trainings
         _compare(command.config, field, seeds, folder, go_on)
     return 0
@@ -132,7 +130,8 @@ def _compare(
         return reached
 
     def begin(started: Any) -> str:
-        save()
+        if not summary.exists():
+            save()
         return introduce(started)
 
     for number, (one, own, own_folder) in enumerate(to_do, len(trainings) - len(to_do) + 1):

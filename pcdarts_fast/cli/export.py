@@ -105,7 +105,7 @@ def _no_weights(source: str, ending: str) -> str:
         how = f"train first: pcdarts train --genotype {shlex.quote(source)}"
     else:
         folder = _begun(Path(source))
-        if folder.architecture.exists():
+        if folder.is_search:
             config = load_settings(SearchConfig, folder.config)
             how = f"train first: {train_command(folder.genotype, config)}"
         else:
@@ -143,7 +143,7 @@ def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any], list[
     else:
         folder = _begun(path)
         genotype = Genotype.load(folder.genotype)
-        if folder.architecture.exists():
+        if folder.is_search:
             config = train_config(load_settings(SearchConfig, folder.config).preset)
         else:
             config = load_settings(TrainConfig, folder.config)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from ..errors import UserError
 from ..run.config import SearchConfig
 from ..run.folder import RunFolder, free_folder
-from ..run.launcher import started_by_torchrun
+from ..run.launcher import as_started, started_by_torchrun
 from ..run.settings import Settings, load_settings
 
 S = TypeVar("S", bound=Settings)
@@ -50,6 +50,18 @@ def starting_settings(args: Sequence[str], kind: type[S], preset: Callable[[str,
                 f"the run in {folder.path} is another command's: pcdarts {command} --resume"
             ) from None
         raise
+
+
+def resuming_command(name: str, folder: Path, *, tensorboard: bool) -> str:
+    """Goes on with the run in `folder`."""
+    also = ["--tensorboard"] if tensorboard else []
+    return as_started(name, "--resume", "--output-dir", str(folder), *also)
+
+
+def same_command(name: str, args: Sequence[str], given: Path | None, folder: Path) -> str:
+    """The command once more, in the `folder` that it took where none was `given`."""
+    taken = [] if given else ["--output-dir", str(folder)]
+    return as_started(name, *args, *taken)
 
 
 def output_folder(given: Path | None, name: str) -> Path:

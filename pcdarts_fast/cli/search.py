@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +13,13 @@ from rich.console import Console
 from ..errors import UserError
 from ..run.config import SearchConfig
 from ..run.folder import RunFolder
-from ..run.launcher import as_started, rank
+from ..run.launcher import rank
 from ..run.presets import PRESETS, search_config
 from ..run.stop import StopRequest
 from ..space import Genotype
 from .follow import follow
 from .interrupted import Interrupted
-from .options import output_folder, starting_settings
+from .options import output_folder, resuming_command, same_command, starting_settings
 from .parse import parse
 from .report import PAGE
 from .seeds import parse_seeds
@@ -79,12 +78,10 @@ def main(args: list[str]) -> int:
 
     console = Console(quiet=rank() > 0)
     if command.seeds is not None:
-        given = [] if command.output_dir else ["--output-dir", str(folder)]
-        _search_seeds(command, folder, console, as_started(shlex.join(["search", *args, *given])))
+        go_on = same_command("search", args, command.output_dir, folder)
+        _search_seeds(command, folder, console, go_on)
     else:
-        quoted = shlex.quote(str(folder))
-        go_on = as_started(f"search --resume --output-dir {quoted}")
-        go_on += " --tensorboard" * command.tensorboard
+        go_on = resuming_command("search", folder, tensorboard=command.tensorboard)
         _search(command, config, folder, console, resume=command.resume, go_on=go_on)
     if rank() > 0:
         return 0

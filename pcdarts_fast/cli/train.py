@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +9,14 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from ..run.launcher import as_started, rank
+from ..run.launcher import rank
 from ..run.presets import PRESETS
 from ..run.stop import StopRequest
 from ..space import Genotype
 from ..train.config import TrainConfig
 from ..train.presets import train_config
 from .follow import follow
-from .options import output_folder, starting_settings
+from .options import output_folder, resuming_command, starting_settings
 from .parse import parse
 from .report import PAGE
 
@@ -73,10 +72,9 @@ def main(args: list[str]) -> int:
     from ..report.tensorboard import check_installed, logged
     from ..train.loop import train
 
-    go_on = as_started(f"train --resume --output-dir {shlex.quote(str(folder))}")
     if command.tensorboard:
         check_installed()
-        go_on += " --tensorboard"
+    go_on = resuming_command("train", folder, tensorboard=command.tensorboard)
     console, stop = Console(quiet=rank() > 0), StopRequest()
     events = train(command.config, genotype, folder, resume=command.resume, stop=stop)
     finished = follow(

@@ -23,14 +23,13 @@ def commands(run: Run) -> list[Command]:
     """What one would do next, the likeliest first."""
     folder = str(run.path)
     genotype = str(run.path / "genotype.json")
-    images = same_images(run.config, "data_dir", "image_size", "stem")
     found: list[Command] = []
     if not run.finished:
         line = _typed(run.kind, "--resume", "--output-dir", folder)
         found.append(("Go on with this run", line))
     if run.kind == "search":
         found.append(("Train the network that was found", train_command(genotype, run.config)))
-        compare = _typed("compare", genotype, "DARTS_V2", "random:8", *images)
+        compare = _typed("compare", genotype, "DARTS_V2", "random:8", *_to_train_on(run.config))
         found.append(("Compare it with a published and with random genotypes", compare))
     elif run.finished:
         found.append(("Export the trained network", _typed("export", folder, "-o", "net.onnx")))
@@ -47,8 +46,11 @@ def commands(run: Run) -> list[Command]:
 
 def train_command(genotype: Path | str, config: SearchConfig | TrainConfig) -> str:
     """Trains a genotype on the images of a run."""
-    images = same_images(config, "data_dir", "image_size", "stem", "damaged_images")
-    return _typed("train", "--genotype", genotype, *images)
+    return _typed("train", "--genotype", genotype, *_to_train_on(config))
+
+
+def _to_train_on(config: SearchConfig | TrainConfig) -> list[str]:
+    return same_images(config, "data_dir", "image_size", "stem", "damaged_images")
 
 
 def same_images(config: SearchConfig | TrainConfig, *names: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 
 def started_by_torchrun() -> bool:
@@ -15,12 +16,12 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def as_started(arguments: str) -> str:
-    """The command `pcdarts ARGUMENTS` with as many processes as this run has on this machine."""
+def as_started(*words: str) -> str:
+    """The command `pcdarts WORDS` with as many processes as this run has on this machine."""
     if not started_by_torchrun():
-        return f"pcdarts {arguments}"
+        return f"pcdarts {shlex.join(words)}"
     count = os.environ["LOCAL_WORLD_SIZE"]
-    return f"torchrun --nproc-per-node {count} -m pcdarts_fast {arguments}"
+    return f"torchrun --nproc-per-node {count} -m pcdarts_fast {shlex.join(words)}"
 
 
 def rank() -> int:

@@ -26,6 +26,8 @@ from pcdarts_fast.data import (
 )
 from pcdarts_fast.data.dataset import Request
 from pcdarts_fast.errors import UserError
+from pcdarts_fast.run.presets import search_config
+from pcdarts_fast.train.presets import train_config
 
 
 def request(folder, **changes) -> Request:
@@ -82,7 +84,8 @@ def test_fashion_mnist_of_debian_where_no_folder_is_named(tmp_path, monkeypatch)
     write_fashion_mnist(tmp_path / "debian")
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
     monkeypatch.chdir(tmp_path)
-    assert len(fashion_mnist.read(request(Path("data"))).train.labels) == 6
+    for usual in (search_config("fashion-mnist").data_dir, train_config("fashion-mnist").data_dir):
+        assert len(fashion_mnist.read(request(usual)).train.labels) == 6
     with pytest.raises(UserError, match="is not in nodata nor in nodata/FashionMNIST/raw; put"):
         fashion_mnist.read(request(Path("nodata")))
 

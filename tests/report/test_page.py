@@ -287,6 +287,14 @@ def test_commands_take_the_images_of_the_run(make_search):
     assert count.endswith("--preset imagefolder --image-size 64")
 
 
+def test_whatever_trains_leaves_the_damaged_images_of_the_run_out(make_search):
+    run = read_run(make_search(), "name")
+    config = replace(search_config("imagefolder"), damaged_images="skip")
+    lines = [line for _, line in commands(replace(run, config=config))]
+    skipping = [shlex.split(line)[1] for line in lines if "--damaged-images skip" in line]
+    assert skipping == ["train", "compare", "search"]
+
+
 def test_a_search_that_skips_have_ended_is_finished(make_search):
     folder = make_search()
     run = read_run(folder, "name")
