@@ -146,6 +146,48 @@ PCDARTS_INLINE void read_channel(const auto& g, const S* x, F f) {
   }
 }
 
+// The 2x2 windows under strip s of row y: four phases of a row-major channel [2H, 2W].
+template <class T>
+struct Windows {
+  Vec<T> phase[4];
+};
+struct WindowsPlace {
+  int64_t at, width;  // first element, elements of an input row
+  int low, high;      // lanes of a row's two vectors
+};
+PCDARTS_INLINE WindowsPlace windows_place(const auto& g, int s, int y) {
+  const int count = 2 * (is_short(g, s) ? g.tail : kLanes);
+  const int low = count < kLanes ? count : kLanes;
+  const int64_t width = int64_t{2} * g.width;
+  return {2 * y * width + 2 * s * kLanes, width, low, count - low};
+}
+template <class S>
+PCDARTS_INLINE Windows<Accumulate<S>> load_windows(const auto& g, const S* x, int s, int y) {
+  const WindowsPlace place = windows_place(g, s, y);
+  Windows<Accumulate<S>> w;
+  PCDARTS_UNROLL for (int row = 0; row < 2; ++row) {
+    const S* p = x + place.at + row * place.width;
+    const auto a = load_part(p, place.low), b = load_part(p + place.low, place.high);
+    w.phase[2 * row] = even_lanes(a, b), w.phase[2 * row + 1] = odd_lanes(a, b);
+  }
+  return w;
+}
+template <class S>
+PCDARTS_INLINE void store_windows(const auto& g, S* x, int s, int y,
+                                  const Windows<Accumulate<S>>& w) {
+  const WindowsPlace place = windows_place(g, s, y);
+  PCDARTS_UNROLL for (int row = 0; row < 2; ++row) {
+    S* p = x + place.at + row * place.width;
+    const auto &even = w.phase[2 * row], &odd = w.phase[2 * row + 1];
+    store_part(p, interleave_low(even, odd), place.low);
+    store_part(p + place.low, interleave_high(even, odd), place.high);
+  }
+}
+template <class T>
+PCDARTS_INLINE Vec<T> largest_of(const Windows<T>& w) {
+  return maximum<T>(maximum<T>(w.phase[0], w.phase[1]), maximum<T>(w.phase[2], w.phase[3]));
+}
+
 // A dense channel [H, W] as a map: in place where it is one already, else converted into `spare`.
 template <class S, class T>
 PCDARTS_INLINE const T* as_map(const auto& g, const S* x, T* spare) {

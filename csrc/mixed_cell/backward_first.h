@@ -82,7 +82,7 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& stat
   };
   if (!state.plan.pools) return write_gradient<stride>(state, grad, b, p.source[c], past_pools);
 
-  load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
+  const T* raw = raw_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
   const auto pool_upstream = [&](int which, int s, int y, Vec<T> value)
                                  __attribute__((always_inline)) {
                                    Vec<T> sum = splat(terms.constant[which]);
@@ -93,7 +93,7 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& stat
                                    return weighted(terms.upstream[which], s, y, sum);
                                  };
   pool_gradient<stride>(
-      g, scratch.pool,
+      g, raw, scratch.pool,
       [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },
       [&](int s, int y, Vec<T> average) { return pool_upstream(1, s, y, average); }, past_pools,
       dr);
@@ -104,9 +104,7 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& stat
 
 template <int stride, class S, class G>
 PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& state,
-                                      const SourceGradient<S>& grad,
-                                      const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
-                                      int64_t q) {
+                                      const SourceGradient<S>& grad, int64_t b, int64_t q) {
   using T = Accumulate<S>;
   const auto& g = state.grid;
   const S* from[kMaxStates];
@@ -132,31 +130,25 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& sta
       store_part(to + at, upstream(at, lanes, sum), lanes);
     });
   } else {
-    T* maps = scratch.dr;  // the first maximum of every 2x2 window takes the gradient
-    read_channel<2>(g, channel_of(state, b, p.source[q]), [&](int phase, int s, int y, Vec<T> v) {
-      store8(in_map(g, maps + phase * g.map, s, y), v);
-    });
+    const S* x = channel_of(state, b, p.source[q]);
+    S* to = grad.grad_x + b * grad.grad_sample + p.source[q] * state.channel;
+    prefetch<true>(to, grad.grad_sample, state.channel);
     for (int y = 0; y < g.height; ++y) {
       for (int s = 0; s < g.strips; ++s) {
-        T* at = in_map(g, maps, s, y);
-        Vec<T> largest = load8(at);
-        PCDARTS_UNROLL for (int i = 1; i < 4; ++i) {
-          largest = maximum<T>(largest, load8(at + i * g.map));
-        }
+        Windows<T> w = load_windows(g, x, s, y);
+        const Vec<T> largest = largest_of(w);
         const int lanes = is_short(g, s) ? g.tail : kLanes;
         const Vec<T> gradient = upstream(int64_t{y} * g.width + s * kLanes, lanes, Vec<T>{});
-        Mask<T> open = first_lanes<T>(kLanes);
+        Mask<T> open = first_lanes<T>(kLanes);  // the window's first maximum takes the gradient
         PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
-          const Vec<T> v = load8(at + i * g.map);
+          const Vec<T> v = w.phase[i];
           const Mask<T> wins = open & ((v == largest) | (v != v));
-          store8(at + i * g.map, keep<T>(wins, gradient));
+          w.phase[i] = keep<T>(wins, gradient);
           open &= ~wins;
         }
+        store_windows(g, to, s, y, w);
       }
     }
-    write_gradient<2>(state, grad, b, p.source[q], [&](int phase, int s, int y) {
-      return load8(in_map(g, maps + phase * g.map, s, y));
-    });
   }
 }
 
@@ -174,7 +166,6 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
     const BackwardScratch<T> scratch = backward_scratch(p, state, dw_size);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
-    clear_pool(scratch.pool, g, stride);
     set_state_terms(p, state, grad, scratch.terms);
     for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
     for (int64_t b = begin; b < end; ++b) {
@@ -226,7 +217,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
         finish_channel<stride>(p, state, grad, scratch, b, c);
       }
       for (int64_t q = p.sampled; q < p.channels; ++q) {
-        bypass_gradient<stride>(p, state, grad, scratch, b, q);
+        bypass_gradient<stride>(p, state, grad, b, q);
       }
     }
     if (dw_size > 0) {

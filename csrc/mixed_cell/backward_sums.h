@@ -27,8 +27,9 @@ PCDARTS_NOINLINE double bypass_dot(const MixedCell& p, const State<S, G>& state,
                     sum[chain] += load_part(x + at, lanes) * load_part(gradient + at, lanes);
                   });
     } else {
-      read_channel<1>(g, gradient,
-                      [&](int, int s, int y, Vec<T> v) { sum[0] += v * pooled_2x2(g, x, s, y); });
+      read_channel<1>(g, gradient, [&](int, int s, int y, Vec<T> v) {
+        sum[0] += v * largest_of<T>(load_windows(g, x, s, y));
+      });
     }
     total += static_cast<double>(sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3])));
   }
@@ -46,7 +47,6 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
     const BackwardScratch<T> scratch = backward_scratch(p, state, 0);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
-    clear_pool(scratch.pool, g, stride);
     for (int64_t i = 0; i < chunk_sums; ++i) scratch.sums[i] = LaneSum<T>{};
     for (int64_t b = begin; b < end; ++b) {
       if (grad.recompute) load_state<stride>(p, state, b, scratch.planes);
@@ -87,8 +87,8 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
       for (int64_t c = 0; c < p.sampled; ++c) {  // pools and skip: one pool serves all edges
         const S* x = channel_of(state, b, p.source[c]);
         if (plan.pools) {
-          load_raw<stride>(g, x, scratch.pool.raw);
-          pool<stride>(g, scratch.pool.raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
+          const T* raw = raw_maps<stride>(g, x, scratch.pool.raw);
+          pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
             store8(in_map(g, scratch.pooled, s, y), largest);
             store8(in_map(g, scratch.pooled + g.map, s, y), average);
           });

@@ -158,7 +158,7 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
   };
   const int64_t first_z = p.batch * larger.separable * unit_size(p, grid);
   const bool recompute = args.forward.z == nullptr;
-  const bool frugal = recompute && args.grad_weights != nullptr;
+  const bool frugal = recompute && args.grad_weights != nullptr && p.sampled < kFrugalChannels;
   const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
     Arena a = {};
     a.rstd = take<T>(pieces, edge_offsets(p, edge_count(p)).slots * p.sampled);

@@ -1,5 +1,6 @@
 // Depthwise convolution of planes, its input gradient and its weight gradient, by tiles of up to 8
-// rows of 8 columns that stay in registers while every row is loaded once for all its taps.
+// rows of 8 columns that stay in registers while every row is loaded once for all its taps. Rows
+// beyond the image are zero, and the tiles of a small map leave them out.
 #pragma once
 #include "common/strips.h"
 #include "mixed_cell/math.h"
@@ -11,17 +12,33 @@ namespace {
 template <class T>
 constexpr int kTileRows = sizeof(T) == 4 ? 8 : 1;
 
+// A tile's sums are split by the taps' columns into sets, since an addition waits for the one
+// before it: 16 of them keep the multipliers busy.
+template <class T, int rows>
+#ifdef __AVX2__
+constexpr int kSets = sizeof(T) == 4 ? 16 / rows : 1;
+#else
+constexpr int kSets = 1;
+#endif
+
+// How many of the rows that a tile of KY taps reads lie above its own, and how many below.
+template <int KY, int D, bool flip>
+constexpr int kAbove = D * (flip ? (KY - 1) / 2 : KY / 2);
+template <int KY, int D, bool flip>
+constexpr int kBelow = D * (KY - 1) - kAbove<KY, D, flip>;
+
 // out[rows][8], `row` elements apart, (+)= sum over the taps of w[ky][kx] * in; `flip` takes the
-// taps in reverse order, for the input gradient. Not inlined: inlined into the loops over tiles the
-// compiler spills and the code outgrows the micro-operation cache (2.2x slower, Zen 2).
-template <class T, int KY, int KX, int D, bool flip, int rows>
+// taps in reverse order, for the input gradient; the first `above` and the last `below` rows of
+// `in` are beyond the image. Not inlined: inlined into the loops over tiles the compiler spills and
+// the code outgrows the micro-operation cache (2.2x slower, Zen 2).
+template <class T, int KY, int KX, int D, bool flip, int rows, int above, int below>
 PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __restrict out,
                            int64_t row, bool accumulate) {
-  Vec<T> sum[rows];
+  constexpr int sets = kSets<T, rows> < KX ? kSets<T, rows> : KX;
+  Vec<T> sum[sets][rows];
+  PCDARTS_UNROLL for (int set = 0; set < sets; ++set) clear(sum[set]);
   if (accumulate) {
-    PCDARTS_UNROLL for (int i = 0; i < rows; ++i) sum[i] = load8(out + i * row);
-  } else {
-    PCDARTS_UNROLL for (int i = 0; i < rows; ++i) sum[i] = Vec<T>{};
+    PCDARTS_UNROLL for (int i = 0; i < rows; ++i) sum[0][i] = load8(out + i * row);
   }
   PCDARTS_UNROLL for (int kx = 0; kx < KX; ++kx) {
     Vec<T> tap[KY];
@@ -32,18 +49,23 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __r
     constexpr int reach = D * (KY - 1) + 1, most = rows + D * (KY - 1);
     PCDARTS_UNROLL for (int first = 0; first < reach; ++first) {
       PCDARTS_UNROLL for (int y = first; y < most; y += reach) {
+        if (y < above || y >= most - below) continue;
         const Vec<T> v = load8(in + y * kRow + kx * D);
         PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
-          if (y - ky * D >= 0 && y - ky * D < rows) sum[y - ky * D] += tap[ky] * v;
+          const int i = y - ky * D;
+          if (i >= 0 && i < rows) sum[kx % sets][i] += tap[ky] * v;
         }
       }
     }
   }
-  PCDARTS_UNROLL for (int i = 0; i < rows; ++i) store8(out + i * row, sum[i]);
+  PCDARTS_UNROLL for (int i = 0; i < rows; ++i) {
+    PCDARTS_UNROLL for (int set = 1; set < sets; ++set) sum[0][i] += sum[set][i];
+    store8(out + i * row, sum[0][i]);
+  }
 }
 
 // dw[ky][kx] += sum over the tile of grad * in, lane by lane. grad is in a plane.
-template <class T, int KY, int KX, int D, int rows>
+template <class T, int KY, int KX, int D, int rows, int above, int below>
 PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict grad,
                                   Vec<T>* __restrict dw) {
   Vec<T> g[rows];
@@ -51,7 +73,7 @@ PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict gr
   PCDARTS_UNROLL for (int kx = 0; kx < KX; ++kx) {
     Vec<T> sum[KY];
     PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) sum[ky] = dw[ky * KX + kx];
-    PCDARTS_UNROLL for (int y = 0; y < rows + D * (KY - 1); ++y) {
+    PCDARTS_UNROLL for (int y = above; y < rows + D * (KY - 1) - below; ++y) {
       const Vec<T> v = load8(in + y * kRow + kx * D);
       PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
         if (y - ky * D >= 0 && y - ky * D < rows) sum[ky] += g[y - ky * D] * v;
@@ -61,16 +83,33 @@ PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict gr
   }
 }
 
-// Covers rows 0..height with f.template operator()<rows>(first row).
-template <class T, class F>
+// The highest map whose tiles leave rows out: four tiles high, that is three kinds of code to save
+// a twentieth of the products, and slower (2-core EPYC, AVX-512).
+constexpr int kEdgeHeight = 16;
+
+// Covers rows 0..height with f.template operator()<rows, above, below>(first row), where the tile
+// reads `over` rows above its own and `under` below them.
+template <class T, int over, int under, class F>
 PCDARTS_INLINE void for_tiles(int height, F f) {
   int y = 0;
   if constexpr (kTileRows<T> == 8) {
-    for (; y + 8 <= height; y += 8) f.template operator()<8>(y);
-    if (y + 4 <= height) f.template operator()<4>(y), y += 4;
-    if (y + 2 <= height) f.template operator()<2>(y), y += 2;
+    for (; y + 8 <= height; y += 8) {
+      const bool small = height <= kEdgeHeight, upper = small && y == 0,
+                 lower = small && y + 8 == height;
+      if (upper && lower) {
+        f.template operator()<8, over, under>(y);
+      } else if (upper) {
+        f.template operator()<8, over, 0>(y);
+      } else if (lower) {
+        f.template operator()<8, 0, under>(y);
+      } else {
+        f.template operator()<8, 0, 0>(y);
+      }
+    }
+    if (y + 4 <= height) f.template operator()<4, 0, 0>(y), y += 4;
+    if (y + 2 <= height) f.template operator()<2, 0, 0>(y), y += 2;
   }
-  for (; y < height; ++y) f.template operator()<1>(y);
+  for (; y < height; ++y) f.template operator()<1, 0, 0>(y);
 }
 
 // Calls f.template operator()<KY, KX, D>() for the block's compile-time shape.
@@ -118,9 +157,10 @@ PCDARTS_INLINE void convolve_block(const auto& g, const TapBlock& b, const T* pl
   const int ox = flip ? -b.offset_x - b.dilation * (b.columns - 1) : b.offset_x;
   with_shape(b, [&]<int KY, int KX, int D>() {
     for (int s = 0; s < g.strips; ++s) {
-      for_tiles<T>(g.height, [&]<int rows>(int y) {
-        tile<T, KY, KX, D, flip, rows>(in_plane(g, plane, s, y + oy) + ox, taps,
-                                       in_map(g, map, s, y), g.row, accumulate);
+      constexpr int over = kAbove<KY, D, flip>, under = kBelow<KY, D, flip>;
+      for_tiles<T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
+        tile<T, KY, KX, D, flip, rows, above, below>(in_plane(g, plane, s, y + oy) + ox, taps,
+                                                     in_map(g, map, s, y), g.row, accumulate);
       });
     }
   });
@@ -156,9 +196,10 @@ PCDARTS_INLINE void depthwise_weight_gradient(const auto& g, const Taps& taps, c
     const T* in = planes + b.phase * g.plane;
     with_shape(b, [&]<int KY, int KX, int D>() {
       for (int s = 0; s < g.strips; ++s) {
-        for_tiles<T>(g.height, [&]<int rows>(int y) {
-          weight_tile<T, KY, KX, D, rows>(in_plane(g, in, s, y + b.offset_y) + b.offset_x,
-                                          in_plane(g, grad, s, y), dw);
+        constexpr int over = kAbove<KY, D, false>, under = kBelow<KY, D, false>;
+        for_tiles<T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
+          weight_tile<T, KY, KX, D, rows, above, below>(
+              in_plane(g, in, s, y + b.offset_y) + b.offset_x, in_plane(g, grad, s, y), dw);
         });
       }
     });

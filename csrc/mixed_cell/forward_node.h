@@ -64,8 +64,8 @@ PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x,
   const Vec<T> skip = splat(terms.skip);
   if (state.plan.pools) {
     const Vec<T> wm = splat(terms.largest), wa = splat(terms.average);
-    load_raw<stride>(g, x, scratch.raw);
-    pool<stride>(g, scratch.raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
+    const T* raw = raw_maps<stride>(g, x, scratch.raw);
+    pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
       T* to = in_map(g, sum, s, y);
       store8(to, load8(to) + wm * largest + wa * average);
     });
@@ -76,20 +76,6 @@ PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x,
       store8(to, load8(to) + skip * v);
     });
   }
-}
-
-// Row y, strip s of the 2x2 maximum of a dense channel [2H, 2W].
-template <class S>
-PCDARTS_INLINE Vec<Accumulate<S>> pooled_2x2(const auto& g, const S* x, int s, int y) {
-  using T = Accumulate<S>;
-  const int count = 2 * (is_short(g, s) ? g.tail : kLanes);
-  const int low = count < kLanes ? count : kLanes, high = count - low;
-  const S* row = x + 4 * int64_t{y} * g.width + 2 * s * kLanes;
-  const Vec<T> a0 = load_part(row, low), b0 = load_part(row + low, high);
-  row += 2 * g.width;
-  const Vec<T> a1 = load_part(row, low), b1 = load_part(row + low, high);
-  return maximum<T>(maximum<T>(even_lanes(a0, b0), odd_lanes(a0, b0)),
-                    maximum<T>(even_lanes(a1, b1), odd_lanes(a1, b1)));
 }
 
 // One bypass channel of a node: out = sum over its incoming edges of beta * pool(x).
@@ -118,7 +104,7 @@ PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S, G>* states, 
   }
   write_channel<1>(g, out, [&](int, int s, int y) {
     Vec<T> sum = {};
-    for (int j = 0; j < pooled; ++j) sum += beta[j] * pooled_2x2(g, x[j], s, y);
+    for (int j = 0; j < pooled; ++j) sum += beta[j] * largest_of<T>(load_windows(g, x[j], s, y));
     return sum_of(int64_t{y} * g.width + s * kLanes, is_short(g, s) ? g.tail : kLanes, sum);
   });
 }
@@ -132,7 +118,6 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, 
   for_chunks(parallel, p.batch, [&](int64_t, int64_t begin, int64_t end) {
     const ForwardScratch<T> scratch = forward_scratch(p, states[0]);
     const auto& g = states[0].grid;
-    clear_pool(scratch.pool, g, states[0].stride);
     for (int64_t c = 0; c < p.sampled; ++c) {
       for (int j = 0; j < target; ++j) {
         set_mix_terms(p, states[j], edge_into(states[j], target), c, scratch.terms[c * target + j]);

@@ -59,7 +59,6 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
     const ForwardScratch<T> scratch = forward_scratch(p, state);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
-    clear_pool(scratch.pool, g, stride);
     for (int64_t i = 0; i < slots * p.sampled; ++i) scratch.statistics[i] = Statistics<T>{};
     Statistics<T>* const pools = scratch.statistics + (slots - 2) * p.sampled;
     for (int64_t b = begin; b < end; ++b) {
@@ -83,8 +82,8 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
         }
       }
       for (int64_t c = 0; state.plan.pools && p.training && c < p.sampled; ++c) {
-        load_raw<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
-        pool<stride>(g, scratch.pool.raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
+        const T* raw = raw_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
+        pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
           store8(in_map(g, scratch.pooled, s, y), largest);
           store8(in_map(g, scratch.pooled + g.map, s, y), average);
         });

@@ -1,43 +1,90 @@
 // 3x3 maximum and average pools (padding 1, the border not counted) of one channel at once. Both
 // are separable: first along the row, then over three rows; backward routes the same way back.
 #pragma once
+#include "common/chunks.h"
 #include "common/strips.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-// Working memory for one channel, and the raw values in planes whose border is -infinity.
+// Working memory for one channel.
 template <class T>
 struct PoolScratch {
-  T* raw;           // [phases] planes
-  T *left, *right;  // [stride] planes: gradients on their way to a neighbouring column
+  T* raw;           // [phases] maps
+  T *left, *right;  // [stride] maps, [1] map: gradients on their way to a neighbouring column
 };
+template <class T>
+PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const auto& g, int stride) {
+  PoolScratch<T> pool = {};
+  pool.raw = take<T>(pieces, int64_t{stride} * stride * g.map);
+  pool.left = take<T>(pieces, int64_t{stride} * g.map);
+  pool.right = take<T>(pieces, g.map);
+  return pool;
+}
 
 template <class T>
 constexpr T kLowest = -__builtin_huge_val();
 
+// The channel's phases as maps, lanes outside the image -infinity: in place where it is a map.
 template <int stride, class S, class T>
-PCDARTS_INLINE void load_raw(const auto& g, const S* x, T* raw) {
+PCDARTS_INLINE const T* raw_maps(const auto& g, const S* x, T* spare) {
+  if constexpr (stride == 1 && sizeof(S) == sizeof(T)) {
+    if (g.tail == kLanes) return x;
+  }
   const Mask<T> valid = first_lanes<T>(g.tail);
   read_channel<stride>(g, x, [&](int phase, int s, int y, Vec<T> v) {
-    put(g, raw + phase * g.plane, s, y, is_short(g, s) ? valid ? v : splat(kLowest<T>) : v);
+    store8(in_map(g, spare + phase * g.map, s, y),
+           is_short(g, s) ? valid ? v : splat(kLowest<T>) : v);
   });
+  return spare;
 }
 
-// Left, middle and right neighbour of output column 0 of strip s in input row `row`.
+// Strip s of a map; whether it is the first or last one is known to the compiler, so that others do
+// not pay for what only these need.
+template <bool is_first, bool is_last>
+struct Strip {
+  static constexpr bool first = is_first, last = is_last;
+  int s;
+};
+struct AnyStrip {
+  bool first, last;
+  int s;
+};
+template <class F>
+PCDARTS_INLINE void for_strips(const auto& g, F f) {
+  if (g.strips == 1) return f(Strip<true, true>{0});
+  f(Strip<true, false>{0});
+  for (int s = 1; s + 1 < g.strips; ++s) f(Strip<false, false>{s});
+  f(Strip<false, true>{g.strips - 1});
+}
+
+// The vector at `p` moved by a column: every lane holds its left (right) neighbour, `border` beyond
+// the map.
+template <class T>
+PCDARTS_INLINE Vec<T> left_of(auto strip, const T* p, T border) {
+  if (!strip.first) return load8(p - 1);
+  return __builtin_shufflevector(splat(border), load8(p), 7, 8, 9, 10, 11, 12, 13, 14);
+}
+template <class T>
+PCDARTS_INLINE Vec<T> right_of(auto strip, const T* p, T border) {
+  if (!strip.last) return load8(p + 1);
+  return __builtin_shufflevector(load8(p), splat(border), 1, 2, 3, 4, 5, 6, 7, 8);
+}
+
+// Left, middle and right neighbour of every output column of a strip in input row `row`.
 template <class T>
 struct Neighbours {
   Vec<T> left, middle, right;
 };
 template <int stride, class T>
-PCDARTS_INLINE Neighbours<T> neighbours(const auto& g, const T* raw, int s, int row) {
+PCDARTS_INLINE Neighbours<T> neighbours(const auto& g, const T* raw, auto strip, int row) {
   if constexpr (stride == 1) {
-    const T* p = in_plane(g, raw, s, row);
-    return {load8(p - 1), load8(p), load8(p + 1)};
+    const T* p = in_map(g, raw, strip.s, row);
+    return {left_of(strip, p, kLowest<T>), load8(p), right_of(strip, p, kLowest<T>)};
   } else {
-    const T* even = in_plane(g, raw + (2 * (row & 1)) * g.plane, s, row / 2);
-    const T* odd = even + g.plane;
-    return {load8(odd - 1), load8(even), load8(odd)};
+    const T* even = in_map(g, raw + (2 * (row & 1)) * g.map, strip.s, row / 2);
+    const T* odd = even + g.map;
+    return {left_of(strip, odd, kLowest<T>), load8(even), load8(odd)};
   }
 }
 
@@ -48,16 +95,19 @@ struct Inside {
   Vec<T> per_column;  // 1 / how many of them do
 };
 template <int stride, class T>
-PCDARTS_INLINE Inside<T> inside(const auto& g, int s) {
-  const int count = s == g.strips - 1 ? g.tail : kLanes;
-  const bool at_end = stride == 1 && s == g.strips - 1;
+PCDARTS_INLINE Inside<T> inside(const auto& g, auto strip) {
+  const int count = strip.last ? g.tail : kLanes;
   Inside<T> in;
   in.middle = first_lanes<T>(count);
-  in.left = s == 0 ? ~first_lanes<T>(1) : first_lanes<T>(kLanes);
-  in.right = first_lanes<T>(at_end ? count - 1 : count);
+  in.left = strip.first ? ~first_lanes<T>(1) : first_lanes<T>(kLanes);
+  in.right = first_lanes<T>(stride == 1 && strip.last ? count - 1 : count);
   const Vec<T> one = splat(T{1});
   in.per_column = one / (one + keep<T>(in.left, one) + keep<T>(in.right, one));
   return in;
+}
+template <bool edge, class T>
+PCDARTS_INLINE Vec<T> keep_at(Mask<T> mask, Vec<T> v) {
+  return edge ? keep<T>(mask, v) : v;
 }
 
 // Of one row of the input: maximum and sum of three neighbours, or the gradients of both.
@@ -70,29 +120,30 @@ PCDARTS_INLINE RowPool<T> no_row() {
   return {splat(kLowest<T>), Vec<T>{}};
 }
 template <int stride, class T>
-PCDARTS_INLINE RowPool<T> pool_row(const auto& g, const T* raw, int s, int row,
+PCDARTS_INLINE RowPool<T> pool_row(const auto& g, const T* raw, auto strip, int row,
                                    const Inside<T>& in) {
-  const Neighbours<T> n = neighbours<stride>(g, raw, s, row);
+  const Neighbours<T> n = neighbours<stride>(g, raw, strip, row);
   return {maximum<T>(maximum<T>(n.left, n.middle), n.right),
-          keep<T>(in.left, n.left) + keep<T>(in.middle, n.middle) + keep<T>(in.right, n.right)};
+          keep_at<strip.first, T>(in.left, n.left) + keep_at<strip.last, T>(in.middle, n.middle) +
+              keep_at<strip.last, T>(in.right, n.right)};
 }
 
-// f(output row, its three input rows) down strip s; the rows stay in registers.
+// f(output row, its three input rows) down a strip; the rows stay in registers.
 template <int stride, class T, class F>
-PCDARTS_INLINE void for_windows(const auto& g, const T* raw, int s, const Inside<T>& in, F f) {
+PCDARTS_INLINE void for_windows(const auto& g, const T* raw, auto strip, const Inside<T>& in, F f) {
   RowPool<T> above = no_row<T>();
   if constexpr (stride == 1) {
-    RowPool<T> here = pool_row<1>(g, raw, s, 0, in);
+    RowPool<T> here = pool_row<1>(g, raw, strip, 0, in);
     for (int y = 0; y + 1 < g.height; ++y) {
-      const RowPool<T> below = pool_row<1>(g, raw, s, y + 1, in);
+      const RowPool<T> below = pool_row<1>(g, raw, strip, y + 1, in);
       f(y, above, here, below);
       above = here, here = below;
     }
     f(g.height - 1, above, here, no_row<T>());
   } else {
     for (int y = 0; y < g.height; ++y) {
-      const RowPool<T> here = pool_row<2>(g, raw, s, 2 * y, in),
-                       below = pool_row<2>(g, raw, s, 2 * y + 1, in);
+      const RowPool<T> here = pool_row<2>(g, raw, strip, 2 * y, in),
+                       below = pool_row<2>(g, raw, strip, 2 * y + 1, in);
       f(y, above, here, below);
       above = below;
     }
@@ -109,39 +160,41 @@ PCDARTS_INLINE T per_row(const auto& g, int y) {
 // f(strip, row, maximum, average); lanes outside the image are zero.
 template <int stride, class T, class F>
 PCDARTS_INLINE void pool(const auto& g, const T* raw, F f) {
-  for (int s = 0; s < g.strips; ++s) {
-    const Inside<T> in = inside<stride, T>(g, s);
+  for_strips(g, [&](auto strip) __attribute__((always_inline)) {
+    const Inside<T> in = inside<stride, T>(g, strip);
     const auto window = [&](int y, const RowPool<T>& above, const RowPool<T>& here,
                             const RowPool<T>& below) __attribute__((always_inline)) {
       const Vec<T> largest = maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
       const Vec<T> sum = above.sum + here.sum + below.sum;
       const Vec<T> average = sum * in.per_column * splat(per_row<stride, T>(g, y));
-      f(s, y, keep<T>(in.middle, largest), keep<T>(in.middle, average));
+      f(strip.s, y, keep_at<strip.last, T>(in.middle, largest),
+        keep_at<strip.last, T>(in.middle, average));
     };
-    for_windows<stride>(g, raw, s, in, window);
-  }
+    for_windows<stride>(g, raw, strip, in, window);
+  });
 }
 
-// The gradient of the channel, but for what goes to another column, which waits in the scratch (see
+// The gradient of the channel, but for what goes to another strip, which waits in the scratch (see
 // with_neighbours): maps[phase] = base(phase, strip, row) + gradient. dmax(strip, row, maximum) and
 // davg(strip, row, average) give the pools' gradients.
 template <int stride, class T, class FMax, class FAvg, class FBase>
-PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, FMax dmax,
-                                  FAvg davg, FBase base, T* maps) {
-  for (int s = 0; s < g.strips; ++s) {
-    const Inside<T> in = inside<stride, T>(g, s);
+PCDARTS_INLINE void pool_gradient(const auto& g, const T* raw, const PoolScratch<T>& scratch,
+                                  FMax dmax, FAvg davg, FBase base, T* maps) {
+  for_strips(g, [&](auto strip) __attribute__((always_inline)) {
+    const Inside<T> in = inside<stride, T>(g, strip);
+    const int s = strip.s;
     // to the columns of an input row whose windows are all done
     const auto finish = [&](int row, Vec<T> largest,
                             const RowPool<T>& d) __attribute__((always_inline)) {
-      const Neighbours<T> n = neighbours<stride>(g, scratch.raw, s, row);
+      const Neighbours<T> n = neighbours<stride>(g, raw, strip, row);
       const int y = row / stride, odd_row = row % stride, phase = 2 * odd_row;
       const Mask<T> first = n.left == largest, second = ~first & (n.middle == largest);
       const Vec<T> to_right = d.sum + keep<T>(~(first | second), d.largest);
-      store8(in_map(g, maps + phase * g.map, s, y),
-             base(phase, s, y) + d.sum + keep<T>(second, d.largest));
-      put(g, scratch.left + odd_row * g.plane, s, y, d.sum + keep<T>(first, d.largest));
+      store8(in_map(g, scratch.left + odd_row * g.map, s, y), d.sum + keep<T>(first, d.largest));
+      const Vec<T> own = base(phase, s, y) + d.sum + keep<T>(second, d.largest);
+      store8(in_map(g, maps + phase * g.map, s, y), own);
       if constexpr (stride == 1) {
-        put(g, scratch.right, s, y, to_right);
+        store8(in_map(g, scratch.right, s, y), to_right);
       } else {
         store8(in_map(g, maps + (phase + 1) * g.map, s, y), base(phase + 1, s, y) + to_right);
       }
@@ -153,8 +206,8 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, 
       const Vec<T> scale = in.per_column * splat(per_row<stride, T>(g, y));
       const Vec<T> average = (above.sum + here.sum + below.sum) * scale;
       const Vec<T> largest = maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
-      const Vec<T> dm = keep<T>(in.middle, dmax(s, y, largest));
-      const Vec<T> da = keep<T>(in.middle, davg(s, y, average) * scale);
+      const Vec<T> dm = keep_at<strip.last, T>(in.middle, dmax(s, y, largest));
+      const Vec<T> da = keep_at<strip.last, T>(in.middle, davg(s, y, average) * scale);
       const Mask<T> first = above.largest == largest, second = ~first & (here.largest == largest);
       to_above.largest += keep<T>(first, dm), to_above.sum += da;
       to_here.largest += keep<T>(second, dm), to_here.sum += da;
@@ -167,20 +220,21 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const PoolScratch<T>& scratch, 
         to_above = to_below, to_here = RowPool<T>{}, last = below.largest;
       }
     };
-    for_windows<stride>(g, scratch.raw, s, in, spread);
+    for_windows<stride>(g, raw, strip, in, spread);
     finish(stride * g.height - 1, last, to_above);
-  }
+  });
 }
 
 // A value of pool_gradient's maps with what other columns send to it.
 template <int stride, class T>
 PCDARTS_INLINE Vec<T> with_neighbours(const auto& g, const PoolScratch<T>& scratch, const T* maps,
                                       int phase, int s, int y) {
+  const AnyStrip strip = {s == 0, s + 1 == g.strips, s};
   Vec<T> v = load8(in_map(g, maps + phase * g.map, s, y));
   if (stride == 1 || phase % 2 == 1) {
-    v += load8(in_plane(g, scratch.left + phase / 2 * g.plane, s, y) + 1);
+    v += right_of(strip, in_map(g, scratch.left + phase / 2 * g.map, s, y), T{0});
   }
-  if (stride == 1) v += load8(in_plane(g, scratch.right, s, y) - 1);
+  if (stride == 1) v += left_of(strip, in_map(g, scratch.right, s, y), T{0});
   return v;
 }
 

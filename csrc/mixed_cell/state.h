@@ -65,21 +65,6 @@ PCDARTS_INLINE T rstd_of(const MixedCell& p, T variance) {
   return static_cast<T>(norm_rstd(static_cast<double>(variance), p.eps));
 }
 
-template <class T>
-PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const auto& g, int stride) {
-  PoolScratch<T> pool = {};
-  pool.raw = take<T>(pieces, int64_t{stride} * stride * g.plane);
-  pool.left = take<T>(pieces, int64_t{stride} * g.plane);
-  pool.right = take<T>(pieces, g.plane);
-  return pool;
-}
-template <class T>
-PCDARTS_INLINE void clear_pool(const PoolScratch<T>& pool, const auto& g, int stride) {
-  fill(pool.raw, int64_t{stride} * stride * g.plane, kLowest<T>);
-  fill(pool.left, int64_t{stride} * g.plane, T{0});
-  fill(pool.right, g.plane, T{0});
-}
-
 // planes = relu of the sampled channels of one sample, all phases of a channel side by side.
 template <int stride, class S, class G>
 PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S, G>& state, int64_t b,
