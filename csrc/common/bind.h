@@ -94,22 +94,21 @@ inline std::vector<const void*> addresses(const std::vector<Tensor>& tensors) {
   return result;
 }
 
-// The addresses of consecutive parts of one tensor, each as large as one of `like`.
-inline std::vector<void*> parts_of(Tensor& flat, const std::vector<Tensor>& like) {
-  std::vector<void*> result;
-  char* data = static_cast<char*>(flat.mutable_data_ptr());
-  const int64_t item = flat.scalar_type() == ScalarType::Double ? sizeof(double) : sizeof(float);
-  for (const Tensor& tensor : like) {
-    result.push_back(data);
-    data += tensor.numel() * item;
+// Uninitialised, one of the shape of each; none where they are not needed.
+inline std::vector<Tensor> empty_likes(const std::vector<Tensor>& tensors, bool needed,
+                                       ScalarType type) {
+  std::vector<Tensor> result;
+  for (size_t i = 0; needed && i < tensors.size(); ++i) {
+    const auto sizes = tensors[i].sizes();
+    result.push_back(new_empty(tensors[i], std::span(sizes.data(), sizes.size()), type));
   }
   return result;
 }
 
-inline int64_t elements_of(const std::vector<Tensor>& tensors) {
-  int64_t elements = 0;
-  for (const Tensor& tensor : tensors) elements += tensor.numel();
-  return elements;
+inline std::vector<void*> addresses_to_write(std::vector<Tensor>& tensors) {
+  std::vector<void*> result;
+  for (Tensor& tensor : tensors) result.push_back(tensor.mutable_data_ptr());
+  return result;
 }
 
 // torch's own threads: there is one pool.

@@ -21,7 +21,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
   return {call.out, call.mean, call.variance, call.z};
 }
 
-std::tuple<vector<Tensor>, Tensor, Tensor, Tensor> backward(
+std::tuple<vector<Tensor>, vector<Tensor>, Tensor, Tensor> backward(
     int64_t processes, const Tensor& grad_out, const vector<Tensor>& inputs, const Tensor& alpha,
     const Tensor& beta, const vector<Tensor>& weights, const Tensor& mean, const Tensor& variance,
     const Tensor& out, const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k,

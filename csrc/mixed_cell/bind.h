@@ -65,8 +65,8 @@ struct ForwardCall {
 
 // The same of a backward call.
 struct BackwardCall {
-  std::vector<Tensor> grad_inputs;
-  Tensor grad_weights, grad_alpha, grad_beta;
+  std::vector<Tensor> grad_inputs, grad_weights;
+  Tensor grad_alpha, grad_beta;
   std::vector<const void*> inputs, weights;
   std::vector<void*> grad_input_data, grad_weight_data;
   MixedCellBackward args;
@@ -82,9 +82,8 @@ struct BackwardCall {
       grad_inputs.push_back(empty_like(inputs_[i], need_inputs[i]));
       grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);
     }
-    grad_weights =
-        new_empty(alpha, {need_weights ? elements_of(weights_) : 0}, accumulate_type(p.dtype));
-    if (need_weights) grad_weight_data = parts_of(grad_weights, weights_);
+    grad_weights = empty_likes(weights_, need_weights, accumulate_type(p.dtype));
+    grad_weight_data = addresses_to_write(grad_weights);
     grad_alpha = empty_like(alpha, need_alpha);
     grad_beta = empty_like(beta, need_beta);
     args.forward.inputs = inputs.data(), args.forward.weights = weights.data();

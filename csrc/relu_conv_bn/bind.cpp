@@ -18,11 +18,11 @@ std::tuple<Tensor, Tensor, Tensor> forward(int64_t processes, const Tensor& x,
   return {call.out, call.mean, call.variance};
 }
 
-std::tuple<Tensor, Tensor> backward(int64_t processes, const Tensor& grad_out, const Tensor& x,
-                                    const vector<Tensor>& weights, const Tensor& out,
-                                    const Tensor& variance, int64_t stride, double eps,
-                                    bool training, bool need_x, bool need_weights, bool linear,
-                                    bool plain) {
+std::tuple<Tensor, vector<Tensor>> backward(int64_t processes, const Tensor& grad_out,
+                                            const Tensor& x, const vector<Tensor>& weights,
+                                            const Tensor& out, const Tensor& variance,
+                                            int64_t stride, double eps, bool training, bool need_x,
+                                            bool need_weights, bool linear, bool plain) {
   ReluConvBn p = problem(dtype_of(x), x, weights, stride, eps, training, linear, plain);
   p.processes = processes_of(processes);
   BackwardCall call(p, grad_out, x, weights, out, variance, need_x, need_weights);

@@ -45,7 +45,8 @@ struct ForwardCall {
 
 // The same of a backward call.
 struct BackwardCall {
-  Tensor grad_x, grad_weights;
+  Tensor grad_x;
+  std::vector<Tensor> grad_weights;
   std::vector<const void*> weights;
   std::vector<void*> grad_weight_data;
   ReluConvBnBackward args;
@@ -55,9 +56,8 @@ struct BackwardCall {
                const std::vector<Tensor>& weights_, const Tensor& out, const Tensor& variance,
                bool need_x, bool need_weights)
       : grad_x(empty_like(x, need_x)), weights(addresses(weights_)), args{} {
-    grad_weights =
-        new_empty(x, {need_weights ? elements_of(weights_) : 0}, accumulate_type(p.dtype));
-    if (need_weights) grad_weight_data = parts_of(grad_weights, weights_);
+    grad_weights = empty_likes(weights_, need_weights, accumulate_type(p.dtype));
+    grad_weight_data = addresses_to_write(grad_weights);
     args.forward.x = x.const_data_ptr(), args.forward.weights = weights.data();
     args.forward.variance = const_cast<void*>(variance.const_data_ptr());
     args.forward.out = const_cast<void*>(out.const_data_ptr());

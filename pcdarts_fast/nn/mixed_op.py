@@ -145,7 +145,8 @@ def check_choice(name: str, got: str, wanted: Sequence[str]) -> None:
 
 
 def check_input(x: Tensor, C: int, stride: int) -> None:
-    if x.dim() != 4 or x.shape[1] != C or 0 in x.shape:
-        raise UserError(f"x: got shape {tuple(x.shape)}, wanted [B, {C}, H, W] without empty sizes")
-    if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
-        raise UserError(f"x: got H, W = {tuple(x.shape[2:])}, wanted even sizes for stride 2")
+    shape = x.shape
+    if len(shape) != 4 or shape[1] != C or 0 in shape:
+        raise UserError(f"x: got shape {tuple(shape)}, wanted [B, {C}, H, W] without empty sizes")
+    if stride == 2 and (shape[2] % 2 or shape[3] % 2):
+        raise UserError(f"x: got H, W = {tuple(shape[2:])}, wanted even sizes for stride 2")

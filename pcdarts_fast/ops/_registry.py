@@ -24,7 +24,7 @@ from ..errors import UserError
 
 BACKENDS = ("cpu", "cuda", "triton", "reference")  # for tensors of any one device, best first
 _LIBRARIES = {name: torch.library.Library(f"pcdarts_{name}", "DEF") for name in BACKENDS}
-_KERNELS: list[str] = []  # every name ever defined
+_KERNELS: dict[str, dict[str, Any]] = {}  # by name and backend
 _PACKAGE = Path(__file__).parents[1]
 _CUDA = "_cuda.abi3.so"
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
@@ -39,7 +39,8 @@ def define(schema: str, *, fake: Callable[..., Any]) -> None:
     for backend, library in _LIBRARIES.items():
         library.define(schema)
         torch.library.register_fake(f"pcdarts_{backend}::{name}", fake, lib=library)
-    _KERNELS.append(name)
+    namespaces = {backend: getattr(torch.ops, f"pcdarts_{backend}") for backend in BACKENDS}
+    _KERNELS[name] = {backend: getattr(of, name).default for backend, of in namespaces.items()}
 
 
 def implements(name: str, backend: str, *devices: str) -> Callable[[_F], _F]:
@@ -80,7 +81,7 @@ def _imported_at_first_call(module: str, function: str) -> Callable[..., Any]:
 
 def kernel(name: str, backend: str) -> Any:
     """The callable `pcdarts_<backend>::<name>`."""
-    return getattr(getattr(torch.ops, f"pcdarts_{backend}"), name).default
+    return _KERNELS[name][backend]
 
 
 @_constant_result

@@ -33,7 +33,8 @@ def dense(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     ]
 
 
-def parts(flat: Tensor, weights: list[Tensor]) -> list[Tensor]:
-    """`flat`, which holds a gradient for every weight, cut into their shapes, in their dtypes."""
-    views = torch._C._nn.unflatten_dense_tensors(flat, weights)
-    return [g if g.dtype is w.dtype else g.to(w.dtype) for g, w in zip(views, weights, strict=True)]
+def in_dtypes_of(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor | None]:
+    """The kernels' gradients of the weights in their dtypes; all None where there are none."""
+    if not grads:
+        return [None] * len(weights)
+    return [g if g.dtype is w.dtype else g.to(w.dtype) for g, w in zip(grads, weights, strict=True)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -36,3 +39,8 @@ def column_sums(partial: Tensor) -> Tensor:
         P=COLUMNS,
     )
     return total
+
+
+def weight_gradients(partial: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """The column sums of partial [rows, elements of all weights], in the shapes of the weights."""
+    return list(torch._C._nn.unflatten_dense_tensors(column_sums(partial), list(weights)))

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..dense import dense
+from ..once import once_differentiable
 from ..processes import shared_kernel
 
 
@@ -48,7 +48,7 @@ class _ConvBn(torch.autograd.Function):
         need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[4:]
         columns, matrix = _columns(x, weight), _matrix(weight, x.dtype)
         normalised = _normalised(columns, weight, (mean, variance), eps, backend, 1)[0]
-        grad_columns, grad_weight = shared_kernel("relu_conv_bn_bwd", backend, processes)(
+        grad_columns, grad_weights = shared_kernel("relu_conv_bn_bwd", backend, processes)(
             (grad * _channels(gamma)).to(x.dtype),
             columns,
             [matrix],
@@ -70,7 +70,7 @@ class _ConvBn(torch.autograd.Function):
         return (
             *(None,) * 4,
             grad_x,
-            grad_weight.view(weight.shape).to(weight.dtype) if need_weight else None,
+            grad_weights[0].view(weight.shape).to(weight.dtype) if need_weight else None,
             (grad * normalised).sum((0, 2, 3)).to(gamma.dtype) if need_gamma else None,
             grad.sum((0, 2, 3)).to(gamma.dtype) if need_beta else None,
         )

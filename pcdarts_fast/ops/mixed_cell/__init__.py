@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
 from .._registry import implements_in_triton
 from ..channels import Table
-from ..dense import check_dtype, dense, parts
+from ..dense import check_dtype, dense, in_dtypes_of
+from ..once import once_differentiable
 from ..processes import shared_kernel
 from .schema import KINDS as KINDS
 from .schema import MOST as MOST
@@ -136,7 +136,7 @@ class _MixedCell(torch.autograd.Function):
             grad_alpha.to(alpha.dtype) if need_alpha else None,
             grad_beta.to(beta.dtype) if need_beta else None,
             *(g if need else None for g, need in zip(grad_inputs, need_inputs, strict=True)),
-            *(parts(grad_weights, weights) if need_weights else [None] * len(weights)),
+            *in_dtypes_of(weights, grad_weights),
         )
 
 

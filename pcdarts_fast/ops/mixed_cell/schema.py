@@ -38,7 +38,7 @@ BACKWARD = (
     "mixed_cell_bwd(Tensor grad_out, Tensor[] inputs, Tensor alpha, Tensor beta, Tensor[] weights,"
     " Tensor mean, Tensor variance, Tensor out, Tensor z, int[] primitives, int nodes, int k,"
     " int stride, int[] source, int[] destination, float eps, bool training, int[] need_inputs,"
-    " bool need_weights, bool need_alpha, bool need_beta) -> (Tensor[], Tensor, Tensor, Tensor)"
+    " bool need_weights, bool need_alpha, bool need_beta) -> (Tensor[], Tensor[], Tensor, Tensor)"
 )
 
 
@@ -120,14 +120,13 @@ def _backward_fake(
     need_weights: bool,
     need_alpha: bool,
     need_beta: bool,
-) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-    elements = sum(weight.numel() for weight in weights) if need_weights else 0
+) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
     return (
         [
             x.new_empty(x.shape if need else (0,))
             for x, need in zip(inputs, need_inputs, strict=True)
         ],
-        alpha.new_empty(elements),
+        [alpha.new_empty(weight.shape) for weight in weights] if need_weights else [],
         alpha.new_empty(alpha.shape if need_alpha else (0,)),
         beta.new_empty(beta.shape if need_beta else (0,)),
     )

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
 from .._registry import implements_in_triton, kernel, resolve
 from ..channels import Table, channel_tables
 from ..dense import check_dtype
+from ..once import once_differentiable
 from . import reference as reference  # registers the schemas and the oracle
 
 implements_in_triton(__name__, partial_mix_fwd="forward", partial_mix_bwd="backward")

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ...errors import UserError
 from .._registry import implements_in_triton
-from ..dense import check_dtype, dense, parts
+from ..dense import check_dtype, dense, in_dtypes_of
+from ..once import once_differentiable
 from ..processes import shared_kernel
 from . import schema as schema  # registers the schemas
 
@@ -82,7 +82,7 @@ class _ReluConvBn(torch.autograd.Function):
         return (
             *(None,) * 6,
             grad_x if need_x else None,
-            *(parts(grad_weights, weights) if need_weights else [None] * len(weights)),
+            *in_dtypes_of(weights, grad_weights),
         )
 
 

@@ -18,7 +18,7 @@ FORWARD = (
 BACKWARD = (
     "relu_conv_bn_bwd(Tensor grad_out, Tensor x, Tensor[] weights, Tensor out, Tensor variance,"
     " int stride, float eps, bool training, bool need_x, bool need_weights, bool linear=False,"
-    " bool plain=False) -> (Tensor, Tensor)"
+    " bool plain=False) -> (Tensor, Tensor[])"
 )
 
 
@@ -53,10 +53,10 @@ def _backward_fake(
     need_weights: bool,
     linear: bool = False,
     plain: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, list[Tensor]]:
     wide = torch.promote_types(x.dtype, torch.float32)
-    elements = sum(weight.numel() for weight in weights) if need_weights else 0
-    return x.new_empty(x.shape if need_x else (0,)), x.new_empty(elements, dtype=wide)
+    grad_weights = [x.new_empty(weight.shape, dtype=wide) for weight in weights]
+    return x.new_empty(x.shape if need_x else (0,)), grad_weights if need_weights else []
 
 
 for _define in (define, define_synchronized):

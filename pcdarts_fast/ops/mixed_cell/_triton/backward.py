@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._triton.launch import launch, power_of_2
-from ..._triton.sums import column_sums
+from ..._triton.sums import weight_gradients
 from ...processes import total
 from .edge_kernels import edge_gradient_kernel
 from .first_kernels import first_pointwise_kernel
@@ -38,7 +38,7 @@ class Gradients:
     training: bool
 
 
-def backward(*arguments: Any) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+def backward(*arguments: Any) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
     return synchronized_backward(1, *arguments)
 
 
@@ -65,7 +65,7 @@ def synchronized_backward(
     need_weights: bool,
     need_alpha: bool,
     need_beta: bool,
-) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
     x = inputs[0]
     graph = make_graph(len(inputs), nodes, primitives, x.shape[1], k, stride, eps)
     cell = make_cell(processes, inputs, out, alpha, beta, weights, graph, source, destination)
@@ -93,7 +93,7 @@ def synchronized_backward(
     else:
         for number, need in enumerate(needs):
             run_group(cell, cell.group(number), grads, need_state=need)
-    grad_weights = column_sums(grads.weights)
+    grad_weights = weight_gradients(grads.weights, weights) if need_weights else []
     return list(grads.inputs), grad_weights, grads.alpha, grads.beta
 
 

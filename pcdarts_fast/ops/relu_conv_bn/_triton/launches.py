@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._triton.launch import launch, power_of_2
-from ..._triton.sums import column_sums
+from ..._triton.sums import weight_gradients
 from ...processes import merge_moments, total
 from .kernels import (
     gradient_kernel,
@@ -79,7 +79,7 @@ def synchronized_forward(
     return out, batch_mean, batch_variance
 
 
-def backward(*arguments: Any) -> tuple[Tensor, Tensor]:
+def backward(*arguments: Any) -> tuple[Tensor, list[Tensor]]:
     return synchronized_backward(1, *arguments)
 
 
@@ -97,7 +97,7 @@ def synchronized_backward(
     need_weights: bool,
     linear: bool = False,
     plain: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, list[Tensor]]:
     B, C_in, H, W = x.shape
     H, W = H // stride, W // stride
     matrix, C_out, first = _matrix(weights)
@@ -137,7 +137,7 @@ def synchronized_backward(
         COLUMNS=BLOCK,
         P=TILE,
     )
-    return grad_x, column_sums(partial) if need_weights else matrix.new_empty(0)
+    return grad_x, weight_gradients(partial, weights) if need_weights else []
 
 
 def _matrix(weights: Sequence[Tensor]) -> tuple[Tensor, int, int]:
