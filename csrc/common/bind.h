@@ -18,6 +18,7 @@
 #include "common/parallel.h"
 #include "common/planes.h"
 #include "common/processes.h"
+#include "common/results.h"
 
 namespace pcdarts {
 
@@ -49,8 +50,9 @@ inline ScalarType accumulate_type(DType dtype) {
   return dtype == DType::float64 ? ScalarType::Double : ScalarType::Float;
 }
 
-// Uninitialised and contiguous, on the tensor's device. Straight from torch's C functions:
-// torch::stable::new_empty finds its operator by name, which costs more than the allocation.
+// Uninitialised and contiguous, on the tensor's device; large ones of the CPU in memory that is
+// used again. Straight from torch's C functions: torch::stable::new_empty finds its operator by
+// name, which costs more than the allocation.
 inline Tensor new_empty(const Tensor& like, std::span<const int64_t> sizes, ScalarType type) {
   constexpr size_t kMostDimensions = 4;
   STD_TORCH_CHECK(sizes.size() <= kMostDimensions, "expected at most 4 dimensions");
@@ -61,6 +63,12 @@ inline Tensor new_empty(const Tensor& like, std::span<const int64_t> sizes, Scal
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device));
   const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  const auto bytes = static_cast<size_t>(elements) * aoti_torch_dtype_element_size(dtype);
+  if (device_type == aoti_torch_device_type_cpu() && bytes >= kLeastKept) {
+    const torch::stable::Device cpu(torch::headeronly::DeviceType::CPU);
+    return torch::stable::from_blob(take_result(bytes), {sizes.data(), sizes.size()},
+                                    {strides.data(), sizes.size()}, cpu, type, give_back_result);
+  }
   AtenTensorHandle made = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()),
                                                          sizes.data(), strides.data(), dtype,
