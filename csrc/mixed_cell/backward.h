@@ -99,13 +99,12 @@ PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
   return (1 + plan.branches) * p.sampled + 1;
 }
 
-// The first of the chunks' sums becomes the sum of all.
-PCDARTS_INLINE void merge_chunks(const MixedCell& p, double* sums, int64_t size) {
-  const int64_t chunks = chunk_count(p.batch);
-  for (int64_t at = 0; at < size; ++at) {
-    double sum = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[chunk * size + at];
-    sums[at] = sum;
+// The first of the chunks' sums [chunks, size] becomes the sum of all.
+template <class T>
+PCDARTS_NOINLINE void merge_chunks(const MixedCell& p, T* sums, int64_t size) {
+  for (int64_t chunk = 1; chunk < chunk_count(p.batch); ++chunk) {
+    const T* __restrict own = sums + chunk * size;
+    for (int64_t at = 0; at < size; ++at) sums[at] += own[at];
   }
 }
 

@@ -82,12 +82,7 @@ template <class S, class G>
 PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S, G>& state,
                                    const SourceGradient<S>& grad, void* const* grad_weights) {
   using T = Accumulate<S>;
-  const int64_t chunks = chunk_count(p.batch);
-  const auto merged = [&](int64_t at) {
-    T sum = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += grad.dw[chunk * grad.layout.size + at];
-    return sum;
-  };
+  merge_chunks(p, grad.dw, grad.layout.size);
   for (int e = 0; e < state.edges; ++e) {
     const int offset = edge_offsets(p, state.edge[e].row).weights;
     for (int i = 0; i < state.plan.branches; ++i) {
@@ -98,7 +93,7 @@ PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S, G>& state,
         T* to = static_cast<T*>(grad_weights[offset + branch.weight + w]);
         if (branch.primitive.kind == Kind::skip || w % 2 == 1) {
           const int64_t size = weight_size(branch.primitive, w, p.sampled);
-          for (int64_t j = 0; j < size; ++j) to[j] = merged(from + j);
+          for (int64_t j = 0; j < size; ++j) to[j] = grad.dw[from + j];
           continue;
         }
         const Taps& taps = w == 0 ? state.first[i] : state.second[i];
@@ -108,7 +103,7 @@ PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S, G>& state,
             const TapBlock& b = taps.block[block];
             for (int ky = 0; ky < b.rows; ++ky) {
               for (int kx = 0; kx < b.columns; ++kx) {
-                to[c * taps.weights + weight_index(b, ky, kx)] = merged(at++);
+                to[c * taps.weights + weight_index(b, ky, kx)] = grad.dw[at++];
               }
             }
           }
