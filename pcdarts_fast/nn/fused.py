@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -167,11 +167,10 @@ def advance(
     """Moves the running statistics of N batch-norms by the batch's own, [N, C]."""
     momentum = norms[0].momentum
     assert momentum is not None
-    buffers: list[Any] = [m._buffers for m in norms]
     update_running(
-        [of["running_mean"] for of in buffers],
-        [of["running_var"] for of in buffers],
-        [of["num_batches_tracked"] for of in buffers],
+        buffers_of(norms, "running_mean"),
+        buffers_of(norms, "running_var"),
+        buffers_of(norms, "num_batches_tracked"),
         mean,
         variance,
         count=count,

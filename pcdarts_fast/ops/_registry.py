@@ -36,11 +36,12 @@ _constant_result = cast(Callable[[_F], _F], torch.compiler.assume_constant_resul
 def define(schema: str, *, fake: Callable[..., Any]) -> None:
     """Defines a kernel in every namespace: `name(arguments) -> results`, and its fake."""
     name = schema.partition("(")[0]
+    _KERNELS[name] = {}
     for backend, library in _LIBRARIES.items():
         library.define(schema)
         torch.library.register_fake(f"pcdarts_{backend}::{name}", fake, lib=library)
-    namespaces = {backend: getattr(torch.ops, f"pcdarts_{backend}") for backend in BACKENDS}
-    _KERNELS[name] = {backend: getattr(of, name).default for backend, of in namespaces.items()}
+        namespace = getattr(torch.ops, f"pcdarts_{backend}")
+        _KERNELS[name][backend] = getattr(namespace, name).default
 
 
 def implements(name: str, backend: str, *devices: str) -> Callable[[_F], _F]:
