@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..ops.dense import accumulation_dtype
+
 
 def synchronize_batch_norms(network: nn.Module) -> None:
     """Makes every `nn.BatchNorm2d` of `network` a synchronized one; its state_dict stays."""
@@ -36,7 +38,7 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
         """x [B, C, H, W] -> the same shape and dtype."""
         if not self.training:
             return super().forward(x)
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = x.to(accumulation_dtype(x.dtype))
         count = wide.new_tensor([x.numel() // x.shape[1]])
         sums = _total(torch.cat([wide.sum((0, 2, 3)), count]))  # [C + 1]
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()

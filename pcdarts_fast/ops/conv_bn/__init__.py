@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dense import dense
+from ..dense import accumulation_dtype, dense
 from ..once import once_differentiable
 from ..processes import shared_kernel
 
@@ -134,7 +134,7 @@ def _columns(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _matrix(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    wide = torch.promote_types(dtype, torch.float32)
+    wide = accumulation_dtype(dtype)
     return dense([weight.flatten(1)[:, :, None, None]], wide)[0]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...errors import UserError
 from .._registry import implements_in_triton
 from ..channels import Table
-from ..dense import check_dtype, dense, in_dtypes_of
+from ..dense import accumulation_dtype, check_dtype, dense, in_dtypes_of
 from ..once import once_differentiable
 from ..processes import shared_kernel
 from .schema import KINDS as KINDS
@@ -76,7 +76,7 @@ class _MixedCell(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         inputs = [x.contiguous() for x in tensors[:inputs_count]]
         weights = tensors[inputs_count:]
-        wide = torch.promote_types(inputs[0].dtype, torch.float32)
+        wide = accumulation_dtype(inputs[0].dtype)
         out, mean, variance, z = shared_kernel("mixed_cell_fwd", backend, processes)(
             inputs,
             *dense([alpha, beta], wide),
@@ -108,7 +108,7 @@ class _MixedCell(torch.autograd.Function):
         inputs, weights = tensors[:inputs_count], tensors[inputs_count:]
         need_alpha, need_beta, *needs = ctx.needs_input_grad[6:]
         need_inputs, need_weights = needs[:inputs_count], any(needs[inputs_count:])
-        wide = torch.promote_types(grad.dtype, torch.float32)
+        wide = accumulation_dtype(grad.dtype)
         run = shared_kernel("mixed_cell_bwd", backend, processes)
         grad_inputs, grad_weights, grad_alpha, grad_beta = run(
             grad.contiguous(),
@@ -133,8 +133,8 @@ class _MixedCell(torch.autograd.Function):
         )
         return (
             *(None,) * 6,
-            grad_alpha.to(alpha.dtype) if need_alpha else None,
-            grad_beta.to(beta.dtype) if need_beta else None,
+            *in_dtypes_of([alpha], [grad_alpha] if need_alpha else []),
+            *in_dtypes_of([beta], [grad_beta] if need_beta else []),
             *(g if need else None for g, need in zip(grad_inputs, need_inputs, strict=True)),
             *in_dtypes_of(weights, grad_weights),
         )

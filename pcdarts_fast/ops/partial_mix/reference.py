@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._registry import define, implements
+from ..dense import accumulation_dtype
 
 FORWARD = (
     "partial_mix_fwd(Tensor[] outputs, Tensor weights, Tensor x, int k, int stride,"
@@ -70,7 +71,7 @@ def forward(
     source: Sequence[int],
     destination: Sequence[int],
 ) -> Tensor:
-    wide = _accumulation_dtype(x)
+    wide = accumulation_dtype(x.dtype)
     B, C, H, W = x.shape
     pooled = F.max_pool2d(x, 2) if stride == 2 else x
     bypass = pooled[:, list(source[C // k :])]  # [B, C - C/k, H', W']
@@ -95,7 +96,7 @@ def backward(
     need_weights: bool,
     need_x: bool,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    wide = _accumulation_dtype(grad)
+    wide = accumulation_dtype(grad.dtype)
     B, C, H, W = grad.shape
     cat = grad[:, list(destination)]  # [B, C, H', W']
     mixed = cat[:, : C // k].to(wide)
@@ -124,7 +125,3 @@ def _unpool(grad: Tensor, x: Tensor) -> Tensor:
 
 def _inverse(permutation: Sequence[int]) -> list[int]:
     return sorted(range(len(permutation)), key=permutation.__getitem__)
-
-
-def _accumulation_dtype(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import implements_in_triton
-from ..dense import check_dtype, dense, in_dtypes_of
+from ..dense import accumulation_dtype, check_dtype, dense, in_dtypes_of
 from ..once import once_differentiable
 from ..processes import shared_kernel
 from . import schema as schema  # registers the schemas
@@ -38,7 +38,7 @@ class _ReluConvBn(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         x = x.contiguous()
-        wide = torch.promote_types(x.dtype, torch.float32)
+        wide = accumulation_dtype(x.dtype)
         out, mean, variance = shared_kernel("relu_conv_bn_fwd", backend, processes)(
             x,
             dense(weights, wide),
@@ -64,7 +64,7 @@ class _ReluConvBn(torch.autograd.Function):
         x, out, variance, *weights = ctx.saved_tensors
         need_x, *need_each_weight = ctx.needs_input_grad[6:]
         need_weights = any(need_each_weight)
-        wide = torch.promote_types(x.dtype, torch.float32)
+        wide = accumulation_dtype(x.dtype)
         grad_x, grad_weights = shared_kernel("relu_conv_bn_bwd", backend, processes)(
             grad.contiguous(),
             x,

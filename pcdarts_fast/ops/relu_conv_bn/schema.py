@@ -5,10 +5,10 @@ Their oracles are the eager modules one floor up: ReLUConvBN and FactorizedReduc
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from .._registry import define
+from ..dense import accumulation_dtype
 from ..processes import define_synchronized
 
 FORWARD = (
@@ -34,7 +34,7 @@ def _forward_fake(
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, _, H, W = x.shape
     C_out = sum(weight.shape[0] for weight in weights)
-    wide = torch.promote_types(x.dtype, torch.float32)
+    wide = accumulation_dtype(x.dtype)
     norms = C_out if running_mean is None and not plain else 0
     out = x.new_empty(B, C_out, H // stride, W // stride)
     return out, x.new_empty(norms, dtype=wide), x.new_empty(norms, dtype=wide)
@@ -54,7 +54,7 @@ def _backward_fake(
     linear: bool = False,
     plain: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
-    wide = torch.promote_types(x.dtype, torch.float32)
+    wide = accumulation_dtype(x.dtype)
     grad_weights = [x.new_empty(weight.shape, dtype=wide) for weight in weights]
     return x.new_empty(x.shape if need_x else (0,)), grad_weights if need_weights else []
 
