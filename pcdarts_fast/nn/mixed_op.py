@@ -45,8 +45,6 @@ class FusedPartialMixedOp(nn.Module):
         UserError: an argument out of its range.
     """
 
-    _beta: Tensor
-
     def __init__(
         self,
         C: int,
@@ -70,7 +68,6 @@ class FusedPartialMixedOp(nn.Module):
         self._ops = nn.ModuleList(
             search_operation(primitive, C // k, stride) for primitive in primitives
         )
-        self.register_buffer("_beta", torch.ones(1), persistent=False)  # of a node's only edge
         self._fused: FusedGraph | None = None
         if is_fused(primitives, 2):
             graph = CellGraph(self.primitives, 1, k, stride, EPS, memory == "store")
@@ -92,7 +89,7 @@ class FusedPartialMixedOp(nn.Module):
             return self._fused(
                 states,
                 weights,
-                self._beta,
+                weights.new_ones(1),
                 backend=backend,
                 permutation=permutation,
                 training=self.training,

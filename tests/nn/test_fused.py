@@ -262,6 +262,20 @@ def test_uninitialised_memory_is_never_read() -> None:
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_everything_is_in_the_state_dict(backend: str) -> None:
+    wanted = FusedPartialMixedOp(8, 1, backend=backend)
+    with torch.device("meta"):
+        edge = FusedPartialMixedOp(8, 1, backend=backend)
+    edge.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in itertools.chain(edge.parameters(), edge.buffers()):
+            tensor.fill_(3)  # whatever the empty memory might have held
+    edge.load_state_dict(wanted.state_dict())
+    x, alpha = torch.randn(2, 8, 6, 6), torch.randn(8).softmax(0)
+    assert torch.equal(edge(x, alpha), wanted(x, alpha))
+
+
 def test_eval_mode_gradients() -> None:
     reference, fused = pair(8, 2)
     for module in (reference, fused):
