@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..ops import resolve
+from ..ops import device_type, resolve
 from ..ops.channels import Sampling, channel_tables
 from ..ops.conv_bn import conv_bn
 from ..ops.dense import DTYPES, accumulation_dtype
@@ -26,8 +26,7 @@ def is_fused(primitives: Sequence[str], states: int) -> bool:
 
 def engine(backend: str, x: Tensor) -> str:
     """The backend that runs a fused cell on x; "auto" leaves foreign dtypes to the reference."""
-    # With cold caches a device spells its type in 20 us (2-core EPYC).
-    chosen: str = resolve(backend, "mixed_cell", "cpu" if x.is_cpu else x.device.type)
+    chosen: str = resolve(backend, "mixed_cell", device_type(x))
     return "reference" if backend == "auto" and x.dtype not in DTYPES[chosen] else chosen
 
 

@@ -1,6 +1,7 @@
 """The fused operators: one folder an operator, each with a reference and its backends."""
 
 from ._registry import BACKENDS as BACKENDS
+from ._registry import device_type as device_type
 from ._registry import resolve as resolve
 from ._registry import why_not as why_not
 from .channels import channel_tables as channel_tables

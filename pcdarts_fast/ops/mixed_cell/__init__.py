@@ -15,7 +15,7 @@ from torch import Tensor
 from ...errors import UserError
 from .._registry import implements_in_triton
 from ..channels import Table
-from ..dense import accumulation_dtype, check_dtype, dense, in_dtypes_of
+from ..dense import accumulation_dtype, check_dtype, dense, in_dtype_of, in_dtypes_of
 from ..once import once_differentiable
 from ..processes import shared_kernel
 from .schema import KINDS as KINDS
@@ -133,8 +133,8 @@ class _MixedCell(torch.autograd.Function):
         )
         return (
             *(None,) * 6,
-            *in_dtypes_of([alpha], [grad_alpha] if need_alpha else []),
-            *in_dtypes_of([beta], [grad_beta] if need_beta else []),
+            in_dtype_of(alpha, grad_alpha) if need_alpha else None,
+            in_dtype_of(beta, grad_beta) if need_beta else None,
             *(g if need else None for g, need in zip(grad_inputs, need_inputs, strict=True)),
             *in_dtypes_of(weights, grad_weights),
         )

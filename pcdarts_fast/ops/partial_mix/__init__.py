@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from .._registry import implements_in_triton, kernel, resolve
+from .._registry import device_type, implements_in_triton, kernel, resolve
 from ..channels import Table, channel_tables
 from ..dense import check_dtype
 from ..once import once_differentiable
@@ -109,7 +109,7 @@ def partial_mix(
     if tables is None:
         tables = channel_tables(x.shape[1], k) if x.dim() == 4 and k > 0 else ((), ())
     _check(outputs, weights, x, k, stride, tables)
-    chosen = resolve(backend, "partial_mix", x.device.type)
+    chosen = resolve(backend, "partial_mix", device_type(x))
     check_dtype("x", x, chosen)
     out: Tensor = _PartialMix.apply(chosen, k, stride, *tables, weights, x, *outputs)
     return out
