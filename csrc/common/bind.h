@@ -84,11 +84,15 @@ inline Tensor new_empty(const Tensor& like, std::initializer_list<int64_t> sizes
   return new_empty(like, sizes, like.scalar_type());
 }
 
-// Uninitialised, of the tensor's shape and dtype; without elements where it is not needed.
-inline Tensor empty_like(const Tensor& x, bool needed) {
+// Uninitialised, of the tensor's shape.
+inline Tensor empty_like(const Tensor& x, ScalarType type) {
   const auto sizes = x.sizes();
-  return needed ? new_empty(x, std::span(sizes.data(), sizes.size()), x.scalar_type())
-                : new_empty(x, {0});
+  return new_empty(x, std::span(sizes.data(), sizes.size()), type);
+}
+
+// ... and of its dtype; without elements where it is not needed.
+inline Tensor empty_like_if(bool needed, const Tensor& x) {
+  return needed ? empty_like(x, x.scalar_type()) : new_empty(x, {0});
 }
 
 // Where a batch-norm's mean or variance lies: the batch's own, to be written, or the running one.
@@ -103,12 +107,11 @@ inline std::vector<const void*> addresses(const std::vector<Tensor>& tensors) {
 }
 
 // Uninitialised, one of the shape of each; none where they are not needed.
-inline std::vector<Tensor> empty_likes(const std::vector<Tensor>& tensors, bool needed,
-                                       ScalarType type) {
+inline std::vector<Tensor> empty_likes_if(bool needed, const std::vector<Tensor>& tensors,
+                                          ScalarType type) {
   std::vector<Tensor> result;
   for (size_t i = 0; needed && i < tensors.size(); ++i) {
-    const auto sizes = tensors[i].sizes();
-    result.push_back(new_empty(tensors[i], std::span(sizes.data(), sizes.size()), type));
+    result.push_back(empty_like(tensors[i], type));
   }
   return result;
 }

@@ -50,6 +50,7 @@ struct SquareGrid {
 
 // Whether strip s holds fewer than 8 columns.
 PCDARTS_INLINE bool is_short(const auto& g, int s) { return s == g.strips - 1 && g.tail < kLanes; }
+PCDARTS_INLINE int lanes_of(const auto& g, int s) { return is_short(g, s) ? g.tail : kLanes; }
 
 // Clears the lanes outside the image.
 template <class T>
@@ -124,28 +125,6 @@ PCDARTS_INLINE void fill(T* p, int64_t count, T value) {
   for (int64_t i = 0; i < count; ++i) p[i] = value;
 }
 
-// Reads a row-major channel x [stride * H, stride * W]: f(phase, strip, row, values).
-template <int stride, class S, class F>
-PCDARTS_INLINE void read_channel(const auto& g, const S* x, F f) {
-  const int64_t width = static_cast<int64_t>(stride) * g.width;
-  for (int s = 0; s < g.strips; ++s) {
-    const int count = stride * (is_short(g, s) ? g.tail : kLanes);
-    const int low = count < kLanes ? count : kLanes, high = count - low;
-    const S* p = x + stride * s * kLanes;
-    for (int y = 0; y < g.height; ++y) {
-      for (int row = 0; row < stride; ++row, p += width) {
-        if constexpr (stride == 1) {
-          f(0, s, y, load_part(p, count));
-        } else {
-          const auto a = load_part(p, low), b = load_part(p + low, high);
-          f(2 * row, s, y, even_lanes(a, b));
-          f(2 * row + 1, s, y, odd_lanes(a, b));
-        }
-      }
-    }
-  }
-}
-
 // The 2x2 windows under strip s of row y: four phases of a row-major channel [2H, 2W].
 template <class T>
 struct Windows {
@@ -156,8 +135,7 @@ struct WindowsPlace {
   int low, high;      // lanes of a row's two vectors
 };
 PCDARTS_INLINE WindowsPlace windows_place(const auto& g, int s, int y) {
-  const int count = 2 * (is_short(g, s) ? g.tail : kLanes);
-  const int low = count < kLanes ? count : kLanes;
+  const int count = 2 * lanes_of(g, s), low = count < kLanes ? count : kLanes;
   const int64_t width = int64_t{2} * g.width;
   return {2 * y * width + 2 * s * kLanes, width, low, count - low};
 }
@@ -188,14 +166,53 @@ PCDARTS_INLINE Vec<T> largest_of(const Windows<T>& w) {
   return maximum<T>(maximum<T>(w.phase[0], w.phase[1]), maximum<T>(w.phase[2], w.phase[3]));
 }
 
-// A dense channel [H, W] as a map: in place where it is one already, else converted into `spare`.
-template <class S, class T>
-PCDARTS_INLINE const T* as_map(const auto& g, const S* x, T* spare) {
-  if constexpr (sizeof(S) == sizeof(T)) {
+// Reads a row-major channel x [stride * H, stride * W]: f(phase, strip, row, values).
+template <int stride, class S, class F>
+PCDARTS_INLINE void read_channel(const auto& g, const S* x, F f) {
+  for (int s = 0; s < g.strips; ++s) {
+    for (int y = 0; y < g.height; ++y) {
+      if constexpr (stride == 1) {
+        f(0, s, y, load_part(x + int64_t{y} * g.width + s * kLanes, lanes_of(g, s)));
+      } else {
+        const auto w = load_windows(g, x, s, y);
+        PCDARTS_UNROLL for (int phase = 0; phase < 4; ++phase) f(phase, s, y, w.phase[phase]);
+      }
+    }
+  }
+}
+
+// Writes a row-major channel [stride * H, stride * W] from f(phase, strip, row) -> values.
+template <int stride, class S, class F>
+PCDARTS_INLINE void write_channel(const auto& g, S* x, F f) {
+  for (int s = 0; s < g.strips; ++s) {
+    for (int y = 0; y < g.height; ++y) {
+      if constexpr (stride == 1) {
+        store_part(x + int64_t{y} * g.width + s * kLanes, f(0, s, y), lanes_of(g, s));
+      } else {
+        Windows<Accumulate<S>> w;
+        PCDARTS_UNROLL for (int phase = 0; phase < 4; ++phase) w.phase[phase] = f(phase, s, y);
+        store_windows(g, x, s, y, w);
+      }
+    }
+  }
+}
+
+// The phases of a channel [stride * H, stride * W] as maps, with `outside` in the lanes beyond the
+// image: in place where a dense channel is a map already, else converted into `spare`.
+template <int stride, class S, class T>
+PCDARTS_INLINE const T* as_maps(const auto& g, const S* x, T* spare, T outside) {
+  if constexpr (stride == 1 && sizeof(S) == sizeof(T)) {
     if (g.tail == kLanes) return x;
   }
-  read_channel<1>(g, x, [&](int, int s, int y, Vec<T> v) { store8(in_map(g, spare, s, y), v); });
+  const Mask<T> valid = first_lanes<T>(g.tail);
+  read_channel<stride>(g, x, [&](int phase, int s, int y, Vec<T> v) {
+    store8(in_map(g, spare + phase * g.map, s, y), is_short(g, s) ? valid ? v : splat(outside) : v);
+  });
   return spare;
+}
+template <class S, class T>
+PCDARTS_INLINE const T* as_map(const auto& g, const S* x, T* spare) {
+  return as_maps<1>(g, x, spare, T{0});
 }
 
 // Where to build a channel that will be dense: in place where it is a map, else in `spare`.
@@ -218,27 +235,6 @@ PCDARTS_INLINE void for_vectors(int64_t count, F f) {
   }
   for (; i + kLanes <= count; i += kLanes) f(i, kLanes, 0);
   if (i < count) f(i, static_cast<int>(count - i), 0);
-}
-// Writes a row-major channel [stride * H, stride * W] from f(phase, strip, row) -> values.
-template <int stride, class S, class F>
-PCDARTS_INLINE void write_channel(const auto& g, S* x, F f) {
-  const int64_t width = static_cast<int64_t>(stride) * g.width;
-  for (int s = 0; s < g.strips; ++s) {
-    const int count = stride * (is_short(g, s) ? g.tail : kLanes);
-    const int low = count < kLanes ? count : kLanes, high = count - low;
-    S* p = x + stride * s * kLanes;
-    for (int y = 0; y < g.height; ++y) {
-      for (int row = 0; row < stride; ++row, p += width) {
-        if constexpr (stride == 1) {
-          store_part(p, f(0, s, y), count);
-        } else {
-          const auto even = f(2 * row, s, y), odd = f(2 * row + 1, s, y);
-          store_part(p, interleave_low(even, odd), low);
-          store_part(p + low, interleave_high(even, odd), high);
-        }
-      }
-    }
-  }
 }
 
 }  // namespace

@@ -46,8 +46,7 @@ PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradien
   if constexpr (stride == 1) {  // only nodes have something to add, and their edges have stride 1
     write_channel<1>(g, to, [&](int phase, int s, int y) {
       const S* at = add + int64_t{y} * g.width + s * kLanes;
-      const Vec<T> v = is_short(g, s) ? load_some(at, g.tail) : load8(at);
-      return v + f(phase, s, y);
+      return load_part(at, lanes_of(g, s)) + f(phase, s, y);
     });
   }
 }
@@ -82,7 +81,8 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& stat
   };
   if (!state.plan.pools) return write_gradient<stride>(state, grad, b, p.source[c], past_pools);
 
-  const T* raw = raw_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
+  const T* raw =
+      as_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw, kLowest<T>);
   const auto pool_upstream = [&](int which, int s, int y, Vec<T> value)
                                  __attribute__((always_inline)) {
                                    Vec<T> sum = splat(terms.constant[which]);
@@ -137,7 +137,7 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& sta
       for (int s = 0; s < g.strips; ++s) {
         Windows<T> w = load_windows(g, x, s, y);
         const Vec<T> largest = largest_of(w);
-        const int lanes = is_short(g, s) ? g.tail : kLanes;
+        const int lanes = lanes_of(g, s);
         const Vec<T> gradient = upstream(int64_t{y} * g.width + s * kLanes, lanes, Vec<T>{});
         Mask<T> open = first_lanes<T>(kLanes);  // the window's first maximum takes the gradient
         PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {

@@ -87,7 +87,7 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
       for (int64_t c = 0; c < p.sampled; ++c) {  // pools and skip: one pool serves all edges
         const S* x = channel_of(state, b, p.source[c]);
         if (plan.pools) {
-          const T* raw = raw_maps<stride>(g, x, scratch.pool.raw);
+          const T* raw = as_maps<stride>(g, x, scratch.pool.raw, kLowest<T>);
           pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
             store8(in_map(g, scratch.pooled, s, y), largest);
             store8(in_map(g, scratch.pooled + g.map, s, y), average);

@@ -79,13 +79,13 @@ struct BackwardCall {
                bool need_beta)
       : inputs(addresses(inputs_)), weights(addresses(weights_)), args{} {
     for (size_t i = 0; i < inputs_.size(); ++i) {
-      grad_inputs.push_back(empty_like(inputs_[i], need_inputs[i]));
+      grad_inputs.push_back(empty_like_if(need_inputs[i], inputs_[i]));
       grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);
     }
-    grad_weights = empty_likes(weights_, need_weights, accumulate_type(p.dtype));
+    grad_weights = empty_likes_if(need_weights, weights_, accumulate_type(p.dtype));
     grad_weight_data = addresses_to_write(grad_weights);
-    grad_alpha = empty_like(alpha, need_alpha);
-    grad_beta = empty_like(beta, need_beta);
+    grad_alpha = empty_like_if(need_alpha, alpha);
+    grad_beta = empty_like_if(need_beta, beta);
     args.forward.inputs = inputs.data(), args.forward.weights = weights.data();
     args.forward.alpha = alpha.const_data_ptr(), args.forward.beta = beta.const_data_ptr();
     args.forward.mean = const_cast<void*>(mean.const_data_ptr());

@@ -64,7 +64,7 @@ PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x,
   const Vec<T> skip = splat(terms.skip);
   if (state.plan.pools) {
     const Vec<T> wm = splat(terms.largest), wa = splat(terms.average);
-    const T* raw = raw_maps<stride>(g, x, scratch.raw);
+    const T* raw = as_maps<stride>(g, x, scratch.raw, kLowest<T>);
     pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
       T* to = in_map(g, sum, s, y);
       store8(to, load8(to) + wm * largest + wa * average);
@@ -105,7 +105,7 @@ PCDARTS_NOINLINE void mix_bypass(const MixedCell& p, const State<S, G>* states, 
   write_channel<1>(g, out, [&](int, int s, int y) {
     Vec<T> sum = {};
     for (int j = 0; j < pooled; ++j) sum += beta[j] * largest_of<T>(load_windows(g, x[j], s, y));
-    return sum_of(int64_t{y} * g.width + s * kLanes, is_short(g, s) ? g.tail : kLanes, sum);
+    return sum_of(int64_t{y} * g.width + s * kLanes, lanes_of(g, s), sum);
   });
 }
 

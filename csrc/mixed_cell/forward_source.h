@@ -82,7 +82,8 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
         }
       }
       for (int64_t c = 0; state.plan.pools && p.training && c < p.sampled; ++c) {
-        const T* raw = raw_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw);
+        const T* raw =
+            as_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw, kLowest<T>);
         pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
           store8(in_map(g, scratch.pooled, s, y), largest);
           store8(in_map(g, scratch.pooled + g.map, s, y), average);

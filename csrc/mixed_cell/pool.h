@@ -22,22 +22,9 @@ PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const auto& g, int strid
   return pool;
 }
 
+// What a pool's maps hold outside the image.
 template <class T>
 constexpr T kLowest = -__builtin_huge_val();
-
-// The channel's phases as maps, lanes outside the image -infinity: in place where it is a map.
-template <int stride, class S, class T>
-PCDARTS_INLINE const T* raw_maps(const auto& g, const S* x, T* spare) {
-  if constexpr (stride == 1 && sizeof(S) == sizeof(T)) {
-    if (g.tail == kLanes) return x;
-  }
-  const Mask<T> valid = first_lanes<T>(g.tail);
-  read_channel<stride>(g, x, [&](int phase, int s, int y, Vec<T> v) {
-    store8(in_map(g, spare + phase * g.map, s, y),
-           is_short(g, s) ? valid ? v : splat(kLowest<T>) : v);
-  });
-  return spare;
-}
 
 // Strip s of a map; whether it is the first or last one is known to the compiler, so that others do
 // not pay for what only these need.

@@ -78,7 +78,7 @@ PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S, G>& state, i
     if constexpr (stride == 1) {
       put_plane(g, channel, [&](int s, int y) __attribute__((always_inline)) {
         const S* at = x + int64_t{y} * g.width + s * kLanes;
-        return relu<T>(load_part(at, is_short(g, s) ? g.tail : kLanes));
+        return relu<T>(load_part(at, lanes_of(g, s)));
       });
     } else {
       read_channel<2>(g, x, [&](int phase, int s, int y, Vec<T> v) {

@@ -123,7 +123,7 @@ PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Bands& bands, const Nor
       T* dz = scratch.dz + k * scratch.dz_band + o * g.map;
       for (int y = 0; y < g.height; ++y) {
         for (int s = 0; s < g.strips; ++s) {
-          const int lanes = is_short(g, s) ? g.tail : kLanes;
+          const int lanes = lanes_of(g, s);
           const int64_t at = (bands.first_row[k] + y) * g.width + s * kLanes;
           Vec<T> v = a * load_part(grad + at, lanes) + d;
           if (normed) v += b * load_part(out + at, lanes);

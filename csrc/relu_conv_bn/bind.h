@@ -55,8 +55,8 @@ struct BackwardCall {
   BackwardCall(const ReluConvBn& p, const Tensor& grad_out, const Tensor& x,
                const std::vector<Tensor>& weights_, const Tensor& out, const Tensor& variance,
                bool need_x, bool need_weights)
-      : grad_x(empty_like(x, need_x)), weights(addresses(weights_)), args{} {
-    grad_weights = empty_likes(weights_, need_weights, accumulate_type(p.dtype));
+      : grad_x(empty_like_if(need_x, x)), weights(addresses(weights_)), args{} {
+    grad_weights = empty_likes_if(need_weights, weights_, accumulate_type(p.dtype));
     grad_weight_data = addresses_to_write(grad_weights);
     args.forward.x = x.const_data_ptr(), args.forward.weights = weights.data();
     args.forward.variance = const_cast<void*>(variance.const_data_ptr());
