@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/isa.h"
+#include "common/workspace.h"
 #include "partial_mix/math.h"
 #include "yardsticks.h"
 
@@ -49,6 +50,14 @@ PYBIND11_MODULE(_native, m) {
   m.def("copy_bandwidth", &pcdarts::copy_bandwidth, py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>(),
         "bytes read and written a second by one thread's copy between buffers beyond any cache");
+
+  m.def(
+      "working_memory",
+      [](size_t bytes) {
+        const void* const memory = pcdarts::workspace(pcdarts::Workspace::scratch, bytes);
+        return py::bytes(static_cast<const char*>(memory), bytes);
+      },
+      py::arg("bytes"), "what a kernel's working memory holds before it is written");
 
   py::module_ partial_mix = m.def_submodule("partial_mix", "csrc/partial_mix/math.h");
   partial_mix.def(

@@ -12,6 +12,8 @@ import pytest
 
 # Before torch loads: idle threads wait instead of spinning, which on a busy machine costs seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before a kernel runs: memory that it has not written yet holds NaN.
+os.environ["PCDARTS_NAN_FILL"] = "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,5 +1,5 @@
-// What bind.cpp files share: the way from torch's tensors to the kernels' plain structs.
-// Only bind.cpp files include this; everything else in csrc/ knows no torch.
+// What bind files share: the way from torch's tensors to the kernels' plain structs.
+// Only bind files (bind*.h, bind*.cpp) include this; everything else in csrc/ knows no torch.
 #pragma once
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -19,6 +19,7 @@
 #include "common/planes.h"
 #include "common/processes.h"
 #include "common/results.h"
+#include "common/uninitialised.h"
 
 namespace pcdarts {
 
@@ -29,7 +30,8 @@ inline DType dtype_of(const Tensor& tensor) {
   const ScalarType type = tensor.scalar_type();
   STD_TORCH_CHECK(
       type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16,
-      "expected float32, float64 or bfloat16");
+      "got a tensor of torch's type ", static_cast<int>(type),
+      ", wanted float32, float64 or bfloat16");
   return type == ScalarType::Float    ? DType::float32
          : type == ScalarType::Double ? DType::float64
                                       : DType::bfloat16;
@@ -64,16 +66,20 @@ inline Tensor new_empty(const Tensor& like, std::span<const int64_t> sizes, Scal
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device));
   const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   const auto bytes = static_cast<size_t>(elements) * aoti_torch_dtype_element_size(dtype);
-  if (device_type == aoti_torch_device_type_cpu() && bytes >= kLeastKept) {
+  const bool on_cpu = device_type == aoti_torch_device_type_cpu();
+  if (on_cpu && bytes >= kLeastKept) {
     const torch::stable::Device cpu(torch::headeronly::DeviceType::CPU);
-    return torch::stable::from_blob(take_result(bytes), {sizes.data(), sizes.size()},
-                                    {strides.data(), sizes.size()}, cpu, type, give_back_result);
+    return torch::stable::from_blob(uninitialised(take_result(bytes), bytes),
+                                    {sizes.data(), sizes.size()}, {strides.data(), sizes.size()},
+                                    cpu, type, give_back_result);
   }
   AtenTensorHandle made = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()),
                                                          sizes.data(), strides.data(), dtype,
                                                          device_type, device, &made));
-  return Tensor(made);
+  Tensor result(made);
+  if (on_cpu) uninitialised(result.mutable_data_ptr(), bytes);
+  return result;
 }
 
 inline Tensor new_empty(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType type) {

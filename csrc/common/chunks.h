@@ -1,5 +1,6 @@
 // How the CPU kernels cut a batch, and where they work. Included by cpu.cpp files only (isa.h).
 #pragma once
+#include "common/batch_norm.h"
 #include "common/parallel.h"
 #include "common/simd.h"
 #include "common/workspace.h"
@@ -29,6 +30,21 @@ PCDARTS_INLINE void for_chunks(const Parallel& parallel, int64_t batch, F f) {
         }
       },
       &body);
+}
+
+// The first of the chunks' sums [chunks, size] becomes the sum of all.
+template <class T>
+PCDARTS_NOINLINE void merge_chunks(int64_t batch, T* sums, int64_t size) {
+  for (int64_t chunk = 1; chunk < chunk_count(batch); ++chunk) {
+    const T* __restrict own = sums + chunk * size;
+    for (int64_t at = 0; at < size; ++at) sums[at] += own[at];
+  }
+}
+PCDARTS_NOINLINE void merge_chunks(int64_t batch, Moments* moments, int64_t size) {
+  for (int64_t chunk = 1; chunk < chunk_count(batch); ++chunk) {
+    const Moments* own = moments + chunk * size;
+    for (int64_t at = 0; at < size; ++at) moments[at] = merge(moments[at], own[at]);
+  }
 }
 
 template <class T>

@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 #include <new>
+
+#include "common/uninitialised.h"
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -22,7 +24,7 @@ struct Block {
 void* workspace(Workspace which, size_t bytes) {
   thread_local Block blocks[2];
   Block& block = blocks[static_cast<int>(which)];
-  if (block.size >= bytes) return block.data;
+  if (block.size >= bytes) return uninitialised(block.data, bytes);
   const size_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
   std::free(block.data);
   block.data = nullptr, block.size = 0;
@@ -32,7 +34,7 @@ void* workspace(Workspace which, size_t bytes) {
 #ifdef MADV_HUGEPAGE
   madvise(block.data, size, MADV_HUGEPAGE);  // fewer page faults, where the system allows it
 #endif
-  return block.data;
+  return uninitialised(block.data, bytes);
 }
 
 }  // namespace pcdarts

@@ -99,23 +99,9 @@ PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
   return (1 + plan.branches) * p.sampled + 1;
 }
 
-// The first of the chunks' sums [chunks, size] becomes the sum of all.
-template <class T>
-PCDARTS_NOINLINE void merge_chunks(const MixedCell& p, T* sums, int64_t size) {
-  for (int64_t chunk = 1; chunk < chunk_count(p.batch); ++chunk) {
-    const T* __restrict own = sums + chunk * size;
-    for (int64_t at = 0; at < size; ++at) sums[at] += own[at];
-  }
-}
-
 // What the statistics of a channel are taken over, in all processes.
 PCDARTS_INLINE double values_of_channel(const MixedCell& p) {
   return static_cast<double>(images_of(p.processes, p.batch)) * p.height * p.width;
-}
-
-// The batch-norm behind a branch's last convolution.
-PCDARTS_INLINE int last_slot(const Branch& branch) {
-  return branch.slot + (branch.primitive.kind == Kind::sep_conv);
 }
 
 // What one sampled channel of a state gets back past the convolutions: weights of every node's

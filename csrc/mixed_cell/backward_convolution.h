@@ -82,7 +82,7 @@ template <class S, class G>
 PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S, G>& state,
                                    const SourceGradient<S>& grad, void* const* grad_weights) {
   using T = Accumulate<S>;
-  merge_chunks(p, grad.dw, grad.layout.size);
+  merge_chunks(p.batch, grad.dw, grad.layout.size);
   for (int e = 0; e < state.edges; ++e) {
     const int offset = edge_offsets(p, state.edge[e].row).weights;
     for (int i = 0; i < state.plan.branches; ++i) {

@@ -37,7 +37,6 @@ PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S, G>& state
 template <int stride, class S, class G, class F>
 PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradient<S>& grad,
                                    int64_t b, int64_t channel, F f) {
-  using T = Accumulate<S>;
   const auto& g = state.grid;
   S* to = grad.grad_x + b * grad.grad_sample + channel * state.channel;
   prefetch<true>(to, grad.grad_sample, state.channel);
@@ -122,8 +121,8 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& sta
     const int64_t channel = p.source[q] * state.channel;
     S* to = grad.grad_x + b * grad.grad_sample + channel;
     prefetch<true>(to, grad.grad_sample, state.channel);
-    const S* add = grad.add + b * grad.add_sample + channel;
     const bool adds = grad.add != nullptr;
+    const S* add = adds ? grad.add + b * grad.add_sample + channel : nullptr;
     if (adds) prefetch<false>(add, grad.add_sample, state.channel);
     for_vectors(state.channel, [&](int64_t at, int lanes, int) __attribute__((always_inline)) {
       const Vec<T> sum = adds ? load_part(add + at, lanes) : Vec<T>{};

@@ -5,9 +5,39 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
+// A chunk's sums of one edge: S0 and S1 of every branch's first batch-norm [branches, 2, sampled].
+PCDARTS_INLINE int64_t second_sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
+  return int64_t{plan.branches} * 2 * p.sampled;
+}
+
+// Merges the chunks' sums, then those of all processes, into the gradients of every separable
+// convolution's first batch-norm.
+template <class S, class G>
+PCDARTS_INLINE void finish_first_norms(const MixedCell& p, const State<S, G>& state,
+                                       const SourceGradient<S>& grad) {
+  const EdgePlan& plan = state.plan;
+  const int64_t size = state.edges * second_sums_of_edge(p, plan);
+  merge_chunks(p.batch, grad.sums, size);
+  add_processes(p.processes, grad.sums, size);
+  const double count = values_of_channel(p);
+  for (int e = 0; e < state.edges; ++e) {
+    for (int i = 0; i < plan.branches; ++i) {
+      const Branch& branch = plan.branch[i];
+      if (branch.primitive.kind != Kind::sep_conv) continue;
+      for (int64_t c = 0; c < p.sampled; ++c) {
+        const double* from = grad.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
+        const double s0 = from[c], s1 = from[p.sampled + c];
+        const int64_t at = branch.slot * p.sampled + c;
+        const double rstd = static_cast<double>(state.edge[e].rstd[at]);
+        grad.norm[int64_t{e} * plan.slots * p.sampled + at] = norm_gradient(
+            1, static_cast<double>(state.edge[e].mean[at]), rstd, s0, s1 * rstd, count, p.training);
+      }
+    }
+  }
+}
+
 // B': from the node's gradient through the second stage (whose input is computed again where C' has
-// not done so), to the first batch-norm of every separable
-// convolution: grad.middle, and its sums [chunk, edge, branch, S0 and S1, sampled].
+// not done so), to the first batch-norm of every separable convolution: grad.middle.
 template <int stride, class S, class G>
 PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state,
                                     const SourceGradient<S>& grad, const Parallel& parallel) {
@@ -15,7 +45,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
   const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
   const int separable = plan.separable;
-  const int64_t chunk_sums = int64_t{state.edges} * plan.branches * 2 * p.sampled;
+  const int64_t chunk_sums = state.edges * second_sums_of_edge(p, plan);
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
     const int64_t dw_size = grad.dw != nullptr ? grad.layout.second_size : 0;
     const BackwardScratch<T> scratch = backward_scratch(p, state, dw_size);
@@ -66,24 +96,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
     double* const to = grad.sums + chunk * chunk_sums;
     for (int64_t i = 0; i < chunk_sums; ++i) to[i] = flush(scratch.sums[i]);
   });
-
-  merge_chunks(p, grad.sums, chunk_sums);
-  add_processes(p.processes, grad.sums, chunk_sums);
-  const double count = values_of_channel(p);
-  for (int e = 0; e < state.edges; ++e) {
-    for (int i = 0; i < plan.branches; ++i) {
-      const Branch& branch = plan.branch[i];
-      if (branch.primitive.kind != Kind::sep_conv) continue;
-      for (int64_t c = 0; c < p.sampled; ++c) {
-        const double* from = grad.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
-        const double s0 = from[c], s1 = from[p.sampled + c];
-        const int64_t at = branch.slot * p.sampled + c;
-        const double rstd = static_cast<double>(state.edge[e].rstd[at]);
-        grad.norm[int64_t{e} * plan.slots * p.sampled + at] = norm_gradient(
-            1, static_cast<double>(state.edge[e].mean[at]), rstd, s0, s1 * rstd, count, p.training);
-      }
-    }
-  }
+  finish_first_norms(p, state, grad);
 }
 
 }  // namespace

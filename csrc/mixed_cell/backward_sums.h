@@ -61,7 +61,7 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
           const Branch& branch = plan.branch[i];
           if (units_of(branch.primitive.kind, stride) == 0) continue;
           const bool separable = branch.primitive.kind == Kind::sep_conv;
-          const int64_t first = branch.slot * p.sampled, last = first + separable * p.sampled;
+          const int64_t first = branch.slot * p.sampled, last = last_slot(branch) * p.sampled;
           T* z = grad.frugal ? scratch.z : unit_of(p, g, plan, edge.z, b, branch.unit);
           if (grad.recompute) {
             const T* const* weights = edge.weights + branch.weight;
@@ -87,11 +87,7 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
       for (int64_t c = 0; c < p.sampled; ++c) {  // pools and skip: one pool serves all edges
         const S* x = channel_of(state, b, p.source[c]);
         if (plan.pools) {
-          const T* raw = as_maps<stride>(g, x, scratch.pool.raw, kLowest<T>);
-          pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
-            store8(in_map(g, scratch.pooled, s, y), largest);
-            store8(in_map(g, scratch.pooled + g.map, s, y), average);
-          });
+          pool_to_maps<stride>(g, x, scratch.pool, scratch.pooled);
         }
         const T* plain = stride == 1 ? as_map(g, x, scratch.t) : nullptr;
         for (int e = 0; e < state.edges; ++e) {
@@ -129,7 +125,7 @@ PCDARTS_INLINE void finish_sums(const MixedCell& p, const State<S, G>& state,
   using T = Accumulate<S>;
   const EdgePlan& plan = state.plan;
   const int64_t edge_sums = sums_of_edge(p, plan), size = state.edges * edge_sums;
-  merge_chunks(p, grad.sums, size);
+  merge_chunks(p.batch, grad.sums, size);
   for (int e = 0; e < state.edges; ++e) {
     const OutEdge<T>& edge = state.edge[e];
     double* const sums = grad.sums + e * edge_sums;

@@ -5,12 +5,36 @@
 
 namespace pcdarts {
 
-// By position in PRIMITIVES (pcdarts_fast/space/primitives.py).
+// By position in KINDS (pcdarts_fast/ops/mixed_cell/schema.py).
 inline constexpr Primitive kPrimitives[] = {
     {Kind::none, 0},     {Kind::max_pool, 3}, {Kind::avg_pool, 3}, {Kind::skip, 0},
     {Kind::sep_conv, 3}, {Kind::sep_conv, 5}, {Kind::dil_conv, 3}, {Kind::dil_conv, 5}};
 
-// The public function (pcdarts_fast/ops/mixed_cell) has checked the shapes.
+// Raises unless there are as many weights as the edges want, each of as many elements.
+inline void check_weights(const MixedCell& p, const std::vector<Tensor>& weights) {
+  const int64_t count = static_cast<int64_t>(weights.size());
+  const int64_t wanted = edge_offsets(p, edge_count(p)).weights;
+  STD_TORCH_CHECK(count == wanted, "mixed_cell: got ", count, " weights, wanted ", wanted);
+  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
+  size_t i = 0;
+  for (int target = p.inputs; target < states_of(p); ++target) {
+    for (int state = 0; state < target; ++state) {
+      const EdgePlan& plan = state < p.inputs ? from_input : from_node;
+      for (int b = 0; b < plan.branches; ++b) {
+        const Primitive& primitive = plan.branch[b].primitive;
+        const int tensors = weights_of(primitive.kind, edge_stride(p, state));
+        for (int number = 0; number < tensors; ++number, ++i) {
+          const int64_t elements = weights[i].numel();
+          const int64_t place = weight_size(primitive, number, p.sampled);
+          STD_TORCH_CHECK(elements == place, "mixed_cell: weights[", i, "] has ", elements,
+                          " elements, wanted ", place);
+        }
+      }
+    }
+  }
+}
+
+// The public function (pcdarts_fast/ops/mixed_cell) has checked the inputs.
 inline MixedCell problem(DType dtype, const std::vector<Tensor>& inputs,
                          const std::vector<Tensor>& weights, const std::vector<int64_t>& primitives,
                          int64_t nodes, int64_t k, int64_t stride,
@@ -28,9 +52,11 @@ inline MixedCell problem(DType dtype, const std::vector<Tensor>& inputs,
   for (const int64_t code : primitives) p.primitive[p.primitives++] = kPrimitives[code];
   p.source = source.data(), p.destination = destination.data();
   p.training = training, p.eps = eps;
-  const int64_t count = static_cast<int64_t>(weights.size());
-  const int64_t wanted = edge_offsets(p, edge_count(p)).weights;
-  STD_TORCH_CHECK(count == wanted, "mixed_cell: got ", count, " weights, wanted ", wanted);
+  STD_TORCH_CHECK(source.size() == static_cast<size_t>(p.channels) &&
+                      destination.size() == static_cast<size_t>(p.channels),
+                  "mixed_cell: the tables have ", source.size(), " and ", destination.size(),
+                  " channels, wanted ", p.channels);
+  check_weights(p, weights);
   return p;
 }
 
@@ -49,7 +75,10 @@ struct ForwardCall {
               const std::optional<Tensor>& running_variance, int64_t z_size)
       : inputs(addresses(inputs_)), weights(addresses(weights_)), args{} {
     const ScalarType type = accumulate_type(p.dtype);
-    const int64_t slots = p.training ? edge_offsets(p, edge_count(p)).slots : 0;
+    const int64_t norms = edge_offsets(p, edge_count(p)).slots, slots = p.training ? norms : 0;
+    STD_TORCH_CHECK(p.training || running_mean->numel() == norms * p.sampled,
+                    "mixed_cell: running statistics of ", running_mean->numel(),
+                    " channels, wanted ", norms * p.sampled);
     out = new_empty(inputs_[0], {p.batch, p.nodes * p.channels, p.height, p.width});
     mean = new_empty(alpha, {slots, p.sampled}, type);
     variance = new_empty(alpha, {slots, p.sampled}, type);

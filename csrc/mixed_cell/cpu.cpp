@@ -99,7 +99,7 @@ void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
   const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
     Arena a = {};
     a.rstd = take<T>(pieces, edge_offsets(p, edge_count(p)).slots * p.sampled);
-    const int64_t slots = int64_t{states_of(p)} * larger.slots + 2;
+    const int64_t slots = measured_slots(states_of(p), larger);
     a.moments = take<Moments>(pieces, chunk_count(p.batch) * slots * p.sampled);
     a.z = take<T>(pieces, args.z == nullptr ? places * edge_z(p, larger) : 0);
     a.first = take<T>(pieces, p.nodes * first_z);

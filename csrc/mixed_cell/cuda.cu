@@ -38,7 +38,7 @@ void merge_slots(const MixedCell& p, const MixedCellForward& args, const CellSta
                  const ForwardScratch& scratch, int64_t warps, bool second, void* stream) {
   MergeMoments m = {};
   m.partial = scratch.partial, m.warps = warps;
-  m.slots = s.edges * s.plan.slots + 2, m.channels = p.sampled, m.eps = p.eps;
+  m.slots = measured_slots(s.edges, s.plan), m.channels = p.sampled, m.eps = p.eps;
   m.mean = static_cast<float*>(args.mean), m.variance = static_cast<float*>(args.variance);
   m.rstd = scratch.rstd;
   m.edges = s.edges, m.per_edge = s.plan.slots;

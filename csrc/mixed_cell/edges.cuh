@@ -29,9 +29,6 @@ struct Sizes {
 };
 
 // The last batch-norm of a branch, whose output enters the sum.
-PCDARTS_HD int last_slot(const Branch& branch) {
-  return branch.slot + (branch.primitive.kind == Kind::sep_conv);
-}
 __device__ __forceinline__ bool is_plain(const Branch& branch, int stride) {
   return branch.primitive.kind == Kind::skip && stride == 1;
 }

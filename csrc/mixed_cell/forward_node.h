@@ -18,8 +18,7 @@ PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S, G>& state,
       terms.skip += scale, terms.skips = true;
       continue;
     }
-    const int last = kind == Kind::sep_conv;  // the second batch-norm of a separable one
-    const int64_t norm = (branch.slot + last) * p.sampled + c;
+    const int64_t norm = last_slot(branch) * p.sampled + c;
     const T weight = scale * edge.rstd[norm];
     terms.constant -= weight * edge.mean[norm];
     if (kind == Kind::max_pool) {

@@ -37,7 +37,7 @@ PCDARTS_INLINE auto forward_scratch(const MixedCell& p, const State<S, G>& state
     s.pooled = take<T>(pieces, 2 * int64_t{g.map});
     s.sum = take<T>(pieces, g.map);
     s.pool = take_pool<T>(pieces, g, state.stride);
-    const int64_t slots = int64_t{state.edges} * state.plan.slots + 2;
+    const int64_t slots = measured_slots(state.edges, state.plan);
     s.statistics = take<Statistics<T>>(pieces, slots * p.sampled);
     s.terms = take<MixTerms<T>>(pieces, p.sampled * states_of(p));
     return s;
@@ -82,12 +82,8 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
         }
       }
       for (int64_t c = 0; state.plan.pools && p.training && c < p.sampled; ++c) {
-        const T* raw =
-            as_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw, kLowest<T>);
-        pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
-          store8(in_map(g, scratch.pooled, s, y), largest);
-          store8(in_map(g, scratch.pooled + g.map, s, y), average);
-        });
+        const S* x = channel_of(state, b, p.source[c]);
+        pool_to_maps<stride>(g, x, scratch.pool, scratch.pooled);
         add_map(g, scratch.pooled, pools[c]);
         add_map(g, scratch.pooled + g.map, pools[p.sampled + c]);
       }
@@ -119,7 +115,7 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const P
                        edge.weights + branch.weight, scratch.t, z2);
           if (!p.training) continue;
           Statistics<T>* to =
-              scratch.statistics + (int64_t{e} * state.plan.slots + branch.slot + 1) * p.sampled;
+              scratch.statistics + (int64_t{e} * state.plan.slots + last_slot(branch)) * p.sampled;
           add_maps(g, p.sampled, z2, to);
         }
       }
@@ -134,12 +130,8 @@ template <class S, class G>
 PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& state,
                                       Moments* moments, int64_t slots) {
   using T = Accumulate<S>;
-  const int64_t chunks = chunk_count(p.batch), size = slots * p.sampled;
-  for (int64_t at = 0; at < size; ++at) {
-    Moments all = {0, 0, 0};
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) all = merge(all, moments[chunk * size + at]);
-    moments[at] = all;
-  }
+  const int64_t size = slots * p.sampled;
+  merge_chunks(p.batch, moments, size);
   merge_processes(p.processes, moments, size);
   const auto put_moments = [&](const OutEdge<T>& edge, int64_t at, const Moments& m) {
     if (m.count == 0) return;
@@ -171,7 +163,7 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& sta
 template <class S, class G>
 PCDARTS_INLINE void source_forward(const MixedCell& p, const State<S, G>& state,
                                    const Parallel& parallel, Moments* moments) {
-  const int64_t slots = int64_t{state.edges} * state.plan.slots + 2;
+  const int64_t slots = measured_slots(state.edges, state.plan);
   if (state.stride == 1) {
     pass_a<1>(p, state, parallel, moments, slots);
   } else {

@@ -100,6 +100,16 @@ PCDARTS_HD EdgePlan edge_plan(const MixedCell& p, int stride) {
   return plan;
 }
 
+// The batch-norm behind a branch's last convolution.
+PCDARTS_HD int last_slot(const Branch& branch) {
+  return branch.slot + (branch.primitive.kind == Kind::sep_conv);
+}
+
+// What is measured of one state in training: every edge's slots, and once the two pools.
+PCDARTS_HD int64_t measured_slots(int edges, const EdgePlan& plan) {
+  return int64_t{edges} * plan.slots + 2;
+}
+
 // How many slots, units or weight tensors lie before an edge's.
 struct EdgeOffsets {
   int slots, units, weights;

@@ -161,6 +161,17 @@ PCDARTS_INLINE void pool(const auto& g, const T* raw, F f) {
   });
 }
 
+// Both pools of a channel as maps: the maximum in pooled [2] maps, then the average.
+template <int stride, class S, class T>
+PCDARTS_INLINE void pool_to_maps(const auto& g, const S* x, const PoolScratch<T>& scratch,
+                                 T* pooled) {
+  const T* raw = as_maps<stride>(g, x, scratch.raw, kLowest<T>);
+  pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
+    store8(in_map(g, pooled, s, y), largest);
+    store8(in_map(g, pooled + g.map, s, y), average);
+  });
+}
+
 // The gradient of the channel, but for what goes to another strip, which waits in the scratch (see
 // with_neighbours): maps[phase] = base(phase, strip, row) + gradient. dmax(strip, row, maximum) and
 // davg(strip, row, average) give the pools' gradients.

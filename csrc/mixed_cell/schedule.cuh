@@ -114,7 +114,7 @@ inline Stage make_stage(const MixedCell& p, const CellState& s, const int* sourc
   a.size = sizes_of(p);
   a.tile = stage_tile_of(p, stride);
   a.state = {s.x, source, static_cast<int>(p.sampled)};
-  a.slots = s.edges * s.plan.slots + 2;
+  a.slots = measured_slots(s.edges, s.plan);
   a.pools = -1;
   return a;
 }

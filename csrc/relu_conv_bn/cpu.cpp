@@ -57,12 +57,10 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
   });
 
   if (p.plain) return;
-  for (int64_t o = 0; measured && o < p.out_channels; ++o) {
-    Moments all = {0, 0, 0};
-    for (int64_t c = 0; c < chunks; ++c) all = merge(all, moments[c * p.out_channels + o]);
-    moments[o] = all;
+  if (measured) {
+    merge_chunks(p.batch, moments, p.out_channels);
+    merge_processes(p.processes, moments, p.out_channels);
   }
-  if (measured) merge_processes(p.processes, moments, p.out_channels);
   for (int64_t o = 0; measured && o < p.out_channels; ++o) {
     const Moments& all = moments[o];
     mean[o] = static_cast<T>(all.mean), variance[o] = static_cast<T>(all.square / all.count);
@@ -107,12 +105,7 @@ void gradient_sums(const ReluConvBn& p, const ReluConvBnBackward& args, double* 
       sums[(chunk * p.out_channels + o) * 2 + 1] = s1;
     }
   });
-  const int64_t chunks = chunk_count(p.batch), row = p.out_channels * 2;
-  for (int64_t at = 0; at < row; ++at) {
-    double sum = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[chunk * row + at];
-    sums[at] = sum;
-  }
+  merge_chunks(p.batch, sums, p.out_channels * 2);
 }
 
 template <int stride, class S>
@@ -195,12 +188,13 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
     }
   });
 
-  for (int64_t i = 0; need_weights && i < elements; ++i) {
-    T sum = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += arena.dw[chunk * elements + i];
-    const int64_t split = p.first * p.in_channels;
-    const int half = i >= split;
-    static_cast<T*>(args.grad_weights[half])[half == 0 ? i : i - split] = sum;
+  if (!need_weights) return;
+  merge_chunks(p.batch, arena.dw, elements);
+  for (int half = 0; half < stride; ++half) {
+    const Half h = half_of(p, half);
+    const T* from = arena.dw + h.first * p.in_channels;
+    T* to = static_cast<T*>(args.grad_weights[half]);
+    for (int64_t i = 0; i < h.outputs * p.in_channels; ++i) to[i] = from[i];
   }
 }
 

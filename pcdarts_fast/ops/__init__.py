@@ -1,4 +1,4 @@
-"""The fused operators: one folder an operator, each with a reference and its backends."""
+"""The fused operators: one folder an operator, with its schema and its backends."""
 
 from ._registry import BACKENDS as BACKENDS
 from ._registry import device_type as device_type

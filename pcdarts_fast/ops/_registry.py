@@ -92,7 +92,7 @@ def device_type(x: torch.Tensor) -> str:
 
 @_constant_result
 def resolve(backend: str, op: str, device_type: str) -> str:
-    """The backend that runs `op` on tensors of `device_type`: call it once, when a module is built.
+    """The backend that runs `op` on tensors of `device_type`; cached, so that every call may ask.
 
     `auto` takes the best one that is available; a name is only checked.
 

@@ -26,6 +26,20 @@ def check_dtype(name: str, x: Tensor, backend: str) -> None:
         raise UserError(f"{name}: got {x.dtype}, wanted one of {wanted} (backend {backend})")
 
 
+def check_maps(name: str, x: Tensor, C: int, backend: str) -> None:
+    """Raises UserError where x is not [B, C, H, W] without empty sizes, or of another dtype."""
+    if x.dim() != 4 or x.shape[1] != C or 0 in x.shape:
+        wanted = f"[B, {C}, H, W] without empty sizes"
+        raise UserError(f"{name}: got {list(x.shape)}, wanted {wanted}")
+    check_dtype(name, x, backend)
+
+
+def check_even(name: str, x: Tensor, stride: int) -> None:
+    """Raises UserError where the height or width of x is odd at stride 2."""
+    if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
+        raise UserError(f"{name}: got H, W = {tuple(x.shape[2:])}, wanted even sizes for stride 2")
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """What values of a storage type are added up in: float64, else float32."""
     return torch.float64 if dtype is torch.float64 else torch.float32

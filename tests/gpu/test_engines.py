@@ -37,10 +37,12 @@ Results = dict[str, Tensor]
 
 @pytest.fixture(autouse=True)
 def nan_filled_memory():
-    """New memory holds NaN: what is read before it is written shows."""
+    """New memory of torch holds NaN: what is read before it is written shows."""
+    before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
     yield
-    torch.use_deterministic_algorithms(False)
+    torch.use_deterministic_algorithms(before)
 
 
 def images(*shape: int) -> Tensor:

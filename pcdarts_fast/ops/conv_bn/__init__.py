@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dense import accumulation_dtype, dense
+from ..dense import accumulation_dtype, check_maps, dense
 from ..once import once_differentiable
 from ..processes import shared_kernel
 
@@ -43,6 +43,7 @@ class _ConvBn(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
+        grad = grad.contiguous()
         eps, backend, training, processes = ctx.constants
         x, weight, gamma, mean, variance = ctx.saved_tensors
         need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[4:]
@@ -90,7 +91,7 @@ def conv_bn(
     """batch_norm(conv(x)) of stride 1 and the padding that keeps the size, with scale and shift.
 
     Args:
-        x: [B, C_in, H, W], float32, float64 or bfloat16 (sums in float32).
+        x: [B, C_in, H, W], of the backend's `DTYPES` (sums of the 16-bit ones in float32).
         weight: [C_out, C_in, K, K], K odd. gamma, beta: [C_out].
         running: mean and variance [C_out] to normalise with; None: the batch's own.
         backend: a resolved name, see `_registry.resolve`.
@@ -98,7 +99,11 @@ def conv_bn(
 
     Returns:
         [B, C_out, H, W]; the batch's mean and biased variance [C_out] (empty with `running`).
+
+    Raises:
+        UserError: the shape or dtype of x does not fit.
     """
+    check_maps("x", x, weight.shape[1], backend)
     out: tuple[Tensor, Tensor, Tensor] = _ConvBn.apply(
         eps, backend, running, processes, x.contiguous(), weight, gamma, beta
     )

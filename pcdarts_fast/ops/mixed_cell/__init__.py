@@ -15,7 +15,14 @@ from torch import Tensor
 from ...errors import UserError
 from .._registry import implements_in_triton
 from ..channels import Table
-from ..dense import accumulation_dtype, check_dtype, dense, in_dtype_of, in_dtypes_of
+from ..dense import (
+    accumulation_dtype,
+    check_dtype,
+    check_even,
+    dense,
+    in_dtype_of,
+    in_dtypes_of,
+)
 from ..once import once_differentiable
 from ..processes import shared_kernel
 from .schema import KINDS as KINDS
@@ -172,9 +179,16 @@ def mixed_cell(
         [batch-norms, C/k] (empty with `running`), in the order of the weights' batch-norms.
 
     Raises:
-        UserError: an input's shape or dtype does not fit.
+        UserError: the shape or dtype of an input, or the shape of alpha or beta, does not fit.
+        RuntimeError: the number of the weights, or of the elements of one, does not fit.
     """
-    x = inputs[0]
+    x, shape = inputs[0], inputs[0].shape
+    if len(shape) != 4 or shape[1] % graph.k or 0 in shape:
+        raise UserError(
+            f"inputs[0]: got {list(shape)}, wanted [B, C, H, W] without empty sizes, "
+            f"C a multiple of k={graph.k}"
+        )
+    check_even("inputs[0]", x, graph.stride)
     for i, other in enumerate(inputs[1:], 1):
         if other.shape != x.shape or other.dtype != x.dtype or other.device != x.device:
             raise UserError(

@@ -23,7 +23,7 @@ KINDS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-"""The candidate operations that the engines have; the kernels know them by position (bind.cpp)."""
+"""The candidate operations that the engines have; the kernels know them by position (bind.h)."""
 
 MOST = 16
 """States of a graph and primitives of an edge that the engines have room for (math.h)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...errors import UserError
 from .._registry import device_type, implements_in_triton, kernel, resolve
 from ..channels import Table, channel_tables
-from ..dense import check_dtype
+from ..dense import accumulation_dtype, check_dtype, dense, in_dtype_of
 from ..once import once_differentiable
 from . import reference as reference  # registers the schemas and the oracle
 
@@ -39,8 +39,9 @@ class _PartialMix(torch.autograd.Function):
         if need_x and stride == 2:
             saved.append(x)
         ctx.save_for_backward(weights, *saved)
+        (wide_weights,) = dense([weights], accumulation_dtype(x.dtype))
         out: Tensor = kernel("partial_mix_fwd", backend)(
-            outputs, weights, x, k, stride, source, destination
+            outputs, wide_weights, x, k, stride, source, destination
         )
         return out
 
@@ -50,10 +51,11 @@ class _PartialMix(torch.autograd.Function):
         backend, k, stride, source, destination, P = ctx.constants
         need_weights, need_x, *need_outputs = ctx.needs_input_grad[5:]
         weights, *saved = ctx.saved_tensors
+        (wide_weights,) = dense([weights], accumulation_dtype(grad.dtype))
         grad_outputs, grad_weights, grad_x = kernel("partial_mix_bwd", backend)(
             grad,
             saved[:P] if need_weights else [],
-            weights,
+            wide_weights,
             saved[-1] if need_x and stride == 2 else None,
             k,
             stride,
@@ -65,7 +67,7 @@ class _PartialMix(torch.autograd.Function):
         )
         return (
             *(None,) * 5,
-            grad_weights if need_weights else None,
+            in_dtype_of(weights, grad_weights) if need_weights else None,
             grad_x if need_x else None,
             *(grad_outputs if any(need_outputs) else [None] * P),
         )
@@ -92,7 +94,7 @@ def partial_mix(
 
     Args:
         outputs: P tensors [B, C/k, H/stride, W/stride]; P may be 0.
-        weights: [P], already soft-maxed; any of the dtypes.
+        weights: [P], already soft-maxed; of any floating dtype.
         x: [B, C, H, W], of the backend's `DTYPES` (sums of the 16-bit ones in float32); strided,
             sliced and channels_last tensors are taken (copied where a plane is not contiguous).
         k: C/k channels are mixed.

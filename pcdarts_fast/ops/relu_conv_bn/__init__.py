@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import implements_in_triton
-from ..dense import accumulation_dtype, check_dtype, dense, in_dtypes_of
+from ..dense import accumulation_dtype, check_even, check_maps, dense, in_dtypes_of
 from ..once import once_differentiable
 from ..processes import shared_kernel
 from . import schema as schema  # registers the schemas
@@ -111,14 +111,17 @@ def relu_conv_bn(
         `running`).
 
     Raises:
-        UserError: the shape or dtype of x does not fit.
+        UserError: the shape or dtype of x, or the shape of a weight, does not fit.
     """
-    if x.dim() != 4 or x.shape[1] != weights[0].shape[1] or 0 in x.shape:
-        C_in = weights[0].shape[1]
-        raise UserError(f"x: got {list(x.shape)}, wanted [B, {C_in}, H, W] without empty sizes")
-    if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
-        raise UserError(f"x: got H, W = {tuple(x.shape[2:])}, wanted even sizes for stride 2")
-    check_dtype("x", x, backend)
+    C_in = weights[0].shape[1]
+    check_maps("x", x, C_in, backend)
+    check_even("x", x, stride)
+    for i, weight in enumerate(weights):
+        if weight.shape[1:] != (C_in, 1, 1) or len(weights) != stride:
+            raise UserError(
+                f"weights[{i}] of {len(weights)}: got {list(weight.shape)}, "
+                f"wanted [C_out, {C_in}, 1, 1], {stride} of them for stride {stride}"
+            )
     out: tuple[Tensor, Tensor, Tensor] = _ReluConvBn.apply(
         stride, eps, backend, running, False, processes, x, *weights
     )
@@ -129,8 +132,11 @@ def linear_map(x: Tensor, weight: Tensor, *, backend: str) -> Tensor:
     """x [B, C_in] times weight [C_out, C_in] transposed, by the same kernels: [B, C_out].
 
     Slower than a matrix product, but its gradient has the same bits for any number of threads.
+
+    Raises:
+        UserError: the shape or dtype of x does not fit.
     """
-    out, _, _ = _ReluConvBn.apply(
-        1, 0.0, backend, None, True, 1, x[:, :, None, None], weight[:, :, None, None]
-    )
+    maps = x[..., None, None]  # [B, C_in, 1, 1]
+    check_maps("x", maps, weight.shape[1], backend)
+    out, _, _ = _ReluConvBn.apply(1, 0.0, backend, None, True, 1, maps, weight[:, :, None, None])
     return out.flatten(1)  # type: ignore[no-any-return]
