@@ -75,15 +75,20 @@ class SearchCell(nn.Module):
     def forward(self, s0: Tensor, s1: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         """s0, s1 [B, C_prev, H, W], alpha [edges, P], beta [edges] -> [B, nodes * C, H', W']."""
         backend = engine(self.backend, s0)
+        prepare0, prepare1 = self._preprocess
         states = [
-            run(state, backend) for run, state in zip(self._preprocess, (s0, s1), strict=True)
+            prepare0(self.preprocess0, s0, backend),
+            prepare1(self.preprocess1, s1, backend),
         ]
         check_input(states[0], self.C, 2 if self.reduction else 1)
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
-            if self._fused is None or backend == "reference":
+            fused = self._fused
+            if fused is None or backend == "reference":
                 return self.by_edges(states, alpha, beta, permutation, backend)
-            return self._fused(
+            if not fused.watched.intact([edge._ops for edge in self._edges()], self.training):
+                return self.by_edges(states, alpha, beta, permutation, backend)
+            return fused(
                 states,
                 alpha,
                 beta,
@@ -93,6 +98,14 @@ class SearchCell(nn.Module):
             )
 
         return mix_sampled(mix, states, self.sampling, self.training)
+
+    def train(self, mode: bool = True) -> SearchCell:
+        """As nn.Module's; what has been changed inside of the cell counts from here on."""
+        for prepare in self._preprocess:
+            prepare.watched.stale = True
+        if self._fused is not None:
+            self._fused.watched.stale = True
+        return super().train(mode)
 
     def by_edges(
         self,

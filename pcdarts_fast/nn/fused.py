@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..ops import device_type, resolve
 from ..ops.channels import Sampling, channel_tables
 from ..ops.conv_bn import conv_bn
@@ -15,13 +16,15 @@ from ..ops.dense import DTYPES, accumulation_dtype
 from ..ops.mixed_cell import KINDS, MOST, CellGraph, mixed_cell
 from ..ops.relu_conv_bn import linear_map, relu_conv_bn
 from ..ops.update_running import update_running
-from .operations import FactorizedReduce, ReLUConvBN
+from .operations import FactorizedReduce, ReLUConvBN, is_built_in
 from .synchronized import sharing
+from .watched import Watched, is_hooked
 
 
 def is_fused(primitives: Sequence[str], states: int) -> bool:
     """Whether the engines have all these candidate operations, and room for the graph."""
-    return set(primitives) <= set(KINDS) and len(primitives) <= MOST and states <= MOST
+    known = all(name in KINDS and is_built_in(name) for name in primitives)
+    return known and len(primitives) <= MOST and states <= MOST
 
 
 def engine(backend: str, x: Tensor) -> str:
@@ -34,38 +37,38 @@ class FusedPreprocess:
     """Runs a cell's preprocessing, which stays an ordinary module, as one operator."""
 
     def __init__(self, module: ReLUConvBN | FactorizedReduce) -> None:
-        self.module = module
-        self.halves = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
-        (self.norm,) = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+        self.watched = Watched([module])
 
-    def __call__(self, x: Tensor, backend: str) -> Tensor:
+    def __call__(self, module: nn.Module, x: Tensor, backend: str) -> Tensor:
         """[B, C_in, H, W] -> [B, C, H/stride, W/stride], rounded up."""
-        stride = len(self.halves)
-        odd = stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2)
-        if backend == "reference" or odd:
-            return self.module(x)  # type: ignore[no-any-return]
-        training, processes = self.module.training, sharing(self.norm)
+        if backend == "reference" or not self.watched.intact([module], module.training):
+            return module(x)  # type: ignore[no-any-return]
+        halves, (norm,) = self.watched.convolutions, self.watched.norms
+        stride = len(halves)
+        if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
+            return module(x)  # type: ignore[no-any-return]
+        training, processes = module.training, sharing(norm)
+        count = processes * x.shape[0] * x.shape[2] * x.shape[3] // stride**2
+        check_count(count, training)
         out, mean, variance = relu_conv_bn(
             x,
-            weights_of(self.halves),
+            weights_of(halves),
             stride=stride,
-            eps=self.norm.eps,
-            running=None if training else running_of(self.norm, x.dtype),
+            eps=norm.eps,
+            running=None if training else running_of(norm, x.dtype),
             backend=backend,
             processes=processes if training else 1,
         )
         if training:
-            count = processes * out.numel() // out.shape[1]
-            advance([self.norm], mean[None], variance[None], count, backend)
+            advance([norm], mean[None], variance[None], count, backend)
         return out
 
 
-def run_stem(stem: nn.Sequential, x: Tensor, backend: str) -> Tensor:
+def run_stem(stem: nn.Sequential, watched: Watched, x: Tensor, backend: str) -> Tensor:
     """The CIFAR stem, images [B, C_in, H, W] -> [B, C, H, W], of which only the images are kept."""
-    if backend == "reference":
+    if backend == "reference" or not watched.intact([stem], stem.training):
         return stem(x)  # type: ignore[no-any-return]
-    convolution, norm = stem
-    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    (convolution,), (norm,) = watched.convolutions, watched.norms
     processes = sharing(norm)
     out, mean, variance = conv_bn(
         x,
@@ -85,7 +88,8 @@ def run_stem(stem: nn.Sequential, x: Tensor, backend: str) -> Tensor:
 
 def classify(classifier: nn.Linear, features: Tensor, backend: str) -> Tensor:
     """Features [B, C] -> logits [B, num_classes]."""
-    if backend == "reference":
+    plain = type(classifier) is nn.Linear and classifier.bias is not None
+    if backend == "reference" or not plain or is_hooked(classifier):
         return classifier(features)  # type: ignore[no-any-return]
     return linear_map(features, classifier.weight, backend=backend) + classifier.bias
 
@@ -99,9 +103,7 @@ class FusedGraph:
     def __init__(
         self, edges: Sequence[nn.ModuleList], graph: CellGraph, C: int, sampling: Sampling
     ) -> None:
-        leaves = [m for operations in edges for m in operations.modules()]
-        self.convolutions = [m for m in leaves if isinstance(m, nn.Conv2d)]
-        self.norms = [m for m in leaves if isinstance(m, nn.BatchNorm2d)]
+        self.watched = Watched(edges)
         self.graph, self.sampling = graph, sampling
         self.tables = channel_tables(
             C, graph.k, sampling, range(C) if sampling == "random" else None
@@ -121,36 +123,45 @@ class FusedGraph:
 
         Alpha of a single edge may be [P].
         """
-        x = inputs[0]
+        x, norms = inputs[0], self.watched.norms
         tables = self.tables
         if permutation is not None:
             tables = channel_tables(x.shape[1], self.graph.k, self.sampling, permutation)
-        processes = sharing(self.norms[0]) if self.norms else 1
+        processes = sharing(norms[0]) if norms else 1
+        count = processes * x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2
+        check_count(count, training and bool(norms))
         out, mean, variance = mixed_cell(
             inputs,
             alpha,
             beta,
-            weights_of(self.convolutions),
+            weights_of(self.watched.convolutions),
             graph=self.graph,
             tables=tables,
             running=None if training else self._running(x),
             backend=backend,
             processes=processes if training else 1,
         )
-        if training and self.norms:
-            count = processes * x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2
-            advance(self.norms, mean, variance, count, backend)
+        if training and norms:
+            advance(norms, mean, variance, count, backend)
         return out
 
     def _running(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Every batch-norm's running mean and variance, [norms, C/k]."""
-        wide = accumulation_dtype(x.dtype)
-        if not self.norms:
+        wide, norms = accumulation_dtype(x.dtype), self.watched.norms
+        if not norms:
             empty = x.new_empty(0, dtype=wide)
             return empty, empty
-        mean = torch.stack(buffers_of(self.norms, "running_mean"))
-        variance = torch.stack(buffers_of(self.norms, "running_var"))
+        mean = torch.stack(buffers_of(norms, "running_mean"))
+        variance = torch.stack(buffers_of(norms, "running_var"))
         return mean.to(wide), variance.to(wide)
+
+
+def check_count(count: int, training: bool) -> None:
+    """Raises UserError where batch statistics would be those of a single value a channel."""
+    if training and count == 1:
+        raise UserError(
+            "batch-norm in training: got one value a channel, wanted more (a larger batch or image)"
+        )
 
 
 def running_of(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,10 @@ class FusedPartialMixedOp(nn.Module):
     Every o_i ends in a batch-norm without scale and shift (`none` and the stride-1
     `skip_connect` excepted); at stride 2 the bypass is a 2x2 max-pool of the rest.
 
+    A fused backend computes the candidates without calling them. What you change inside of them
+    (a module replaced, a hook, a frozen batch-norm) counts from the next call of `train` or `eval`
+    on: they then run as modules, and only mixing is fused. Second derivatives need "reference".
+
     Args:
         C: channels of input and output.
         stride: 1, or 2 (needs even H and W).
@@ -84,9 +88,12 @@ class FusedPartialMixedOp(nn.Module):
         backend = engine(self.backend, x)
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
-            if self._fused is None or backend == "reference":
+            fused = self._fused
+            if fused is None or backend == "reference":
                 return self.by_modules(states[0], weights, permutation, backend)
-            return self._fused(
+            if not fused.watched.intact([self._ops], self.training):
+                return self.by_modules(states[0], weights, permutation, backend)
+            return fused(
                 states,
                 weights,
                 weights.new_ones(1),
@@ -96,6 +103,12 @@ class FusedPartialMixedOp(nn.Module):
             )
 
         return mix_sampled(mix, [x], self.sampling, self.training)
+
+    def train(self, mode: bool = True) -> FusedPartialMixedOp:
+        """As nn.Module's; what has been changed inside of the candidates counts from here on."""
+        if self._fused is not None:
+            self._fused.watched.stale = True
+        return super().train(mode)
 
     def by_modules(
         self, x: Tensor, alpha: Tensor, permutation: list[int] | None, backend: str
@@ -110,7 +123,7 @@ class FusedPartialMixedOp(nn.Module):
             if permutation is not None:
                 sampled = x[:, permutation[: self.C // self.k]]
             chosen = [i for i, name in enumerate(self.primitives) if name != "none"]
-            outputs = [self._ops[i](sampled) for i in chosen]
+            outputs = [self._ops[i](sampled).to(x.dtype) for i in chosen]  # autocast's are others
             weights = torch.stack([alpha[i] for i in chosen]) if chosen else alpha[:0]
             return partial_mix(
                 outputs, weights, x, k=self.k, stride=self.stride, tables=tables, backend=backend

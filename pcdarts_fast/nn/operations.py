@@ -131,6 +131,13 @@ OPERATIONS: dict[str, Factory] = {
 }
 """Every known primitive. Add your own candidate operation: `OPERATIONS["name"] = factory`."""
 
+_BUILT_IN = dict(OPERATIONS)
+
+
+def is_built_in(primitive: str) -> bool:
+    """Whether it is one of this file's, and no other has been put in its place."""
+    return primitive in _BUILT_IN and OPERATIONS.get(primitive) is _BUILT_IN[primitive]
+
 
 def make_operation(primitive: str, C: int, stride: int, *, affine: bool) -> nn.Module:
     """The candidate operation `primitive` on C channels.

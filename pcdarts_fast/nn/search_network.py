@@ -17,6 +17,7 @@ from .cell import SearchCell
 from .fused import classify, engine, run_stem
 from .mixed_op import check_channels, check_choice
 from .stem import cifar_stem, imagenet_stems
+from .watched import Watched
 
 KINDS: tuple[Literal["normal", "reduce"], ...] = ("normal", "reduce")
 """Of cells: each has its own alpha and beta."""
@@ -80,6 +81,7 @@ class SearchNetwork(nn.Module):
         C_prev_prev = C_prev = 3 * C
         if stem == "cifar":
             self.stem = cifar_stem(in_channels, C_prev)
+            self._watched_stem = Watched([self.stem])
         else:
             self.stem0, self.stem1 = imagenet_stems(in_channels, C_prev)
 
@@ -118,7 +120,7 @@ class SearchNetwork(nn.Module):
         """Images [B, in_channels, H, W] -> logits [B, num_classes]."""
         backend = engine(self._wanted_backend, x)
         if hasattr(self, "stem"):
-            s0 = s1 = run_stem(self.stem, x, backend)
+            s0 = s1 = run_stem(self.stem, self._watched_stem, x, backend)
         else:
             s0 = self.stem0(x)
             s1 = self.stem1(s0)
@@ -126,6 +128,13 @@ class SearchNetwork(nn.Module):
         for cell in self.cells:
             s0, s1 = s1, cell(s0, s1, *(reduce if cell.reduction else normal))
         return classify(self.classifier, self.global_pooling(s1).flatten(1), backend)
+
+    def train(self, mode: bool = True) -> SearchNetwork:
+        """As nn.Module's; what has been changed inside of the network counts from here on."""
+        if hasattr(self, "stem"):
+            self._watched_stem.stale = True
+        self._weights = []
+        return super().train(mode)
 
     def mixing_weights(self, cell: Literal["normal", "reduce"]) -> tuple[Tensor, Tensor]:
         """softmax(alpha) over primitives [edges, P], softmax(beta) over a node's edges [edges]."""

@@ -17,6 +17,7 @@ from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.fused import run_stem
 from pcdarts_fast.nn.stem import cifar_stem
 from pcdarts_fast.nn.synchronized import synchronize_batch_norms
+from pcdarts_fast.nn.watched import Watched
 from pcdarts_fast.ops._registry import INTERPRETED
 from pcdarts_fast.run.processes import Processes, processes
 from pcdarts_fast.search.steps import architecture_step, weight_step
@@ -147,7 +148,8 @@ def stem_is_that_of_the_whole_batch(group: Processes, backend: str) -> None:
     synchronize_batch_norms(two)
     images = torch.randn(6, 3, 5, 5)
     own = slice(3 * group.rank, 3 * group.rank + 3)
-    out, shared = run_stem(one, images, backend), run_stem(two, images[own], backend)
+    out = run_stem(one, Watched([one]), images, backend)
+    shared = run_stem(two, Watched([two]), images[own], backend)
     grad = torch.randn_like(out)
     out.backward(grad)
     shared.backward(grad[own])

@@ -119,7 +119,7 @@ class Preprocess(nn.Module):
         self.backend = backend
 
     def forward(self, x: Tensor) -> Tensor:
-        return FusedPreprocess(self.module)(x, self.backend)
+        return FusedPreprocess(self.module)(self.module, x, self.backend)
 
 
 @pytest.mark.parametrize("dtype", BARS, ids=str)

@@ -81,8 +81,7 @@ class _MixedCell(torch.autograd.Function):
         beta: Tensor,
         *tensors: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        inputs = [x.contiguous() for x in tensors[:inputs_count]]
-        weights = tensors[inputs_count:]
+        inputs, weights = tensors[:inputs_count], tensors[inputs_count:]
         wide = accumulation_dtype(inputs[0].dtype)
         out, mean, variance, z = shared_kernel("mixed_cell_fwd", backend, processes)(
             inputs,
@@ -100,7 +99,8 @@ class _MixedCell(torch.autograd.Function):
         )
         ctx.constants = graph, tables, backend, running is None, processes, inputs_count
         moments = running or (mean, variance)
-        ctx.save_for_backward(alpha, beta, *moments, out, z, *inputs, *weights)
+        states = out if graph.nodes > 1 else None  # a single node is the source of no edge
+        ctx.save_for_backward(alpha, beta, *moments, states, z, *inputs, *weights)
         ctx.mark_non_differentiable(mean, variance)
         ctx.set_materialize_grads(False)  # no zeros for them
         return out, mean, variance
@@ -124,7 +124,7 @@ class _MixedCell(torch.autograd.Function):
             dense(weights, wide),
             mean,
             variance,
-            out,
+            grad if out is None else out,
             z,
             graph.codes,
             graph.nodes,
@@ -202,7 +202,8 @@ def mixed_cell(
             f"alpha, beta: got {list(alpha.shape)} and {list(beta.shape)}, "
             f"wanted [{edges}, {choices}] and [{edges}]"
         )
+    states = [x.contiguous() for x in inputs]
     out: tuple[Tensor, Tensor, Tensor] = _MixedCell.apply(
-        graph, tables, backend, running, processes, len(inputs), alpha, beta, *inputs, *weights
+        graph, tables, backend, running, processes, len(states), alpha, beta, *states, *weights
     )
     return out

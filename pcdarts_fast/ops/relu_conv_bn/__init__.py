@@ -37,7 +37,6 @@ class _ReluConvBn(torch.autograd.Function):
         x: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        x = x.contiguous()
         wide = accumulation_dtype(x.dtype)
         out, mean, variance = shared_kernel("relu_conv_bn_fwd", backend, processes)(
             x,
@@ -123,7 +122,7 @@ def relu_conv_bn(
                 f"wanted [C_out, {C_in}, 1, 1], {stride} of them for stride {stride}"
             )
     out: tuple[Tensor, Tensor, Tensor] = _ReluConvBn.apply(
-        stride, eps, backend, running, False, processes, x, *weights
+        stride, eps, backend, running, False, processes, x.contiguous(), *weights
     )
     return out
 
@@ -136,7 +135,7 @@ def linear_map(x: Tensor, weight: Tensor, *, backend: str) -> Tensor:
     Raises:
         UserError: the shape or dtype of x does not fit.
     """
-    maps = x[..., None, None]  # [B, C_in, 1, 1]
+    maps = x[..., None, None].contiguous()  # [B, C_in, 1, 1]
     check_maps("x", maps, weight.shape[1], backend)
     out, _, _ = _ReluConvBn.apply(1, 0.0, backend, None, True, 1, maps, weight[:, :, None, None])
     return out.flatten(1)  # type: ignore[no-any-return]

@@ -1,0 +1,74 @@
+"""Whether modules are still the ones that an engine computes in their place, without calling them.
+
+A user may replace one, hook one, freeze a batch-norm: then they run as modules, and it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+from .synchronized import SynchronizedBatchNorm2d
+
+
+class Watched:
+    """Remembers how modules were built, and looks again after `stale` has been set.
+
+    Their owner sets it in `train`, so that a change counts from the next call of train() or eval()
+    on: looking at every call would take longer than small states do to compute.
+    """
+
+    convolutions: list[nn.Conv2d]
+    norms: list[nn.BatchNorm2d]
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self._built = described(modules)
+        self._find_leaves(modules)
+        self.stale = True
+        self._intact = True
+
+    def _find_leaves(self, modules: Sequence[nn.Module]) -> None:
+        leaves = [leaf for module in modules for leaf in module.modules()]
+        self.convolutions = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d)]
+        self.norms = [leaf for leaf in leaves if isinstance(leaf, nn.BatchNorm2d)]
+
+    def intact(self, modules: Sequence[nn.Module], training: bool) -> bool:
+        """Whether they compute what they were built for, all in one mode. Constant to a tracer."""
+        if not torch.compiler.is_compiling() and self.stale:
+            self._find_leaves(modules)
+            self._intact = described(modules) == self._built and self._agree(training)
+            self.stale = False
+        return self._intact
+
+    def _agree(self, training: bool) -> bool:
+        """Whether all batch-norms have this mode and one momentum: engines move them as one."""
+        momenta = {norm.momentum for norm in self.norms} or {0.0}
+        modes = {norm.training for norm in self.norms} <= {training}
+        return modes and len(momenta) == 1 and None not in momenta
+
+
+def described(modules: Iterable[nn.Module]) -> list[object]:
+    """All that decides what modules compute, but for parameters, buffers, momentum and mode."""
+    found: list[object] = []
+    for root in modules:
+        for name, module in root.named_modules():
+            settings: object = module.extra_repr()
+            kind: type = type(module)
+            if kind in (nn.BatchNorm2d, SynchronizedBatchNorm2d):
+                kind = nn.BatchNorm2d
+                settings = module.num_features, module.eps, module.affine
+            buffers = [key for key, value in module._buffers.items() if value is not None]
+            found.append((name, kind, settings, [*module._parameters], buffers, is_hooked(module)))
+    return found
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether it must be called, for the sake of its hooks."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )

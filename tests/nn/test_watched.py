@@ -1,0 +1,220 @@
+"""What a user changes inside of a fused module has the effect that it has in the eager one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+from torch.optim.swa_utils import update_bn
+
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.nn.operations import OPERATIONS, SepConv
+from pcdarts_fast.nn.search_network import SearchNetwork
+from pcdarts_fast.ops import why_not
+from pcdarts_fast.testing import relative_error
+
+pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
+
+SEP, SKIP = 4, 3  # positions among the primitives
+
+
+def edge(backend: str) -> FusedPartialMixedOp:
+    torch.manual_seed(0)
+    return FusedPartialMixedOp(16, 1, backend=backend).double()
+
+
+def inside(op: FusedPartialMixedOp) -> Any:
+    """ReLU, depthwise and pointwise convolution, batch-norm; twice."""
+    return op._ops[SEP].op
+
+
+def freeze_norms(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()
+
+
+def double_output(module: nn.Module, _: Any, out: Tensor) -> Tensor:
+    return 2 * out
+
+
+def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+
+
+CHANGES: dict[str, Callable[[FusedPartialMixedOp], Any]] = {
+    "all batch-norms frozen": freeze_norms,
+    "one batch-norm frozen": lambda op: inside(op)[3].eval(),
+    "momentum of one": lambda op: setattr(inside(op)[3], "momentum", 0.5),
+    "momentum of all": lambda op: [setattr(norm, "momentum", 0.5) for norm in norms(op)],
+    "no momentum": lambda op: [setattr(norm, "momentum", None) for norm in norms(op)],
+    "eps": lambda op: [setattr(norm, "eps", 1.0) for norm in norms(op)],
+    "a new convolution": lambda op: inside(op).__setitem__(2, nn.Conv2d(4, 4, 1).double()),
+    "a new convolution of the same kind": lambda op: inside(op).__setitem__(
+        2, nn.Conv2d(4, 4, 1, bias=False).double()
+    ),
+    "dilation": lambda op: inside(op)[1].__dict__.update(dilation=(2, 2), padding=(2, 2)),
+    "an affine batch-norm": lambda op: inside(op).__setitem__(3, nn.BatchNorm2d(4).double()),
+    "dropout behind the skip": lambda op: op._ops.__setitem__(
+        SKIP, nn.Sequential(op._ops[SKIP], nn.Dropout(1.0))
+    ),
+    "a hook": lambda op: inside(op)[1].register_forward_hook(double_output),
+    "a hook on a candidate": lambda op: op._ops[SEP].register_forward_hook(double_output),
+    "weight norm": lambda op: parametrizations.weight_norm(inside(op)[2]),
+    "pruning": lambda op: prune.l1_unstructured(inside(op)[1], "weight", 0.5),
+}
+
+
+def results(op: FusedPartialMixedOp) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 16, 8, 8, dtype=torch.float64, generator=generator, requires_grad=True)
+    alpha = torch.full((8,), 1 / 8, dtype=torch.float64, requires_grad=True)
+    out = op(x, alpha)
+    out.pow(2).sum().backward()
+    found = {"out": out.detach(), "x": x.grad, "alpha": alpha.grad}
+    found |= {name: p.grad for name, p in op.named_parameters()}
+    return found | {name: buffer.double() for name, buffer in op.named_buffers()}
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_counts(change: Callable[[FusedPartialMixedOp], Any], used: bool) -> None:
+    """Before the first call, and after a call from the next train() on."""
+    found = []
+    for backend in ("reference", "cpu"):
+        op = edge(backend)
+        if used:
+            results(op)
+            op.zero_grad(set_to_none=True)
+            op.train()
+        torch.manual_seed(2)
+        change(op)
+        found.append(results(op))
+    wanted, got = found
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert (got[name] is None) == (value is None), name
+        if value is not None:
+            assert relative_error(got[name], value) < 1e-9, name
+
+
+def test_an_overridden_candidate_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_gelu(C: int, stride: int, affine: bool) -> nn.Module:
+        return nn.Sequential(nn.GELU(), SepConv(C, C, 3, stride, affine=affine))
+
+    monkeypatch.setitem(OPERATIONS, "sep_conv_3x3", with_gelu)
+    wanted, got = results(edge("reference")), results(edge("cpu"))
+    assert all(relative_error(got[name], value) < 1e-9 for name, value in wanted.items())
+
+
+NET_CHANGES: dict[str, Callable[[SearchNetwork], Any]] = {
+    "all batch-norms frozen": freeze_norms,
+    "the stem's batch-norm frozen": lambda net: net.stem[1].eval(),
+    "an edge in eval mode": lambda net: net.cells[0]._ops[0].eval(),
+    "a hook on the classifier": lambda net: net.classifier.register_forward_hook(double_output),
+    "a hook on the stem": lambda net: net.stem.register_forward_hook(double_output),
+    "another preprocessing": lambda net: setattr(
+        net.cells[0], "preprocess0", nn.Sequential(nn.GELU(), net.cells[0].preprocess0)
+    ),
+    "a stem of stride 2": lambda net: net.stem.__setitem__(
+        0, nn.Conv2d(3, 12, 3, 2, 1, bias=False).double()
+    ),
+    "a classifier without bias": lambda net: setattr(
+        net, "classifier", nn.Linear(net.classifier.in_features, 3, bias=False).double()
+    ),
+}
+
+
+@pytest.mark.parametrize("change", NET_CHANGES.values(), ids=NET_CHANGES)
+def test_a_change_counts_in_the_super_net(change: Callable[[SearchNetwork], Any]) -> None:
+    found = []
+    for backend in ("reference", "cpu"):
+        torch.manual_seed(0)
+        net = SearchNetwork(4, 5, 2, backend=backend).double()
+        change(net)
+        images = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+        logits = net(images)
+        logits.pow(2).sum().backward()
+        buffers = [buffer.double().flatten() for buffer in net.buffers()]
+        gradients = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+        found.append((logits, torch.cat(buffers), torch.cat(gradients)))
+    for wanted, got in zip(*found, strict=True):
+        assert relative_error(got, wanted) < 1e-8
+
+
+def test_precise_batch_norm() -> None:
+    """`update_bn` takes the momentum away, and gives it back."""
+    batches = [torch.randn(4, 3, 8, 8, dtype=torch.float64) for _ in range(2)]
+    found = []
+    for backend in ("reference", "cpu"):
+        torch.manual_seed(0)
+        net = SearchNetwork(4, 5, 2, backend=backend).double()
+        update_bn(batches, net)
+        found.append(torch.cat([buffer.double().flatten() for buffer in net.buffers()]))
+    assert relative_error(found[1], found[0]) < 1e-9
+
+
+def test_one_value_a_channel_is_refused_in_training() -> None:
+    op = FusedPartialMixedOp(16, 2, backend="cpu")
+    x, alpha = torch.randn(1, 16, 2, 2), torch.full((8,), 1 / 8)
+    with pytest.raises(UserError, match="one value a channel"):
+        op(x, alpha)
+    assert op.eval()(x, alpha).shape == (1, 16, 1, 1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_result_may_be_changed_in_place(training: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 16, 8, 8, dtype=torch.float64, generator=generator, requires_grad=True)
+    alpha = torch.full((8,), 1 / 8, dtype=torch.float64, requires_grad=True)
+    found = []
+    for backend in ("reference", "cpu"):
+        out = edge(backend).train(training)(x, alpha).relu_()
+        found.append(torch.autograd.grad(out.sum(), [x, alpha]))
+    for wanted, got in zip(*found, strict=True):
+        assert relative_error(got, wanted) < 1e-9
+
+
+def test_own_candidates_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        OPERATIONS, "dense", lambda C, stride, affine: nn.Conv2d(C, C, 3, stride, 1)
+    )
+    torch.manual_seed(0)
+    op = FusedPartialMixedOp(16, 1, primitives=("dense", "skip_connect"), backend="cpu")
+    x, alpha = torch.randn(2, 16, 8, 8), torch.tensor([0.5, 0.5])
+    with torch.autocast("cpu", torch.bfloat16):
+        out = op(x, alpha)
+    assert out.dtype == torch.float32
+    assert relative_error(out, op(x, alpha)) < 1e-2
+
+
+def edge_loss(op: FusedPartialMixedOp, x: Tensor, alpha: Tensor) -> Tensor:
+    return op(x, alpha).pow(3).mean()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_second_derivatives_are_refused(layout: torch.memory_format) -> None:
+    """Not silently zero, on whatever way to whatever input."""
+    op = edge("cpu")
+    x = torch.randn(3, 16, 8, 8, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    alpha = torch.full((8,), 1 / 8, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        torch.autograd.functional.hessian(lambda a: edge_loss(op, x, a), alpha)
+    weight = inside(op)[1].weight
+    for source in (x, alpha, weight):
+        for wanted in (x, alpha, weight):
+            linear = op(x, alpha).sum()
+            (grad,) = torch.autograd.grad(linear, source, create_graph=True)
+            assert grad.requires_grad
+            with pytest.raises(RuntimeError, match="twice"):
+                torch.autograd.grad(grad.sum(), wanted, allow_unused=True)
+    net = SearchNetwork(4, 5, 2, backend="cpu")
+    loss = net(torch.randn(2, 3, 8, 8)).sum()
+    grads = torch.autograd.grad(loss, net.weight_parameters(), create_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        torch.autograd.grad(sum(g.sum() for g in grads), net.arch_parameters())
