@@ -1,13 +1,16 @@
-"""The run folder: everything that a search or a training leaves behind, and nothing else.
+"""The run folder: what a search or a training writes while it runs, and what resumes it.
 
     config.yaml         the settings, as one typed dataclass
     environment.json    versions, device, backend, seed
     metrics.jsonl       one object an epoch
     architecture.jsonl  alpha and beta after every epoch (search only)
-    genotype.json       the genotype after the latest epoch (search only)
+    genotype.json       the genotype after the latest epoch, or the one that is trained
     naive.json          seconds of a step, and of a naive one (search only, at the end)
     checkpoint.pt       everything a resumed run needs; checkpoint.previous.pt is the one before
     weights.safetensors the trained network (training only, at the end)
+    .lock               keeps a second process out
+
+Pictures, page and TensorBoard's files are made of these by `report`.
 
 An epoch counts from its checkpoint on: `cut_back` drops the lines of later epochs on resume, so
 that a run killed anywhere and resumed writes the same lines as one that was not.

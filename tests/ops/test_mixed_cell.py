@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.library import opcheck
 
-from pcdarts_fast.ops import channel_tables, why_not
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.ops import channel_tables, mixed_cell, why_not
 from pcdarts_fast.ops._registry import kernel
+from pcdarts_fast.ops.mixed_cell import CellGraph
 from pcdarts_fast.ops.mixed_cell.schema import KINDS, primitive_shape
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
@@ -63,3 +65,35 @@ def test_opcheck(store: bool, training: bool, stride: int, dtype: torch.dtype) -
     alone = [kernel(f"synchronized_mixed_cell_{way}", "cpu") for way in ("fwd", "bwd")]
     opcheck(alone[0], (1, inputs, alpha, beta, weights, *running, *graph, store))
     opcheck(alone[1], (1, torch.ones_like(out), *saved, *graph, training, *needs))
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "error", "message"),
+    [
+        ((2, 8, 7, 6), None, UserError, "wanted even sizes for stride 2"),
+        ((2, 6, 4, 6), None, UserError, "a multiple of k=4"),
+        ((2, 8, 4), None, UserError, r"wanted \[B, C, H, W\]"),
+        ((0, 8, 4, 6), None, UserError, "without empty sizes"),
+        ((2, 8, 4, 6), (2, 2, 3, 3), RuntimeError, r"weights\[1\] has 36 elements, wanted 4"),
+        ((2, 8, 4, 6), (1, 1, 1, 1), RuntimeError, r"weights\[1\] has 1 elements, wanted 4"),
+    ],
+)
+def test_arguments_that_do_not_fit(
+    shape: tuple[int, ...],
+    weight: tuple[int, ...] | None,
+    error: type[Exception],
+    message: str,
+) -> None:
+    graph = CellGraph(("dil_conv_3x3",), 1, K, 2, EPS, False)
+    weights = [torch.randn(2, 1, 3, 3), torch.randn(weight or (2, 2, 1, 1))]
+    with pytest.raises(error, match=message):
+        mixed_cell(
+            [torch.randn(shape)],
+            torch.ones(1),
+            torch.ones(1),
+            weights,
+            graph=graph,
+            tables=channel_tables(8, K),
+            running=None,
+            backend="cpu",
+        )

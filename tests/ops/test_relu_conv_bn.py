@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.library import opcheck
 
-from pcdarts_fast.ops import why_not
+from pcdarts_fast.errors import UserError
+from pcdarts_fast.ops import relu_conv_bn, why_not
 from pcdarts_fast.ops._registry import kernel
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
@@ -32,3 +33,20 @@ def test_opcheck(stride: int, training: bool, dtype: torch.dtype) -> None:
     alone = [kernel(f"synchronized_relu_conv_bn_{way}", "cpu") for way in ("fwd", "bwd")]
     opcheck(alone[0], (1, x, weights, *running, stride, 1e-5))
     opcheck(alone[1], (1, torch.ones_like(out), x, weights, out, variance, *tail))
+
+
+@pytest.mark.parametrize(
+    ("x", "shapes", "message"),
+    [
+        ((3, 5, 4, 6), [(3, 4, 1, 1), (2, 4, 1, 1)], r"wanted \[B, 4, H, W\]"),
+        ((3, 4, 4, 5), [(3, 4, 1, 1), (2, 4, 1, 1)], "wanted even sizes"),
+        ((3, 4, 4, 6), [(3, 4, 1, 1), (2, 2, 1, 1)], r"weights\[1\] of 2: got \[2, 2, 1, 1\]"),
+        ((3, 4, 4, 6), [(3, 4, 1, 1)], "2 of them for stride 2"),
+    ],
+)
+def test_arguments_that_do_not_fit(
+    x: tuple[int, ...], shapes: list[tuple[int, ...]], message: str
+) -> None:
+    weights = [torch.randn(shape) for shape in shapes]
+    with pytest.raises(UserError, match=message):
+        relu_conv_bn(torch.randn(x), weights, stride=2, eps=1e-5, running=None, backend="cpu")

@@ -64,3 +64,30 @@ def test_opcheck(backend: str) -> None:
         kernel("update_running_", backend),
         (*running_of(norms), mean, variance, COUNT / (COUNT - 1), 0.1),
     )
+
+
+@pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"running_mean": torch.zeros(C, 3)[:, 0]}, "contiguous"),
+        ({"running_var": torch.zeros(1)}, "of 1 channels, wanted 4"),
+        ({"num_batches_tracked": torch.tensor(0.0)}, "int64"),
+    ],
+)
+def test_buffers_that_do_not_fit_stay_as_they_are(change: dict[str, Tensor], message: str) -> None:
+    norm = nn.BatchNorm2d(C)
+    for name, value in change.items():
+        setattr(norm, name, value)
+    before = [buffer.clone() for buffer in norm.buffers()]
+    with pytest.raises(RuntimeError, match=message):
+        update_running(
+            *running_of([norm]),
+            torch.ones(1, C),
+            torch.ones(1, C),
+            count=COUNT,
+            momentum=0.1,
+            backend="cpu",
+        )
+    for got, wanted in zip(norm.buffers(), before, strict=True):
+        assert torch.equal(got, wanted)
