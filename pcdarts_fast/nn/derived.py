@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError
-from ..space import CELL_INPUTS, Genotype
+from ..space import CELL_INPUTS, Genotype, reductions
 from .mixed_op import check_choice
 from .operations import FactorizedReduce, Identity, ReLUConvBN, make_operation
 from .stem import cifar_stem, imagenet_stems
@@ -56,7 +56,9 @@ class DerivedCell(nn.Module):
         self.sources = [source for _, source in edges]
         self.concat = list(concat)
         self._ops = nn.ModuleList(
-            make_operation(primitive, C, 2 if reduction and source < 2 else 1, affine=True)
+            make_operation(
+                primitive, C, 2 if reduction and source < CELL_INPUTS else 1, affine=True
+            )
             for primitive, source in edges
         )
         self.out_channels = C * len(self.concat)
@@ -164,13 +166,12 @@ class DerivedNetwork(nn.Module):
             C_stem = C
             self.stem0, self.stem1 = imagenet_stems(in_channels, C_stem)
 
-        reductions = {layers // 3, 2 * layers // 3}
-        self.auxiliary_layer = 2 * layers // 3
+        self.auxiliary_layer = max(reductions(layers))
         self.cells = nn.ModuleList()
         channels = [C_stem, C_stem]
         reduction_before = stem == "imagenet"
         for layer in range(layers):
-            reduction = layer in reductions
+            reduction = layer in reductions(layers)
             C = 2 * C if reduction else C
             cell = DerivedCell(
                 genotype.reduce if reduction else genotype.normal,

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..ops._registry import resolve
 from ..ops.channels import Sampling
-from ..space import CELL_INPUTS, PRIMITIVES, Ceilings, Genotype, cell_edges, derive, edges_into
+from ..space import (
+    CELL_INPUTS,
+    PRIMITIVES,
+    Ceilings,
+    Genotype,
+    cell_edges,
+    derive,
+    edges_into,
+    reductions,
+)
 from .cell import SearchCell
 from .fused import classify, engine, run_stem
 from .mixed_op import check_channels, check_choice
@@ -89,7 +98,7 @@ class SearchNetwork(nn.Module):
         reduction_prev = stem == "imagenet"
         C_cell = C
         for layer in range(layers):
-            reduction = layer in (layers // 3, 2 * layers // 3)
+            reduction = layer in reductions(layers)
             C_cell *= 2 if reduction else 1
             cell = SearchCell(
                 C_prev_prev,

@@ -19,6 +19,7 @@ from ..run.checkpoint import load_optimizer, position, restoring
 from ..run.config import SearchConfig
 from ..run.precision import DTYPES, Precision
 from ..run.processes import Processes
+from ..space import reductions
 from .steps import Forward
 
 
@@ -157,7 +158,7 @@ def check_image_size(config: SearchConfig, image_size: int) -> None:
         UserError: they have an odd size before one of them.
     """
     size = image_size if config.stem == "cifar" else -(-image_size // 8)
-    for _ in {config.layers // 3, 2 * config.layers // 3}:
+    for _ in reductions(config.layers):
         if size % 2:
             raise UserError(
                 f"images of {image_size} pixels are {size} pixels wide before a reduction cell, "

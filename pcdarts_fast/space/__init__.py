@@ -2,7 +2,7 @@
 
 from .derive import Ceilings, derive, derive_cell
 from .genotype import Cell, Genotype
-from .primitives import CELL_INPUTS, PRIMITIVES, Edge, cell_edges, edges_into
+from .primitives import CELL_INPUTS, PRIMITIVES, Edge, cell_edges, edges_into, reductions
 from .published import PUBLISHED
 from .sample import random_genotype
 
@@ -19,4 +19,5 @@ __all__ = [
     "derive_cell",
     "edges_into",
     "random_genotype",
+    "reductions",
 ]

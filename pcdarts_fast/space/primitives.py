@@ -38,3 +38,8 @@ def edges_into(target: int, inputs: int = CELL_INPUTS) -> slice:
     """The rows of alpha (and beta) that belong to the edges ending in state `target`."""
     first = sum(range(inputs, target))
     return slice(first, first + target)
+
+
+def reductions(layers: int) -> set[int]:
+    """The reduction cells among so many: one and two thirds of the way (paper section 4.1)."""
+    return {layers // 3, 2 * layers // 3}
