@@ -1,6 +1,6 @@
 // update_running: what nn.BatchNorm2d does to its buffers in training, for many of them at once. A
 // few scalars a batch-norm: there is no kernel, the loop is all there is to it.
-#include "common/bind.h"
+#include "update_running/bind.h"
 
 namespace pcdarts {
 namespace {
@@ -31,25 +31,13 @@ void update(const vector<Tensor>& running, const Tensor& batch, double scale, do
   }
 }
 
-void check(const vector<Tensor>& running, int64_t channels) {
-  for (const Tensor& values : running) {
-    STD_TORCH_CHECK(values.numel() == channels && values.is_contiguous(),
-                    "update_running: running statistics of ", values.numel(), " channels, wanted ",
-                    channels, ", contiguous");
-  }
-}
-
 void update_running(const vector<Tensor>& running_mean, const vector<Tensor>& running_variance,
                     const vector<Tensor>& batches, const Tensor& mean, const Tensor& variance,
                     double unbiased, double momentum) {
   STD_TORCH_CHECK(mean.scalar_type() == ScalarType::Double || running_mean.empty() ||
                       dtype_of(running_mean[0]) != DType::float64,
                   "update_running: running statistics are wider than the batch's");
-  check(running_mean, mean.size(1)), check(running_variance, mean.size(1));
-  for (const Tensor& count : batches) {
-    STD_TORCH_CHECK(count.scalar_type() == ScalarType::Long,
-                    "update_running: num_batches_tracked must be int64");
-  }
+  check_buffers(running_mean, running_variance, batches, mean);
   update(running_mean, mean, 1, momentum);
   update(running_variance, variance, unbiased, momentum);
   for (Tensor count : batches) ++*static_cast<int64_t*>(count.mutable_data_ptr());

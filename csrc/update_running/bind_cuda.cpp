@@ -1,4 +1,5 @@
 #include "common/bind_cuda.h"
+#include "update_running/bind.h"
 #include "update_running/cuda.h"
 
 namespace pcdarts {
@@ -13,6 +14,7 @@ void update_running(const vector<Tensor>& running_mean, const vector<Tensor>& ru
   const CudaScope scope(mean);
   STD_TORCH_CHECK(mean.scalar_type() == ScalarType::Float,
                   "update_running: the batch's statistics must be float32");
+  check_buffers(running_mean, running_variance, batches, mean);
   vector<RunningNorm> norms;
   for (size_t i = 0; i < running_mean.size(); ++i) {
     Tensor to_mean = running_mean[i], to_variance = running_variance[i];

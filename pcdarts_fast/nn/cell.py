@@ -84,9 +84,11 @@ class SearchCell(nn.Module):
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
             fused = self._fused
-            if fused is None or backend == "reference":
-                return self.by_edges(states, alpha, beta, permutation, backend)
-            if not fused.watched.intact([edge._ops for edge in self._edges()], self.training):
+            if (
+                fused is None
+                or backend == "reference"
+                or not fused.watched.intact([edge._ops for edge in self._edges()], self.training)
+            ):
                 return self.by_edges(states, alpha, beta, permutation, backend)
             return fused(
                 states,

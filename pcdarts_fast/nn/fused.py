@@ -48,8 +48,6 @@ class FusedPreprocess:
         if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
             return module(x)  # type: ignore[no-any-return]
         training, processes = module.training, sharing(norm)
-        count = processes * x.shape[0] * x.shape[2] * x.shape[3] // stride**2
-        check_count(count, training)
         out, mean, variance = relu_conv_bn(
             x,
             weights_of(halves),
@@ -60,6 +58,7 @@ class FusedPreprocess:
             processes=processes if training else 1,
         )
         if training:
+            count = processes * out.numel() // out.shape[1]
             advance([norm], mean[None], variance[None], count, backend)
         return out
 
@@ -128,8 +127,6 @@ class FusedGraph:
         if permutation is not None:
             tables = channel_tables(x.shape[1], self.graph.k, self.sampling, permutation)
         processes = sharing(norms[0]) if norms else 1
-        count = processes * x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2
-        check_count(count, training and bool(norms))
         out, mean, variance = mixed_cell(
             inputs,
             alpha,
@@ -142,6 +139,7 @@ class FusedGraph:
             processes=processes if training else 1,
         )
         if training and norms:
+            count = processes * x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2
             advance(norms, mean, variance, count, backend)
         return out
 
@@ -156,14 +154,6 @@ class FusedGraph:
         return mean.to(wide), variance.to(wide)
 
 
-def check_count(count: int, training: bool) -> None:
-    """Raises UserError where batch statistics would be those of a single value a channel."""
-    if training and count == 1:
-        raise UserError(
-            "batch-norm in training: got one value a channel, wanted more (a larger batch or image)"
-        )
-
-
 def running_of(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Running mean and variance [C], in the type that states of `dtype` accumulate in."""
     wide = accumulation_dtype(dtype)
@@ -175,7 +165,15 @@ def running_of(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor
 def advance(
     norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: int, backend: str
 ) -> None:
-    """Moves the running statistics of N batch-norms by the batch's own, [N, C]."""
+    """Moves the running statistics of N batch-norms by the batch's own, [N, C], of `count` values.
+
+    Raises:
+        UserError: they are those of a single value a channel, as nn.BatchNorm2d refuses them.
+    """
+    if count == 1:
+        raise UserError(
+            "batch-norm in training: got one value a channel, wanted more (a larger batch or image)"
+        )
     momentum = norms[0].momentum
     assert momentum is not None
     update_running(

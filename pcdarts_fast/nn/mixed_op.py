@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..ops import partial_mix
 from ..ops.channels import Sampling, channel_tables
+from ..ops.dense import check_even
 from ..ops.mixed_cell import CellGraph
 from ..space import PRIMITIVES
 from .fused import FusedGraph, engine, is_fused
@@ -89,9 +90,11 @@ class FusedPartialMixedOp(nn.Module):
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
             fused = self._fused
-            if fused is None or backend == "reference":
-                return self.by_modules(states[0], weights, permutation, backend)
-            if not fused.watched.intact([self._ops], self.training):
+            if (
+                fused is None
+                or backend == "reference"
+                or not fused.watched.intact([self._ops], self.training)
+            ):
                 return self.by_modules(states[0], weights, permutation, backend)
             return fused(
                 states,
@@ -161,5 +164,4 @@ def check_input(x: Tensor, C: int, stride: int) -> None:
     shape = x.shape
     if len(shape) != 4 or shape[1] != C or 0 in shape:
         raise UserError(f"x: got shape {tuple(shape)}, wanted [B, {C}, H, W] without empty sizes")
-    if stride == 2 and (shape[2] % 2 or shape[3] % 2):
-        raise UserError(f"x: got H, W = {tuple(shape[2:])}, wanted even sizes for stride 2")
+    check_even("x", x, stride)

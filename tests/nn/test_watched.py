@@ -33,18 +33,17 @@ def inside(op: FusedPartialMixedOp) -> Any:
     return op._ops[SEP].op
 
 
+def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+
+
 def freeze_norms(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.eval()
+    for norm in norms(module):
+        norm.eval()
 
 
 def double_output(module: nn.Module, _: Any, out: Tensor) -> Tensor:
     return 2 * out
-
-
-def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
 
 
 CHANGES: dict[str, Callable[[FusedPartialMixedOp], Any]] = {
