@@ -101,6 +101,15 @@ inline Tensor empty_like_if(bool needed, const Tensor& x) {
   return needed ? empty_like(x, x.scalar_type()) : new_empty(x, {0});
 }
 
+// Raises where batch-norms of so many channels in all cannot normalise with these statistics.
+inline void check_running(const char* op, const std::optional<Tensor>& mean,
+                          const std::optional<Tensor>& variance, int64_t channels) {
+  for (const std::optional<Tensor>* running : {&mean, &variance}) {
+    STD_TORCH_CHECK(!*running || (*running)->numel() == channels, op, ": running statistics of ",
+                    *running ? (*running)->numel() : 0, " channels, wanted ", channels);
+  }
+}
+
 // Where a batch-norm's mean or variance lies: the batch's own, to be written, or the running one.
 inline void* moments_data(Tensor& own, const std::optional<Tensor>& running) {
   return running ? const_cast<void*>(running->const_data_ptr()) : own.mutable_data_ptr();

@@ -76,9 +76,7 @@ struct ForwardCall {
       : inputs(addresses(inputs_)), weights(addresses(weights_)), args{} {
     const ScalarType type = accumulate_type(p.dtype);
     const int64_t norms = edge_offsets(p, edge_count(p)).slots, slots = p.training ? norms : 0;
-    STD_TORCH_CHECK(p.training || running_mean->numel() == norms * p.sampled,
-                    "mixed_cell: running statistics of ", running_mean->numel(),
-                    " channels, wanted ", norms * p.sampled);
+    check_running("mixed_cell", running_mean, running_variance, norms * p.sampled);
     out = new_empty(inputs_[0], {p.batch, p.nodes * p.channels, p.height, p.width});
     mean = new_empty(alpha, {slots, p.sampled}, type);
     variance = new_empty(alpha, {slots, p.sampled}, type);

@@ -31,9 +31,7 @@ struct ForwardCall {
               const std::optional<Tensor>& running_mean,
               const std::optional<Tensor>& running_variance)
       : weights(addresses(weights_)), args{} {
-    STD_TORCH_CHECK(!running_mean || running_mean->numel() == p.out_channels,
-                    "relu_conv_bn: running statistics of ",
-                    running_mean ? running_mean->numel() : 0, " channels, wanted ", p.out_channels);
+    check_running("relu_conv_bn", running_mean, running_variance, p.out_channels);
     const ScalarType type = accumulate_type(p.dtype);
     const int64_t norms = p.training && !p.plain ? p.out_channels : 0;
     out = new_empty(x, {p.batch, p.out_channels, p.height, p.width});

@@ -75,6 +75,7 @@ def main(args: list[str]) -> int:
     from ..report.commands import train_command
     from ..report.draw import draw_genotype
     from ..report.page import write_report
+    from ..search.seeds import SUMMARY
 
     console = Console(quiet=rank() > 0)
     if command.seeds is not None:
@@ -85,21 +86,22 @@ def main(args: list[str]) -> int:
         _search(command, config, folder, console, resume=command.resume, go_on=go_on)
     if rank() > 0:
         return 0
-    genotype = Genotype.load(folder / "genotype.json")
+    run = RunFolder(folder)
+    genotype = Genotype.load(run.genotype)
     drawing = folder / "genotype.svg"
     draw_genotype(genotype, drawing)
     if command.seeds is not None:
         write_report([folder], folder / PAGE)
     console.print("\nNormal cell", cell_table(genotype.normal, genotype.normal_concat), sep="\n")
     console.print("\nReduction cell", cell_table(genotype.reduce, genotype.reduce_concat), sep="\n")
-    numbers = folder / ("seeds.json" if command.seeds else "metrics.jsonl")
+    numbers = folder / SUMMARY if command.seeds else run.metrics
     console.print(
-        f"\ngenotype  {folder / 'genotype.json'}\n"
+        f"\ngenotype  {run.genotype}\n"
         f"drawing   {drawing}\n"
         f"report    {folder / PAGE}\n"
         f"{'seeds    ' if command.seeds else 'metrics  '} {numbers}\n\n"
         "Next, train the network it describes:\n"
-        f"  {train_command(folder / 'genotype.json', config)}",
+        f"  {train_command(run.genotype, config)}",
         highlight=False,
         soft_wrap=True,
     )

@@ -6,7 +6,6 @@ Parameter names are those of the published evaluation networks, so that their ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,7 @@ from ..errors import UserError
 from ..space import CELL_INPUTS, Genotype, reductions
 from .mixed_op import check_choice
 from .operations import FactorizedReduce, Identity, ReLUConvBN, make_operation
-from .stem import cifar_stem, imagenet_stems
-
-Stem = Literal["cifar", "imagenet"]
+from .stem import Stem, cifar_stem, imagenet_stems
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:

@@ -25,7 +25,7 @@ from ..space import (
 from .cell import SearchCell
 from .fused import classify, engine, run_stem
 from .mixed_op import check_channels, check_choice
-from .stem import cifar_stem, imagenet_stems
+from .stem import Stem, cifar_stem, imagenet_stems
 from .watched import Watched
 
 KINDS: tuple[Literal["normal", "reduce"], ...] = ("normal", "reduce")
@@ -67,7 +67,7 @@ class SearchNetwork(nn.Module):
         k: int = 4,
         primitives: Sequence[str] = PRIMITIVES,
         nodes: int = 4,
-        stem: Literal["cifar", "imagenet"] = "cifar",
+        stem: Stem = "cifar",
         in_channels: int = 3,
         sampling: Sampling = "shuffle",
         edge_normalization: bool = True,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
+
+Stem = Literal["cifar", "imagenet"]
+"""Which of the two: full resolution, or an eighth of it."""
 
 
 def cifar_stem(in_channels: int, C: int) -> nn.Sequential:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..run.config import SearchConfig
+from ..run.folder import RunFolder
 from ..run.presets import search_config
 from ..train.config import TrainConfig
 from ..train.presets import train_config
@@ -22,7 +23,7 @@ Command = tuple[str, str]
 def commands(run: Run) -> list[Command]:
     """What one would do next, the likeliest first."""
     folder = str(run.path)
-    genotype = str(run.path / "genotype.json")
+    genotype = str(RunFolder(run.path).genotype)
     found: list[Command] = []
     if not run.finished:
         line = _typed(run.kind, "--resume", "--output-dir", folder)

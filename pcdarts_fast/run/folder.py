@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import UserError
 from .files import append_line, left_by_a_kill, write_atomically, writing
+from .launcher import restarts
 
 if TYPE_CHECKING:  # imports torch, which --help does without
     from .processes import Processes
@@ -170,6 +171,11 @@ def run_folder(path: Path, *, resume: bool, group: Processes) -> Iterator[RunFol
     group.agree_on(hold)
     with held[0] if held else RunFolder(path) as folder:
         yield folder
+
+
+def resumes(path: Path, resume: bool) -> bool:
+    """As asked for, or since torchrun goes on with a run that one of its processes has left."""
+    return resume or (restarts() > 0 and RunFolder(path).begun)
 
 
 def free_folder(parent: Path, name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -15,6 +14,7 @@ from ..data import Batch, ImageSet, Shard, derive_seed, steps
 from ..run.config import SearchConfig
 from ..run.events import Progress
 from ..run.memory import peak_memory_mib
+from ..run.pace import Pace
 from ..run.processes import Processes
 from ..run.stop import Stop
 from ..run.tally import means, tally
@@ -24,9 +24,6 @@ from .monitors import entropies, skips
 from .schedule import weight_learning_rate
 from .state import SearchState
 from .steps import architecture_step, weight_step
-
-REPORTS_PER_EPOCH = 50
-"""How often, at most, an epoch waits for the device to read the loss."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,6 @@ def epoch_of_search(
     config, group = setting.config, setting.group
     frozen = epoch < config.frozen_epochs
     total_steps = steps(len(setting.for_weights.labels), config.batch_size, group.count)
-    report_every = max(1, total_steps // REPORTS_PER_EPOCH)
     state.optimizer.param_groups[0]["lr"] = weight_learning_rate(config, epoch)
     arch_batches = _arch_batches(setting, epoch, state.steps_done)
     batches = setting.for_weights.shuffled(
@@ -67,12 +63,7 @@ def epoch_of_search(
         start=state.steps_done,
         shard=setting.shard,
     )
-    start, images_before = time.perf_counter(), float(state.totals[2])
-
-    def rate() -> float:
-        images = group.count * (float(state.totals[2]) - images_before)
-        return images / (time.perf_counter() - start)
-
+    pace = Pace(state.totals, total_steps, group.count)
     state.network.train()
     for step, batch in enumerate(batches, state.steps_done):
         torch.manual_seed(derive_seed(config.seed, "step", epoch, step))
@@ -95,15 +86,16 @@ def epoch_of_search(
             precision=state.precision,
         )
         state.steps_done = step + 1
-        if state.steps_done % report_every == 0:
-            yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate())
+        if pace.is_due(state.steps_done):
+            rate = pace.images_per_second(state.totals)
+            yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate)
         if group.any(stop(), setting.device):
             means(state.totals, epoch)
             group.average_buffers(state.network)  # the checkpoint has one set of them
             return None
 
     train_loss, train_accuracy = means(group.total(state.totals), epoch)
-    images_per_second = rate()
+    images_per_second = pace.images_per_second(state.totals)
     group.check_equal("weights, alpha and beta", list(state.network.parameters()))
     group.average_buffers(state.network)
     hessian = {"arch_hessian": _hessian(setting, state, epoch)} if config.hessian else {}
@@ -122,7 +114,7 @@ def epoch_of_search(
         **entropies(state.network),
         **hessian,
         "images_per_second": round(images_per_second, 1),
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": round(pace.seconds(), 3),
         "peak_memory_mib": peak_memory_mib(setting.device),
     }
 

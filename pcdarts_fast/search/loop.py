@@ -20,8 +20,7 @@ from ..run.damaged import Damaged
 from ..run.device import pick_device
 from ..run.environment import environment, record_environment
 from ..run.events import EpochDone, Notice, Stopped
-from ..run.folder import RunFolder, read_lines, run_folder
-from ..run.launcher import restarts
+from ..run.folder import RunFolder, read_lines, resumes, run_folder
 from ..run.processes import Processes, processes
 from ..run.settings import check_unchanged, load_settings, save_settings
 from ..run.stop import Stop, never
@@ -52,7 +51,7 @@ def search(
     device = pick_device(config.device)
     with processes(device) as group:
         group.check_batch(config.batch_size)
-        resume = group.agree_on(_resumes, output_dir, resume)
+        resume = group.agree_on(resumes, output_dir, resume)
         with run_folder(output_dir, resume=resume, group=group) as folder:
             checkpoint, note = group.agree_on(_begin, folder, config, resume)
             torch.manual_seed(config.seed)
@@ -132,11 +131,6 @@ def _check_parts(
                 f"{name} leaves {len(part.labels)} images, too few for one step "
                 f"of {group.count} processes; take a larger fraction"
             )
-
-
-def _resumes(output_dir: Path, resume: bool) -> bool:
-    """As asked for, or since torchrun goes on with a run that one of its processes has left."""
-    return resume or (restarts() > 0 and RunFolder(output_dir).begun)
 
 
 def _begin(

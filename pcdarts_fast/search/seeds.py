@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..run.files import write_atomically
-from ..run.folder import read_lines
+from ..run.folder import RunFolder, read_lines
 from ..space import Genotype
+
+SUMMARY = "seeds.json"
+"""What a search with several seeds writes beside their run folders."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ def compare_seeds(parent: Path, seeds: range) -> Seeds:
     Raises:
         UserError: a run's files are damaged, or `parent` cannot be written.
     """
-    last = {seed: read_lines(seed_folder(parent, seed) / "metrics.jsonl")[-1] for seed in seeds}
+    runs = {seed: RunFolder(seed_folder(parent, seed)) for seed in seeds}
+    last = {seed: read_lines(run.metrics)[-1] for seed, run in runs.items()}
     result = Seeds({seed: line["valid_accuracy"] for seed, line in last.items()})
     summary = {
         "valid_accuracy": {str(seed): value for seed, value in result.accuracies.items()},
@@ -54,7 +58,7 @@ def compare_seeds(parent: Path, seeds: range) -> Seeds:
         "deviation": result.deviation,
         "best": result.best,
     }
-    best = Genotype.load(seed_folder(parent, result.best) / "genotype.json")
-    write_atomically(parent / "seeds.json", (json.dumps(summary, indent=2) + "\n").encode())
-    write_atomically(parent / "genotype.json", best.to_json().encode())
+    best = Genotype.load(runs[result.best].genotype)
+    write_atomically(parent / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    RunFolder(parent).write_genotype(best.to_json())
     return result

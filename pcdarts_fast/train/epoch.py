@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from ..data import Dataset, ImageSet, Shard, derive_seed, steps
 from ..run.events import Progress
 from ..run.memory import peak_memory_mib
+from ..run.pace import Pace
 from ..run.processes import Processes
 from ..run.stop import Stop
 from ..run.tally import means, tally
@@ -20,9 +20,6 @@ from .config import TrainConfig
 from .events import Event
 from .schedule import drop_path_probability, learning_rate
 from .state import TrainState
-
-REPORTS_PER_EPOCH = 50
-"""How often, at most, an epoch waits for the device to read the loss."""
 
 
 def epoch_of_training(
@@ -44,7 +41,6 @@ def epoch_of_training(
     optimizer.param_groups[0]["lr"] = learning_rate(config, epoch)
     network.drop_path_prob = drop_path_probability(config, epoch)
     total_steps = steps(len(data.train.labels), config.batch_size, group.count)
-    report_every = max(1, total_steps // REPORTS_PER_EPOCH)
     shard = Shard(group.rank, group.count)
     batches = data.train.shuffled(
         config.batch_size,
@@ -52,12 +48,7 @@ def epoch_of_training(
         start=state.steps_done,
         shard=shard,
     )
-    start, images_before = time.perf_counter(), float(state.totals[2])
-
-    def rate() -> float:
-        images = group.count * (float(state.totals[2]) - images_before)
-        return images / (time.perf_counter() - start)
-
+    pace = Pace(state.totals, total_steps, group.count)
     network.train()
     for step, (images, labels) in enumerate(batches, state.steps_done):
         # Drop path draws other paths in every process.
@@ -71,15 +62,16 @@ def epoch_of_training(
         precision.step(optimizer, config.grad_clip)
         state.totals += tally(logits.detach(), labels)
         state.steps_done = step + 1
-        if state.steps_done % report_every == 0:
-            yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate())
+        if pace.is_due(state.steps_done):
+            rate = pace.images_per_second(state.totals)
+            yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate)
         if group.any(stop(), images.device.type):
             means(state.totals, epoch)
             group.average_buffers(network)  # the checkpoint has one set of them
             return None
 
     train_loss, train_accuracy = means(group.total(state.totals), epoch)
-    images_per_second = rate()
+    images_per_second = pace.images_per_second(state.totals)
     group.check_equal("weights", list(network.parameters()))
     group.average_buffers(network)
     share = data.test.subset(torch.arange(len(data.test.labels))[shard.rows])
@@ -95,7 +87,7 @@ def epoch_of_training(
         "learning_rate": optimizer.param_groups[0]["lr"],
         "drop_path": network.drop_path_prob,
         "images_per_second": round(images_per_second, 1),
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": round(pace.seconds(), 3),
         "peak_memory_mib": peak_memory_mib(state.totals.device.type),
     }
 

@@ -22,8 +22,7 @@ from ..run.device import pick_device
 from ..run.environment import environment, record_environment
 from ..run.events import EpochDone, Notice, Stopped
 from ..run.files import write_atomically
-from ..run.folder import RunFolder, read_lines, run_folder
-from ..run.launcher import restarts
+from ..run.folder import RunFolder, read_lines, resumes, run_folder
 from ..run.processes import processes
 from ..run.settings import check_unchanged, load_settings, save_settings
 from ..run.stop import Stop, never
@@ -61,7 +60,7 @@ def train(
     device = pick_device(config.device)
     with processes(device) as group:
         group.check_batch(config.batch_size)
-        resume = group.agree_on(_resumes, output_dir, resume)
+        resume = group.agree_on(resumes, output_dir, resume)
         with run_folder(output_dir, resume=resume, group=group) as folder:
             genotype, checkpoint, note = group.agree_on(_begin, folder, config, genotype, resume)
             torch.manual_seed(config.seed)
@@ -112,11 +111,6 @@ def _load(config: TrainConfig, device: str, damaged: Damaged) -> Dataset:
         augment=replace(usual, cutout=config.cutout, color_jitter=config.color_jitter),
         damaged=damaged.paths,
     )
-
-
-def _resumes(output_dir: Path, resume: bool) -> bool:
-    """As asked for, or since torchrun goes on with a run that one of its processes has left."""
-    return resume or (restarts() > 0 and RunFolder(output_dir).begun)
 
 
 def _begin(

@@ -20,15 +20,11 @@ from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
 from pcdarts_fast.space import PRIMITIVES
+from pcdarts_fast.testing import relative_error
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 
 Gradients = dict[str, Tensor]
-
-
-def relative(got: Tensor, wanted: Tensor) -> float:
-    scale = wanted.detach().double().norm().clamp_min(1e-12)
-    return float((got.detach().double() - wanted.detach().double()).norm() / scale)
 
 
 def run(module: nn.Module, inputs: list[Tensor], arch: list[Tensor], seed: int = 0) -> Gradients:
@@ -104,7 +100,7 @@ def test_edge_of_any_shape(
     got = run(fused.double(), [x], [alpha])
     assert wanted.keys() == got.keys()
     for name, value in wanted.items():
-        assert relative(got[name], value) < 1e-9 or torch.allclose(
+        assert relative_error(got[name], value) < 1e-9 or torch.allclose(
             got[name].double(), value.double(), atol=1e-9
         ), name
 
@@ -117,9 +113,9 @@ def test_float32_of_the_usual_sizes(size: int, stride: int) -> None:
     alpha = torch.linspace(-1, 1, 8, dtype=torch.float64).softmax(0)
     wanted = run(reference.double(), [x], [alpha])
     got = run(fused, [x.float()], [alpha.float()])
-    assert relative(got["out"], wanted["out"]) < 1e-6
+    assert relative_error(got["out"], wanted["out"]) < 1e-6
     for name, value in wanted.items():
-        assert relative(got[name], value) < 1e-5, name
+        assert relative_error(got[name], value) < 1e-5, name
 
 
 @pytest.mark.parametrize("sampled", [16, 64])
@@ -130,7 +126,7 @@ def test_many_channels(sampled: int) -> None:
     wanted = run(reference.double(), [x], [alpha])
     got = run(fused, [x.float()], [alpha.float()])
     for name, value in wanted.items():
-        assert relative(got[name], value) < 1e-5, name
+        assert relative_error(got[name], value) < 1e-5, name
 
 
 @pytest.mark.parametrize("offset", [100.0, -30.0])
@@ -143,7 +139,7 @@ def test_float32_statistics_survive_a_large_mean(offset: float) -> None:
     eager = run(copy.deepcopy(reference), [x.float()], [alpha.float()])["out"]
     wanted = run(reference.double(), [x], [alpha])["out"]
     got = run(fused, [x.float()], [alpha.float()])["out"]
-    assert relative(got, wanted) < max(1e-5, 2 * relative(eager, wanted))
+    assert relative_error(got, wanted) < max(1e-5, 2 * relative_error(eager, wanted))
 
 
 def cell(
@@ -181,7 +177,7 @@ def test_cell(reduction: bool, nodes: int, sampling: str) -> None:
         got = run(fused, inputs, arch)
         assert wanted.keys() == got.keys()
         for name, value in wanted.items():
-            assert relative(got[name], value) < 1e-9, name
+            assert relative_error(got[name], value) < 1e-9, name
 
 
 @pytest.mark.parametrize("reduction", [False, True])
@@ -228,9 +224,9 @@ def test_bfloat16_stores_halves_and_accumulates_in_float() -> None:
     got = run(fused, [x], [alpha])
     assert got["out"].dtype == got["input0"].dtype == torch.bfloat16
     assert got["arch0"].dtype == torch.float32
-    assert relative(got["out"], wanted["out"]) < 3e-3  # one rounding to 8 bits
+    assert relative_error(got["out"], wanted["out"]) < 3e-3  # one rounding to 8 bits
     for name, value in wanted.items():
-        assert relative(got[name], value) < 2e-2, name
+        assert relative_error(got[name], value) < 2e-2, name
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -291,7 +287,7 @@ def test_eval_mode_gradients() -> None:
     wanted = run(reference.eval(), [x], [alpha])
     got = run(fused.eval(), [x], [alpha])
     for name, value in wanted.items():
-        assert relative(got[name], value) < 1e-9, name
+        assert relative_error(got[name], value) < 1e-9, name
 
 
 @pytest.mark.parametrize("asked_for", ["x", "alpha", "weights"])
@@ -339,7 +335,7 @@ def test_any_module_can_be_a_candidate(
     got = run(fused.double(), [x], [alpha])
     assert wanted.keys() == got.keys() >= {"_ops.1.factor"}
     for name, value in wanted.items():
-        assert relative(got[name], value) < 1e-9, name
+        assert relative_error(got[name], value) < 1e-9, name
 
 
 def test_super_net_has_the_same_bits_for_any_threads() -> None:
@@ -369,4 +365,4 @@ def test_stem_and_classifier_in_eval_mode() -> None:
     x = images(5, 3, 8, 12)
     reference(x)  # moves the running statistics
     fused.load_state_dict(reference.state_dict())
-    assert relative(fused.eval()(x), reference.eval()(x)) < 1e-9
+    assert relative_error(fused.eval()(x), reference.eval()(x)) < 1e-9

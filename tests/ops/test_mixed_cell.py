@@ -97,3 +97,18 @@ def test_arguments_that_do_not_fit(
             running=None,
             backend="cpu",
         )
+
+
+@pytest.mark.parametrize("sizes", [(1, 2), (2, 1)])
+def test_running_statistics_that_do_not_fit(sizes: tuple[int, int]) -> None:
+    with pytest.raises(RuntimeError, match="running statistics of 1 channels, wanted 2"):
+        mixed_cell(
+            [torch.randn(2, 8, 4, 6)],
+            torch.ones(1),
+            torch.ones(1),
+            [torch.randn(2, 1, 3, 3), torch.randn(2, 2, 1, 1)],
+            graph=CellGraph(("dil_conv_3x3",), 1, K, 1, EPS, False),
+            tables=channel_tables(8, K),
+            running=(torch.ones(sizes[0]), torch.ones(sizes[1])),
+            backend="cpu",
+        )

@@ -50,3 +50,11 @@ def test_arguments_that_do_not_fit(
     weights = [torch.randn(shape) for shape in shapes]
     with pytest.raises(UserError, match=message):
         relu_conv_bn(torch.randn(x), weights, stride=2, eps=1e-5, running=None, backend="cpu")
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (3, 1)])
+def test_running_statistics_that_do_not_fit(sizes: tuple[int, int]) -> None:
+    running = torch.ones(sizes[0]), torch.ones(sizes[1])
+    x, weights = torch.randn(2, 4, 3, 3), [torch.randn(3, 4, 1, 1)]
+    with pytest.raises(RuntimeError, match="running statistics of 1 channels, wanted 3"):
+        relu_conv_bn(x, weights, stride=1, eps=1e-5, running=running, backend="cpu")

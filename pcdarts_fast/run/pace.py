@@ -1,0 +1,35 @@
+"""How fast an epoch goes, and how often it says so."""
+
+from __future__ import annotations
+
+import time
+
+from torch import Tensor
+
+REPORTS_PER_EPOCH = 50
+"""How often, at most, an epoch waits for the device to read the loss."""
+
+
+class Pace:
+    """The clock of one epoch, from where it was begun or resumed.
+
+    totals: the sum of tallies so far, see `tally`. steps: of the whole epoch. processes: how many
+    share its batches.
+    """
+
+    def __init__(self, totals: Tensor, steps: int, processes: int) -> None:
+        self._every = max(1, steps // REPORTS_PER_EPOCH)
+        self._processes = processes
+        self._images = float(totals[2])
+        self._start = time.perf_counter()
+
+    def is_due(self, steps_done: int) -> bool:
+        """Whether progress is reported after so many steps of the epoch."""
+        return steps_done % self._every == 0
+
+    def images_per_second(self, totals: Tensor) -> float:
+        """Of all processes together."""
+        return self._processes * (float(totals[2]) - self._images) / self.seconds()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
