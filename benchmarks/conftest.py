@@ -5,8 +5,10 @@
 
 A row is one call of the fixture `compare` (test_operators.py shows how) or `compare_modules`. A
 ratio is the median of the naive time over the median of the fused time; the two are run in turns,
-so that a machine that slows down slows both. Saved bytes are what autograd keeps between forward
-and backward. What is no comparison of two calls goes into a table of its own by `tabulate`.
+so that a machine that slows down slows both. In turns of one call each finds the caches as the
+other left them; in turns of several (`calls`), as it left them itself. Saved bytes are what
+autograd keeps between forward and backward. What is no comparison of two calls goes into a table of
+its own by `tabulate`.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Compare(Protocol):
         limit: float | None = None,
         kept: Sequence[Tensor] = (),
         rounds: int = ROUNDS,
+        calls: int = 1,
     ) -> None: ...
 
 
@@ -69,6 +72,7 @@ def compare(benchmark: Any, direction: str, request: pytest.FixtureRequest) -> C
         limit: of the check, norm of the difference over norm; None: the operators' tolerance.
         kept: tensors that live on anyway, not counted among the saved bytes.
         rounds: measurements of each; fewer for what takes seconds.
+        calls: of each in a turn; a measurement is their mean.
     """
 
     def run(
@@ -81,6 +85,7 @@ def compare(benchmark: Any, direction: str, request: pytest.FixtureRequest) -> C
         limit: float | None = None,
         kept: Sequence[Tensor] = (),
         rounds: int = ROUNDS,
+        calls: int = 1,
     ) -> None:
         out = fused()
         generator = torch.Generator(out.device).manual_seed(0)
@@ -104,23 +109,27 @@ def compare(benchmark: Any, direction: str, request: pytest.FixtureRequest) -> C
 
         def naive_in_turn() -> None:
             start = time.perf_counter()
-            naive_step()
-            naive_seconds.append(time.perf_counter() - start)
+            for _ in range(calls):
+                naive_step()
+            naive_seconds.append((time.perf_counter() - start) / calls)
+
+        def fused_turn() -> None:
+            for _ in range(calls):
+                step(fused, inputs)
 
         benchmark.group = name
-        benchmark.pedantic(
-            step, args=(fused, inputs), setup=naive_in_turn, rounds=rounds, warmup_rounds=1
-        )
+        benchmark.pedantic(fused_turn, setup=naive_in_turn, rounds=rounds, warmup_rounds=1)
         row = request.config.stash[ROWS].setdefault(name, Row())
         row.saved = saved_bytes(naive, exclude=kept), saved_bytes(fused, exclude=kept)
         benchmark.extra_info.update(naive_saved_bytes=row.saved[0], fused_saved_bytes=row.saved[1])
         if benchmark.stats:  # none with --benchmark-disable
             medians = (
                 1e3 * statistics.median(naive_seconds[-rounds:]),
-                1e3 * benchmark.stats.stats.median,
+                1e3 * benchmark.stats.stats.median / calls,
             )
             row.milliseconds[direction] = medians
             benchmark.extra_info.update(naive_median_ms=medians[0], ratio=medians[0] / medians[1])
+            benchmark.extra_info["calls"] = calls  # in what pytest-benchmark calls one round
 
     return run
 
@@ -130,7 +139,7 @@ def compare_modules(compare: Compare) -> Callable[..., None]:
     """Adds a row of two modules with the same parameters, fused and naive.
 
     Args:
-        name, limit, rounds: as in `compare`.
+        name, limit, rounds, calls: as in `compare`.
         make: gives the module on a backend.
         arguments: of a call, by name; gradients are taken of the ones that require them and of the
             parameters that `learnt(module)` gives.
@@ -143,6 +152,7 @@ def compare_modules(compare: Compare) -> Callable[..., None]:
         *,
         limit: float,
         rounds: int = ROUNDS,
+        calls: int = 1,
         learnt: Callable[[Any], Sequence[Tensor]] = lambda module: list(module.parameters()),
     ) -> None:
         torch.manual_seed(0)
@@ -158,6 +168,7 @@ def compare_modules(compare: Compare) -> Callable[..., None]:
             naive_inputs=[*shared, *learnt(naive)],
             limit=limit,
             rounds=rounds,
+            calls=calls,
             kept=[t for m in (fused, naive) for t in (*m.parameters(), *m.buffers())] + given,
         )
 

@@ -26,6 +26,22 @@ def test_edge(case: Case, memory: str, compare_modules) -> None:
 
 
 @pytest.mark.parametrize("direction", ["forward+backward"])
+@pytest.mark.parametrize("case", EDGES, ids=lambda case: case.id)
+def test_edge_in_a_row(case: Case, direction: str, compare_modules) -> None:
+    """Without the other side's data in the caches, as between the edges of one network."""
+    arguments = case.make(requires_grad=True)
+    C, stride = arguments.pop("C"), arguments.pop("stride")
+    compare_modules(
+        f"edge {case.id}, ten in a row",
+        lambda backend: FusedPartialMixedOp(C, stride, backend=backend),
+        arguments,
+        limit=LIMIT,
+        rounds=5,
+        calls=10,
+    )
+
+
+@pytest.mark.parametrize("direction", ["forward+backward"])
 def test_edge_against_the_compiler(direction: str, compare_modules) -> None:
     arguments = EDGES[0].make(requires_grad=True)
     C, stride = arguments.pop("C"), arguments.pop("stride")
