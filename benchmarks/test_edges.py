@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 from torch import nn
 
@@ -12,14 +16,19 @@ EDGES = [case for case in CASES["mixed_op"] if case.bench]
 LIMIT = 2e-5  # of float32 against float32; against float64 the tests hold each side to 1e-5
 
 
+def edge_of(case: Case) -> tuple[Callable[..., FusedPartialMixedOp], dict[str, Any]]:
+    """What makes the edge, given a backend, and the arguments of a call of it."""
+    arguments = case.make(requires_grad=True)
+    return partial(FusedPartialMixedOp, arguments.pop("C"), arguments.pop("stride")), arguments
+
+
 @pytest.mark.parametrize("memory", ["recompute", "store"])
 @pytest.mark.parametrize("case", EDGES, ids=lambda case: case.id)
 def test_edge(case: Case, memory: str, compare_modules) -> None:
-    arguments = case.make(requires_grad=True)
-    C, stride = arguments.pop("C"), arguments.pop("stride")
+    make, arguments = edge_of(case)
     compare_modules(
         f"edge {case.id} {memory}",
-        lambda backend: FusedPartialMixedOp(C, stride, backend=backend, memory=memory),
+        lambda backend: make(backend=backend, memory=memory),
         arguments,
         limit=LIMIT,
     )
@@ -29,11 +38,10 @@ def test_edge(case: Case, memory: str, compare_modules) -> None:
 @pytest.mark.parametrize("case", EDGES, ids=lambda case: case.id)
 def test_edge_in_a_row(case: Case, direction: str, compare_modules) -> None:
     """Without the other side's data in the caches, as between the edges of one network."""
-    arguments = case.make(requires_grad=True)
-    C, stride = arguments.pop("C"), arguments.pop("stride")
+    make, arguments = edge_of(case)
     compare_modules(
         f"edge {case.id}, ten in a row",
-        lambda backend: FusedPartialMixedOp(C, stride, backend=backend),
+        lambda backend: make(backend=backend),
         arguments,
         limit=LIMIT,
         rounds=5,
@@ -43,13 +51,12 @@ def test_edge_in_a_row(case: Case, direction: str, compare_modules) -> None:
 
 @pytest.mark.parametrize("direction", ["forward+backward"])
 def test_edge_against_the_compiler(direction: str, compare_modules) -> None:
-    arguments = EDGES[0].make(requires_grad=True)
-    C, stride = arguments.pop("C"), arguments.pop("stride")
+    make, arguments = edge_of(EDGES[0])
 
-    def make(backend: str) -> nn.Module:
-        edge = FusedPartialMixedOp(C, stride, backend=backend)
+    def compiled(backend: str) -> nn.Module:
+        edge = make(backend=backend)
         if backend == "reference":
             edge.compile(fullgraph=True)
         return edge
 
-    compare_modules(f"edge {EDGES[0].id}, naive compiled", make, arguments, limit=LIMIT)
+    compare_modules(f"edge {EDGES[0].id}, naive compiled", compiled, arguments, limit=LIMIT)
