@@ -24,7 +24,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdarts_fast.testing import leaves, relative_error, saved_bytes, tolerance
+from pcdarts_fast.testing.cases import leaves
+from pcdarts_fast.testing.costs import saved_bytes
+from pcdarts_fast.testing.tolerances import relative_error, tolerance
 
 ROUNDS = 15
 

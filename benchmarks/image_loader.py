@@ -24,7 +24,7 @@ from pcdarts_fast import SearchNetwork
 from pcdarts_fast.data import Batch, load, split
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.search.steps import architecture_step, weight_step
-from pcdarts_fast.testing import write_photos
+from pcdarts_fast.testing.photos import write_photos
 
 CONFIG = search_config("imagenet")
 

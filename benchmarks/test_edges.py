@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
-from pcdarts_fast.testing import CASES, Case
+from pcdarts_fast.testing.cases import CASES, Case
 
 EDGES = [case for case in CASES["mixed_op"] if case.bench]
 LIMIT = 2e-5  # of float32 against float32; against float64 the tests hold each side to 1e-5

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
-from pcdarts_fast.testing import CASES, Case, relative_error
+from pcdarts_fast.testing.cases import CASES, Case
+from pcdarts_fast.testing.tolerances import relative_error
 
 pytestmark = [
     pytest.mark.gpu,

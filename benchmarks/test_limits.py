@@ -15,7 +15,7 @@ import torch
 
 from pcdarts_fast import _native
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
-from pcdarts_fast.testing import CASES, Case
+from pcdarts_fast.testing.cases import CASES, Case
 
 EDGES = [case for case in CASES["mixed_op"] if case.bench]
 SECONDS = 0.5  # of measuring a limit

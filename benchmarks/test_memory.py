@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pcdarts_fast.nn.search_network import SearchNetwork
-from pcdarts_fast.testing import saved_bytes
+from pcdarts_fast.testing.costs import saved_bytes
 
 POLICIES = {
     "naive": ("reference", "recompute"),

@@ -1,11 +1,12 @@
-"""One test an operator, one row a case of pcdarts_fast/testing.py that is marked bench=True."""
+"""One test an operator, one row a case of testing/cases.py that is marked bench=True."""
 
 from __future__ import annotations
 
 import pytest
 
 from pcdarts_fast.ops import partial_mix, resolve
-from pcdarts_fast.testing import CASES, Case, leaves, naive_partial_mix
+from pcdarts_fast.testing.cases import CASES, Case, leaves
+from pcdarts_fast.testing.naive import naive_partial_mix
 
 
 def bench_cases(op: str) -> pytest.MarkDecorator:

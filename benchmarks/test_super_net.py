@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.space import PRIMITIVES, cell_edges
-from pcdarts_fast.testing import super_net_cell
+from pcdarts_fast.testing.cases import super_net_cell
 
 B, C, SIZE, LAYERS = 64, 16, 32, 8
 ROUNDS = 3  # a naive step takes seconds

@@ -65,6 +65,13 @@ int64_t z_size(const MixedCell& p) {
          unit_size(p, make_grid(p.height, p.width));
 }
 
+// Where the units of one edge lie in what forward keeps of all of them.
+template <class T>
+T* kept_z(const MixedCell& p, void* z, int row) {
+  const int64_t unit = unit_size(p, make_grid(p.height, p.width));
+  return static_cast<T*>(z) + edge_offsets(p, row).units * p.batch * unit;
+}
+
 // Where each edge's units lie while they wait for their node: an edge takes the place of one whose
 // node is done. Returns how many places are needed.
 int places_of_edges(const MixedCell& p, int* place) {
@@ -118,10 +125,8 @@ void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
     states[j] = make_state<S>(p, grid, args, j, arena.rstd);
     for (int e = 0; e < states[j].edges; ++e) {
       OutEdge<T>& edge = states[j].edge[e];
-      edge.z = args.z != nullptr
-                   ? static_cast<T*>(args.z) +
-                         edge_offsets(p, edge.row).units * p.batch * unit_size(p, states[j].grid)
-                   : arena.z + place[edge.row] * edge_z(p, larger);
+      edge.z = args.z != nullptr ? kept_z<T>(p, args.z, edge.row)
+                                 : arena.z + place[edge.row] * edge_z(p, larger);
       edge.first = arena.first + e * first_z;
     }
     source_forward(p, states[j], parallel, arena.moments);
@@ -189,10 +194,8 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
     SourceGradient<S> grad = {};
     for (int e = 0; e < state.edges; ++e) {
       OutEdge<T>& edge = state.edge[e];
-      edge.z = args.forward.z != nullptr
-                   ? static_cast<T*>(args.forward.z) +
-                         edge_offsets(p, edge.row).units * p.batch * unit_size(p, state.grid)
-                   : arena.z + (frugal ? 0 : e * edge_z(p, larger));
+      edge.z = recompute ? arena.z + (frugal ? 0 : e * edge_z(p, larger))
+                         : kept_z<T>(p, args.forward.z, edge.row);
       edge.first = arena.first + e * first_z;
       grad.node[e] = complete[edge.target];
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -190,9 +190,11 @@ def advance(
 
 def weights_of(convolutions: Sequence[nn.Conv2d]) -> list[Tensor]:
     """Over a hundred a cell and call: attribute look-up is many times slower."""
-    return cast(list[Tensor], [m._parameters["weight"] for m in convolutions])
+    weights: list[Any] = [m._parameters["weight"] for m in convolutions]
+    return weights
 
 
 def buffers_of(norms: Sequence[nn.BatchNorm2d], name: str) -> list[Tensor]:
     """See `weights_of`."""
-    return cast(list[Tensor], [m._buffers[name] for m in norms])
+    buffers: list[Any] = [m._buffers[name] for m in norms]
+    return buffers

@@ -3,7 +3,7 @@
 A block's bytes are the distinct addresses that it loads, plus those that it stores: what it must
 fetch from beyond its own cache, halos of neighbouring tiles included.
 The naive side is PyTorch's operators, each of which is taken to read and write its tensors once
-(`testing.Cost`).
+(`testing.costs.Cost`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 
 import pytest
 
-from pcdarts_fast.testing import MOST_OF_NAIVE, cell_costs
+from pcdarts_fast.testing.costs import MOST_OF_NAIVE, cell_costs
 
 SIMULATOR = os.environ.get("PCDARTS_SIMULATOR")
 pytestmark = pytest.mark.skipif(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pcdarts_fast import SearchNetwork
 from pcdarts_fast.ops import partial_mix
-from pcdarts_fast.testing import CASES, leaves
+from pcdarts_fast.testing.cases import CASES, leaves
 
 SIMULATOR = os.environ.get("PCDARTS_SIMULATOR")
 pytestmark = pytest.mark.skipif(

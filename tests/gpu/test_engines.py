@@ -21,7 +21,9 @@ from pcdarts_fast.nn.operations import FactorizedReduce, ReLUConvBN
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import partial_mix
 from pcdarts_fast.search.steps import architecture_step, weight_step
-from pcdarts_fast.testing import CASES, Case, leaves, relative_error, tolerance
+from pcdarts_fast.testing.cases import CASES, Case, leaves
+from pcdarts_fast.testing.tolerances import relative_error, tolerance
+from pcdarts_fast.testing.training_pass import Results, coarse_images, training_pass
 
 pytestmark = pytest.mark.gpu
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,7 +34,6 @@ BARS = {
     torch.bfloat16: (2e-2, 6e-2),
     torch.float16: (2e-3, 6e-3),
 }
-Results = dict[str, Tensor]
 
 
 @pytest.fixture(autouse=True)
@@ -43,27 +44,6 @@ def nan_filled_memory():
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(before)
-
-
-def images(*shape: int) -> Tensor:
-    """Coarse values, so that pool windows often hold their maximum twice."""
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    return (x * 2).round() / 2 + 0.01 * x.sign()
-
-
-def run(module: nn.Module, tensors: list[Tensor], seed: int = 0) -> Results:
-    """Output, gradients and buffers of one pass."""
-    tensors = [t.clone().requires_grad_() for t in tensors]
-    torch.manual_seed(seed)  # of random sampling
-    out = module(*tensors)
-    generator = torch.Generator().manual_seed(1)
-    grad = torch.randn(out.shape, generator=generator, dtype=torch.float64)
-    out.backward(grad.to(out))
-    results = {"out": out.detach()}
-    results |= {f"input{i}": t.grad for i, t in enumerate(tensors) if t.grad is not None}
-    results |= {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
-    results |= {n: b.double() for n, b in module.named_buffers()}
-    return results
 
 
 def compare(got: Results, wanted: Results, dtype: torch.dtype = torch.float32) -> None:
@@ -96,11 +76,11 @@ def check_edge(
             value.uniform_(0.5, 2)
     fused = FusedPartialMixedOp(C, stride, backend=engine.backend, memory=memory, **options)
     fused.load_state_dict(reference.state_dict())
-    x = images(*shape).to(dtype).double()  # both sides start from the same numbers
+    x = coarse_images(*shape).to(dtype).double()  # both sides start from the same numbers
     alpha = torch.linspace(-1, 1, columns, dtype=torch.float64).softmax(0)
-    wanted = run(reference.double().train(training), [x, alpha])
+    wanted = training_pass(reference.double().train(training), [x, alpha])
     fused.to(engine.device).train(training)
-    got = run(fused, [x.to(engine.device, dtype), alpha.to(engine.device, torch.float32)])
+    got = training_pass(fused, [x.to(engine.device, dtype), alpha.to(engine.device, torch.float32)])
     compare(got, wanted, dtype)
 
 
@@ -128,9 +108,9 @@ def test_preprocessing(engine: Any, stride: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     reference, fused = (Preprocess(stride, name) for name in ("reference", engine.backend))
     fused.load_state_dict(reference.state_dict())
-    x = images(3, 5, 6, 10).to(dtype).double()
-    wanted = run(reference.double(), [x])
-    compare(run(fused.to(engine.device), [x.to(engine.device, dtype)]), wanted, dtype)
+    x = coarse_images(3, 5, 6, 10).to(dtype).double()
+    wanted = training_pass(reference.double(), [x])
+    compare(training_pass(fused.to(engine.device), [x.to(engine.device, dtype)]), wanted, dtype)
 
 
 @pytest.mark.parametrize("tile", [(64, 2), (512, 8)], ids=str)
@@ -181,9 +161,9 @@ BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")]
 
 def check_bad_values(module: nn.Module, fused: nn.Module, tensors: list[Tensor], to: str) -> None:
     """NaN and infinity are where the eager module has them, in the output and all gradients."""
-    wanted = run(module, tensors)
+    wanted = training_pass(module, tensors)
     with np.errstate(invalid="ignore"):  # the interpreter computes in numpy
-        got = run(fused.to(to), [t.to(to) for t in tensors])
+        got = training_pass(fused.to(to), [t.to(to) for t in tensors])
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():
         assert torch.equal(got[name].isnan().cpu(), value.isnan()), name
@@ -198,7 +178,7 @@ def test_nan_and_infinity_go_where_eager_sends_them(engine: Any, bad: float, str
     reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
     fused = copy.deepcopy(reference)
     fused.backend = engine.backend
-    x = images(2, 8, 8, 8).float()
+    x = coarse_images(2, 8, 8, 8).float()
     x[0, 0, 7, 5] = x[1, 6, 7, 2] = bad
     check_bad_values(reference, fused, [x, torch.full((5,), 1 / 5)], engine.device)
 
@@ -209,7 +189,7 @@ def test_nan_and_infinity_in_a_preprocessing(engine: Any, bad: float, stride: in
     torch.manual_seed(0)
     reference, fused = (Preprocess(stride, name).eval() for name in ("reference", engine.backend))
     fused.load_state_dict(reference.state_dict())
-    x = images(2, 5, 4, 6).float()
+    x = coarse_images(2, 5, 4, 6).float()
     x[0, 0, 2, 4] = x[1, 3, 3, 1] = bad
     check_bad_values(reference, fused, [x], engine.device)
 
@@ -314,7 +294,7 @@ def test_golden_super_net(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_super_net(engine: Any) -> None:
     reference, fused = networks(engine, 2)
-    x = images(3, 3, 8, 8)
+    x = coarse_images(3, 3, 8, 8)
     wanted = super_net_step(reference, x)
     got = super_net_step(fused, x.to(engine.device, torch.float32))
     assert got.keys() == wanted.keys()
@@ -329,7 +309,7 @@ def test_a_search_step(engine: Any) -> None:
         networks(engine, 1, primitives=FEW), (torch.float64, torch.float32), strict=True
     ):
         device = next(net.parameters()).device
-        batch = images(3, 3, 4, 4).to(device, dtype), torch.arange(3, device=device)
+        batch = coarse_images(3, 3, 4, 4).to(device, dtype), torch.arange(3, device=device)
         architecture = torch.optim.SGD(net.arch_parameters(), 0.1)
         weights = torch.optim.SGD(net.weight_parameters(), 0.1)
         architecture_step(net, architecture, batch, grad_clip=None)
@@ -367,7 +347,7 @@ class NoHostRoundTrips(TorchDispatchMode):
 @pytest.mark.parametrize("what", ["weights", "architecture"])
 def test_a_step_never_waits_for_the_host(engine: Any, what: str) -> None:
     _, net = networks(engine, 1, primitives=FEW)
-    x = images(3, 3, 4, 4).to(engine.device, torch.float32)
+    x = coarse_images(3, 3, 4, 4).to(engine.device, torch.float32)
     labels = torch.arange(3, device=engine.device)
 
     def step() -> None:

@@ -15,7 +15,8 @@ from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
 from pcdarts_fast.ops.channels import Sampling
 from pcdarts_fast.space import PRIMITIVES, cell_edges
-from pcdarts_fast.testing import CASES, Case, relative_error
+from pcdarts_fast.testing.cases import CASES, Case
+from pcdarts_fast.testing.tolerances import relative_error
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 

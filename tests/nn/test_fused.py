@@ -20,29 +20,10 @@ from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
 from pcdarts_fast.space import PRIMITIVES
-from pcdarts_fast.testing import relative_error
+from pcdarts_fast.testing.tolerances import relative_error
+from pcdarts_fast.testing.training_pass import coarse_images, training_pass
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
-
-Gradients = dict[str, Tensor]
-
-
-def run(module: nn.Module, inputs: list[Tensor], arch: list[Tensor], seed: int = 0) -> Gradients:
-    """Outputs, all gradients and running statistics of one training step."""
-    inputs = [x.clone(memory_format=torch.preserve_format).requires_grad_() for x in inputs]
-    arch = [a.clone().requires_grad_() for a in arch]
-    module = copy.deepcopy(module)
-    torch.manual_seed(seed)  # of random sampling
-    out = module(*inputs, *arch)
-    generator = torch.Generator().manual_seed(1)
-    out.backward(torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype))
-    results = {"out": out.detach()}
-    results |= {f"input{i}": x.grad for i, x in enumerate(inputs) if x.grad is not None}
-    results |= {f"arch{i}": a.grad for i, a in enumerate(arch) if a.grad is not None}
-    weights = [(n, p.grad) for n, p in module.named_parameters() if p.numel()]
-    results |= {n: grad for n, grad in weights if grad is not None}
-    results |= {n: b.double() for n, b in module.named_buffers()}
-    return results
 
 
 def pair(
@@ -55,12 +36,6 @@ def pair(
     fused = FusedPartialMixedOp(C, stride, backend="cpu", memory=memory, **arguments)  # type: ignore[arg-type]
     fused.load_state_dict(reference.state_dict())
     return reference, fused
-
-
-def images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Coarse values, so that pool windows often hold their maximum twice."""
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    return ((x * 2).round() / 2 + 0.01 * x.sign()).to(dtype)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -92,12 +67,12 @@ def test_edge_of_any_shape(
         B = 2  # nn.BatchNorm2d refuses a single value a channel
     C = sampled * k
     reference, fused = pair(C, stride, k=k, primitives=primitives, sampling=sampling, memory=memory)
-    x = images(B, C, H * stride, W * stride)
+    x = coarse_images(B, C, H * stride, W * stride)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
     alpha = torch.linspace(-1, 1, len(primitives), dtype=torch.float64).softmax(0)
-    wanted = run(reference.double(), [x], [alpha])
-    got = run(fused.double(), [x], [alpha])
+    wanted = training_pass(reference.double(), [x, alpha])
+    got = training_pass(fused.double(), [x, alpha])
     assert wanted.keys() == got.keys()
     for name, value in wanted.items():
         assert relative_error(got[name], value) < 1e-9 or torch.allclose(
@@ -109,10 +84,10 @@ def test_edge_of_any_shape(
 @pytest.mark.parametrize("stride", [1, 2])
 def test_float32_of_the_usual_sizes(size: int, stride: int) -> None:
     reference, fused = pair(16, stride)
-    x = images(9, 16, size * stride, size * stride)
+    x = coarse_images(9, 16, size * stride, size * stride)
     alpha = torch.linspace(-1, 1, 8, dtype=torch.float64).softmax(0)
-    wanted = run(reference.double(), [x], [alpha])
-    got = run(fused, [x.float()], [alpha.float()])
+    wanted = training_pass(reference.double(), [x, alpha])
+    got = training_pass(fused, [x.float(), alpha.float()])
     assert relative_error(got["out"], wanted["out"]) < 1e-6
     for name, value in wanted.items():
         assert relative_error(got[name], value) < 1e-5, name
@@ -121,10 +96,10 @@ def test_float32_of_the_usual_sizes(size: int, stride: int) -> None:
 @pytest.mark.parametrize("sampled", [16, 64])
 def test_many_channels(sampled: int) -> None:
     reference, fused = pair(sampled, 1, k=1)
-    x = images(2, sampled, 9, 9)
+    x = coarse_images(2, sampled, 9, 9)
     alpha = torch.full((8,), 1 / 8, dtype=torch.float64)
-    wanted = run(reference.double(), [x], [alpha])
-    got = run(fused, [x.float()], [alpha.float()])
+    wanted = training_pass(reference.double(), [x, alpha])
+    got = training_pass(fused, [x.float(), alpha.float()])
     for name, value in wanted.items():
         assert relative_error(got[name], value) < 1e-5, name
 
@@ -134,11 +109,11 @@ def test_float32_statistics_survive_a_large_mean(offset: float) -> None:
     """E[x^2] - E[x]^2 would lose all digits here."""
     primitives = ("avg_pool_3x3", "max_pool_3x3", "dil_conv_3x3")
     reference, fused = pair(8, 1, primitives=primitives)
-    x = images(8, 8, 12, 13) + offset
+    x = coarse_images(8, 8, 12, 13) + offset
     alpha = torch.full((3,), 1 / 3, dtype=torch.float64)
-    eager = run(copy.deepcopy(reference), [x.float()], [alpha.float()])["out"]
-    wanted = run(reference.double(), [x], [alpha])["out"]
-    got = run(fused, [x.float()], [alpha.float()])["out"]
+    eager = training_pass(reference, [x.float(), alpha.float()])["out"]
+    wanted = training_pass(reference.double(), [x, alpha])["out"]
+    got = training_pass(fused, [x.float(), alpha.float()])["out"]
     assert relative_error(got, wanted) < max(1e-5, 2 * relative_error(eager, wanted))
 
 
@@ -164,17 +139,19 @@ def cell(
 @pytest.mark.parametrize("reduction", [False, True])
 def test_cell(reduction: bool, nodes: int, sampling: str) -> None:
     edges = sum(range(2, 2 + nodes))
-    inputs = [images(5, 12, 6, 10), images(5, 16, 6, 10)]
+    inputs = [coarse_images(5, 12, 6, 10), coarse_images(5, 16, 6, 10)]
     generator = torch.Generator().manual_seed(5)
     arch = [
         torch.randn(edges, 8, generator=generator, dtype=torch.float64).softmax(-1),
         torch.rand(edges, generator=generator, dtype=torch.float64),
     ]
     options = {"nodes": nodes, "sampling": sampling}
-    wanted = run(cell("reference", reduction=reduction, **options).double(), inputs, arch)
+    wanted = training_pass(
+        cell("reference", reduction=reduction, **options).double(), [*inputs, *arch]
+    )
     for memory in ("recompute", "store"):
         fused = cell("cpu", reduction=reduction, memory=memory, **options).double()
-        got = run(fused, inputs, arch)
+        got = training_pass(fused, [*inputs, *arch])
         assert wanted.keys() == got.keys()
         for name, value in wanted.items():
             assert relative_error(got[name], value) < 1e-9, name
@@ -183,8 +160,8 @@ def test_cell(reduction: bool, nodes: int, sampling: str) -> None:
 @pytest.mark.parametrize("reduction", [False, True])
 def test_same_bits_for_any_threads_and_memory(reduction: bool) -> None:
     inputs = [
-        images(21, 12, 8, 12, dtype=torch.float32),
-        images(21, 16, 8, 12, dtype=torch.float32),
+        coarse_images(21, 12, 8, 12, dtype=torch.float32),
+        coarse_images(21, 16, 8, 12, dtype=torch.float32),
     ]
     arch = [torch.rand(14, 8).softmax(-1), torch.rand(14)]
     before = torch.get_num_threads()
@@ -192,7 +169,9 @@ def test_same_bits_for_any_threads_and_memory(reduction: bool) -> None:
     try:
         for threads, memory in itertools.product((1, 2, 3, 8), ("recompute", "store")):
             torch.set_num_threads(threads)
-            results.append(run(cell("cpu", reduction=reduction, memory=memory), inputs, arch))
+            results.append(
+                training_pass(cell("cpu", reduction=reduction, memory=memory), [*inputs, *arch])
+            )
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
@@ -218,12 +197,12 @@ def test_gradcheck(primitive: str, stride: int) -> None:
 
 def test_bfloat16_stores_halves_and_accumulates_in_float() -> None:
     reference, fused = pair(16, 1)
-    x = images(8, 16, 16, 16, dtype=torch.bfloat16)
+    x = coarse_images(8, 16, 16, 16, dtype=torch.bfloat16)
     alpha = torch.full((8,), 1 / 8)
-    wanted = run(reference.double(), [x.double()], [alpha.double()])
-    got = run(fused, [x], [alpha])
+    wanted = training_pass(reference.double(), [x.double(), alpha.double()])
+    got = training_pass(fused, [x, alpha])
     assert got["out"].dtype == got["input0"].dtype == torch.bfloat16
-    assert got["arch0"].dtype == torch.float32
+    assert got["input1"].dtype == torch.float32
     assert relative_error(got["out"], wanted["out"]) < 3e-3  # one rounding to 8 bits
     for name, value in wanted.items():
         assert relative_error(got[name], value) < 2e-2, name
@@ -237,11 +216,11 @@ def test_non_finite_values_come_out_where_they_do_eagerly(
 ) -> None:
     """In outputs and gradients. A running mean may be NaN where it is infinite eagerly."""
     reference, fused = pair(8, stride, primitives=[p for p in PRIMITIVES if p != "none"])
-    x = images(3, 8, 10, 12, dtype=torch.float32)
+    x = coarse_images(3, 8, 10, 12, dtype=torch.float32)
     x[1, 0, 4, 5] = x[2, 6, 7, 9] = bad
     alpha = torch.full((7,), 1 / 7)
-    wanted = run(reference.train(training), [x], [alpha])
-    got = run(fused.train(training), [x], [alpha])
+    wanted = training_pass(reference.train(training), [x, alpha])
+    got = training_pass(fused.train(training), [x, alpha])
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():
         assert torch.equal(got[name].isfinite(), value.isfinite()), name
@@ -253,9 +232,12 @@ def test_non_finite_values_come_out_where_they_do_eagerly(
 @pytest.mark.parametrize("reduction", [False, True])
 def test_uninitialised_memory_is_never_read(reduction: bool, memory: str) -> None:
     """It holds NaN in all tests, see tests/ops/test_result_memory.py."""
-    inputs = [images(3, 12, 6, 6, dtype=torch.float32), images(3, 16, 6, 6, dtype=torch.float32)]
+    inputs = [
+        coarse_images(3, 12, 6, 6, dtype=torch.float32),
+        coarse_images(3, 16, 6, 6, dtype=torch.float32),
+    ]
     arch = [torch.full((14, 8), 1 / 8), torch.full((14,), 0.5)]
-    got = run(cell("cpu", reduction=reduction, memory=memory), inputs, arch)
+    got = training_pass(cell("cpu", reduction=reduction, memory=memory), [*inputs, *arch])
     assert all(value.isfinite().all() for value in got.values())
 
 
@@ -283,9 +265,9 @@ def test_eval_mode_gradients() -> None:
                 value.normal_()
             elif name.endswith("running_var"):
                 value.uniform_(0.5, 2)
-    x, alpha = images(3, 8, 6, 10), torch.rand(8, dtype=torch.float64)
-    wanted = run(reference.eval(), [x], [alpha])
-    got = run(fused.eval(), [x], [alpha])
+    x, alpha = coarse_images(3, 8, 6, 10), torch.rand(8, dtype=torch.float64)
+    wanted = training_pass(reference.eval(), [x, alpha])
+    got = training_pass(fused.eval(), [x, alpha])
     for name, value in wanted.items():
         assert relative_error(got[name], value) < 1e-9, name
 
@@ -303,7 +285,7 @@ def test_only_what_is_asked_for_is_computed(
     monkeypatch.setattr(sys.modules[mixed_cell.__module__], "shared_kernel", recorded)
     _, fused = pair(8, 1)
     fused.requires_grad_(asked_for == "weights")
-    x, alpha = images(2, 8, 6, 6, dtype=torch.float32), torch.rand(8)
+    x, alpha = coarse_images(2, 8, 6, 6, dtype=torch.float32), torch.rand(8)
     x.requires_grad_(asked_for == "x"), alpha.requires_grad_(asked_for == "alpha")
     fused(x, alpha).sum().backward()
     needs = [asked_for == "x"], asked_for == "weights", asked_for == "alpha", False
@@ -330,9 +312,9 @@ def test_any_module_can_be_a_candidate(
     monkeypatch.setitem(OPERATIONS, "scale", lambda C, stride, affine: Scale(C, stride))
     primitives = ("none", "scale", "sep_conv_3x3", "max_pool_3x3")
     reference, fused = pair(8, stride, k=2, primitives=primitives, sampling=sampling)
-    x, alpha = images(3, 8, 6, 10), torch.rand(4, dtype=torch.float64)
-    wanted = run(reference.double(), [x], [alpha])
-    got = run(fused.double(), [x], [alpha])
+    x, alpha = coarse_images(3, 8, 6, 10), torch.rand(4, dtype=torch.float64)
+    wanted = training_pass(reference.double(), [x, alpha])
+    got = training_pass(fused.double(), [x, alpha])
     assert wanted.keys() == got.keys() >= {"_ops.1.factor"}
     for name, value in wanted.items():
         assert relative_error(got[name], value) < 1e-9, name
@@ -341,7 +323,7 @@ def test_any_module_can_be_a_candidate(
 def test_super_net_has_the_same_bits_for_any_threads() -> None:
     torch.manual_seed(0)
     net = SearchNetwork(8, 10, 3, backend="cpu")
-    x, target = images(17, 3, 8, 8, dtype=torch.float32), torch.arange(17) % 10
+    x, target = coarse_images(17, 3, 8, 8, dtype=torch.float32), torch.arange(17) % 10
     before = torch.get_num_threads()
     results = []
     try:
@@ -362,7 +344,7 @@ def test_stem_and_classifier_in_eval_mode() -> None:
     torch.manual_seed(0)
     reference = SearchNetwork(4, 3, 2, backend="reference").double()
     fused = SearchNetwork(4, 3, 2, backend="cpu").double()
-    x = images(5, 3, 8, 12)
+    x = coarse_images(5, 3, 8, 12)
     reference(x)  # moves the running statistics
     fused.load_state_dict(reference.state_dict())
     assert relative_error(fused.eval()(x), reference.eval()(x)) < 1e-9

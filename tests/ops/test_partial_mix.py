@@ -9,14 +9,10 @@ from torch.library import opcheck
 
 from pcdarts_fast.ops import BACKENDS, partial_mix, resolve
 from pcdarts_fast.ops._registry import kernel
-from pcdarts_fast.testing import (
-    CASES,
-    Case,
-    leaves,
-    naive_partial_mix,
-    saved_bytes,
-    tolerance,
-)
+from pcdarts_fast.testing.cases import CASES, Case, leaves
+from pcdarts_fast.testing.costs import saved_bytes
+from pcdarts_fast.testing.naive import naive_partial_mix
+from pcdarts_fast.testing.tolerances import tolerance
 
 
 def _available(backend: str) -> bool:

@@ -104,7 +104,8 @@ CHECK = """
 import torch
 from pcdarts_fast import _native
 from pcdarts_fast.ops import partial_mix
-from pcdarts_fast.testing import CASES, tolerance
+from pcdarts_fast.testing.cases import CASES
+from pcdarts_fast.testing.tolerances import tolerance
 print(_native.active_isa())
 for case in CASES["partial_mix"]:
     for dtype in () if case.bench else (torch.float32, torch.float64, torch.bfloat16):

@@ -10,7 +10,7 @@ from torch.library import opcheck
 from pcdarts_fast.ops import why_not
 from pcdarts_fast.ops._registry import kernel
 from pcdarts_fast.ops.update_running import update_running
-from pcdarts_fast.testing import tolerance
+from pcdarts_fast.testing.tolerances import tolerance
 
 BACKENDS = [
     pytest.param(

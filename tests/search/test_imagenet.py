@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.search import EpochDone, Started, search
-from pcdarts_fast.testing import write_photos
+from pcdarts_fast.testing.photos import write_photos
 
 
 def test_an_epoch_on_a_thousand_classes(tmp_path) -> None:

@@ -2,7 +2,7 @@
 
 A program's bytes are the distinct addresses that it loads, plus those that it stores: what it must
 fetch from beyond its own cache, halos of neighbouring tiles included. The naive side is PyTorch's
-operators, each of which is taken to read and write its tensors once (`testing.Cost`).
+operators, each of which is taken to read and write its tensors once (`testing.costs.Cost`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pcdarts_fast.ops._registry import INTERPRETED
-from pcdarts_fast.testing import MOST_OF_NAIVE, cell_costs
+from pcdarts_fast.testing.costs import MOST_OF_NAIVE, cell_costs
 
 pytestmark = pytest.mark.skipif(
     not INTERPRETED, reason="runs in Triton's interpreter: test_interpreter.py starts it"
