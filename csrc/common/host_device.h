@@ -1,9 +1,9 @@
-// PCDARTS_HD marks a function of math.h: the same formula on the CPU and, under nvcc, on the GPU.
+// PCDARTS_HD marks a function for both sides: the same formula on the CPU and, under nvcc, the GPU.
 //
 // On the CPU it is static and always inlined on purpose: a header is compiled into the objects of
 // every instruction set, and the linker would merge ordinary inline functions into one copy, which
 // may then be the AVX-512 one, called on a machine that has none. For the same reason the structs
-// of math.h are plain data: they have no member functions.
+// that such functions take are plain data: they have no member functions.
 #pragma once
 
 #ifdef __CUDACC__

@@ -28,7 +28,7 @@ struct Sizes {
   int64_t unit;  // floats of one unit of all samples
 };
 
-// The last batch-norm of a branch, whose output enters the sum.
+// Whether a branch is the stride-1 skip, which has no batch-norm.
 __device__ __forceinline__ bool is_plain(const Branch& branch, int stride) {
   return branch.primitive.kind == Kind::skip && stride == 1;
 }

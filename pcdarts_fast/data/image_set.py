@@ -112,6 +112,11 @@ class MemoryImages:
         return self.images[indices.to(device)], self.labels[indices].to(device)
 
 
+def share(images: ImageSet, shard: Shard) -> ImageSet:
+    """The images that one process takes of an `ordered` pass over all of them."""
+    return images.subset(torch.arange(len(images.labels))[shard.rows])
+
+
 def steps(image_count: int, batch_size: int, shards: int = 1) -> int:
     """How many batches one `shuffled` pass over `image_count` images has."""
     return image_count // batch_size + (image_count % batch_size // shards > 1)

@@ -83,12 +83,8 @@ class SearchCell(nn.Module):
         check_input(states[0], self.C, 2 if self.reduction else 1)
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
-            fused = self._fused
-            if (
-                fused is None
-                or backend == "reference"
-                or not fused.watched.intact([edge._ops for edge in self._edges()], self.training)
-            ):
+            fused, edges = self._fused, [edge._ops for edge in self._edges()]
+            if fused is None or not fused.watched.fused(backend, edges, self.training):
                 return self.by_edges(states, alpha, beta, permutation, backend)
             return fused(
                 states,

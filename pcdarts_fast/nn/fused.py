@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,45 +42,41 @@ class FusedPreprocess:
 
     def __call__(self, module: nn.Module, x: Tensor, backend: str) -> Tensor:
         """[B, C_in, H, W] -> [B, C, H/stride, W/stride], rounded up."""
-        if backend == "reference" or not self.watched.intact([module], module.training):
+        if not self.watched.fused(backend, [module], module.training):
             return module(x)  # type: ignore[no-any-return]
         halves, (norm,) = self.watched.convolutions, self.watched.norms
         stride = len(halves)
         if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
             return module(x)  # type: ignore[no-any-return]
-        training, processes = module.training, sharing(norm)
-        out, mean, variance = relu_conv_bn(
-            x,
-            weights_of(halves),
-            stride=stride,
-            eps=norm.eps,
-            running=None if training else running_of(norm, x.dtype),
-            backend=backend,
-            processes=processes if training else 1,
-        )
-        if training:
-            count = processes * out.numel() // out.shape[1]
-            advance([norm], mean[None], variance[None], count, backend)
-        return out
+        operator = partial(relu_conv_bn, x, weights_of(halves), stride=stride)
+        return normalised(operator, norm, x.dtype, backend)
 
 
 def run_stem(stem: nn.Sequential, watched: Watched, x: Tensor, backend: str) -> Tensor:
     """The CIFAR stem, images [B, C_in, H, W] -> [B, C, H, W], of which only the images are kept."""
-    if backend == "reference" or not watched.intact([stem], stem.training):
+    if not watched.fused(backend, [stem], stem.training):
         return stem(x)  # type: ignore[no-any-return]
     (convolution,), (norm,) = watched.convolutions, watched.norms
-    processes = sharing(norm)
-    out, mean, variance = conv_bn(
-        x,
-        convolution.weight,
-        norm.weight,
-        norm.bias,
-        eps=norm.eps,
-        running=None if stem.training else running_of(norm, x.dtype),
-        backend=backend,
-        processes=processes if stem.training else 1,
+    operator = partial(conv_bn, x, convolution.weight, norm.weight, norm.bias)
+    return normalised(operator, norm, x.dtype, backend)
+
+
+def normalised(
+    operator: Callable[..., tuple[Tensor, Tensor, Tensor]],
+    norm: nn.BatchNorm2d,
+    dtype: torch.dtype,
+    backend: str,
+) -> Tensor:
+    """What an operator that ends in `norm` gives for states of `dtype`; in training `norm` moves.
+
+    The operator returns its result, [B, C, ...], and the batch's mean and biased variance, [C].
+    """
+    training, processes = norm.training, sharing(norm)
+    running = None if training else running_of(norm, dtype)
+    out, mean, variance = operator(
+        eps=norm.eps, running=running, backend=backend, processes=processes
     )
-    if stem.training:
+    if training:
         count = processes * out.numel() // out.shape[1]
         advance([norm], mean[None], variance[None], count, backend)
     return out
@@ -136,7 +133,7 @@ class FusedGraph:
             tables=tables,
             running=None if training else self._running(x),
             backend=backend,
-            processes=processes if training else 1,
+            processes=processes,
         )
         if training and norms:
             count = processes * x.shape[0] * x.shape[2] * x.shape[3] // self.graph.stride**2

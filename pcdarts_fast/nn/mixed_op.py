@@ -90,11 +90,7 @@ class FusedPartialMixedOp(nn.Module):
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
             fused = self._fused
-            if (
-                fused is None
-                or backend == "reference"
-                or not fused.watched.intact([self._ops], self.training)
-            ):
+            if fused is None or not fused.watched.fused(backend, [self._ops], self.training):
                 return self.by_modules(states[0], weights, permutation, backend)
             return fused(
                 states,

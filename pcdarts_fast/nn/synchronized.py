@@ -23,8 +23,9 @@ def synchronize_batch_norms(network: nn.Module) -> None:
 
 
 def sharing(norm: nn.BatchNorm2d) -> int:
-    """How many processes share the batch statistics of `norm` in training."""
-    return dist.get_world_size() if isinstance(norm, SynchronizedBatchNorm2d) else 1
+    """How many processes share the batch statistics that `norm` takes now."""
+    synchronized = norm.training and isinstance(norm, SynchronizedBatchNorm2d)
+    return dist.get_world_size() if synchronized else 1
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):

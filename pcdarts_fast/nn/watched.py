@@ -34,6 +34,10 @@ class Watched:
         self.convolutions = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d)]
         self.norms = [leaf for leaf in leaves if isinstance(leaf, nn.BatchNorm2d)]
 
+    def fused(self, backend: str, modules: Sequence[nn.Module], training: bool) -> bool:
+        """Whether the engine of `backend` computes in their place, all in one mode."""
+        return backend != "reference" and self.intact(modules, training)
+
     def intact(self, modules: Sequence[nn.Module], training: bool) -> bool:
         """Whether they compute what they were built for, all in one mode. Constant to a tracer."""
         if not torch.compiler.is_compiling() and self.stale:

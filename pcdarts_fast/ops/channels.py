@@ -22,7 +22,7 @@ def channel_tables(
     """The tables (source, destination) of C channels of which 1/k are mixed.
 
     shuffle  the first C/k channels are mixed; the result is cat[mixed, bypass] with its k groups
-             interleaved (paper section 3.1 as released: a channel shuffle)
+             interleaved (paper section 3.2, as released: a channel shuffle)
     shift    the first C/k channels are mixed; the result is cat[bypass, mixed], so that the next
              operation mixes other channels
     random   the channels permutation[:C/k] are mixed; all channels stay at their places

@@ -60,27 +60,35 @@ def same_images(config: SearchConfig | TrainConfig, *names: str) -> list[str]:
         usual: Any = train_config(config.preset)
     except UserError:  # a preset of another version
         usual = config
-    return ["--preset", config.preset, *_differing(config, usual, names)]
+    return ["--preset", config.preset, *_options(config, _differing(config, usual, names))]
+
+
+def changed_settings(config: SearchConfig | TrainConfig) -> list[str]:
+    """The names of the settings that differ from those of the preset, and of the variant."""
+    try:
+        if isinstance(config, SearchConfig):
+            usual: Any = search_config(config.preset, config.variant)
+        else:
+            usual = train_config(config.preset)
+    except UserError:  # a preset of another version
+        usual = config
+    return _differing(config, usual, [field.name for field in fields(config)])
 
 
 def changed_options(config: SearchConfig | TrainConfig) -> list[str]:
     """The options that give these settings: the preset, and what differs from it."""
     options = ["--preset", config.preset]
-    try:
-        if isinstance(config, SearchConfig):
-            usual: Any = search_config(config.preset, config.variant)
-            if config.variant != "paper":
-                options += ["--variant", config.variant]
-        else:
-            usual = train_config(config.preset)
-    except UserError:  # a preset of another version
-        usual = config
-    return options + _differing(config, usual, [field.name for field in fields(config)])
+    if isinstance(config, SearchConfig) and config.variant != "paper":
+        options += ["--variant", config.variant]
+    return options + _options(config, changed_settings(config))
 
 
 def _differing(config: Any, usual: Any, names: Sequence[str]) -> list[str]:
-    changed = [name for name in names if getattr(config, name) != getattr(usual, name)]
-    options = [_option(name.replace("_", "-"), getattr(config, name)) for name in changed]
+    return [name for name in names if getattr(config, name) != getattr(usual, name)]
+
+
+def _options(config: Any, names: Sequence[str]) -> list[str]:
+    options = [_option(name.replace("_", "-"), getattr(config, name)) for name in names]
     return [word for option in options for word in option]
 
 

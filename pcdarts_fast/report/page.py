@@ -15,7 +15,7 @@ from ..run.files import write_atomically
 from ..run.versions import installed_version
 from . import architecture, cells
 from .architecture import Movement
-from .commands import Command, changed_options, commands
+from .commands import Command, changed_settings, commands
 from .curves import Plot, plots
 from .figures import Figure, figures, table
 from .read import Run, read_runs
@@ -111,8 +111,7 @@ def _cells(run: Run) -> list[tuple[str, Markup, list[str]]]:
 
 
 def _settings(run: Run) -> list[tuple[str, str, bool]]:
-    changed = {option[2:].replace("-", "_") for option in changed_options(run.config)[2:]}
-    changed |= {name.removeprefix("no_") for name in changed}
+    changed = changed_settings(run.config)
     rows = []
     for field in fields(run.config):
         value = getattr(run.config, field.name)

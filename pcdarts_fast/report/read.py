@@ -136,7 +136,7 @@ def read_run(path: Path, name: str) -> Run:
         name=name,
         config=config,
         metrics=metrics,
-        environments=_environments(folder.environment),
+        environments=folder.environments(),
         genotype=Genotype.load(folder.genotype) if folder.genotype.exists() else None,
         alphas=alphas,
         betas=betas,
@@ -177,13 +177,3 @@ def _naive_time(path: Path) -> NaiveTime | None:
     if not sound:
         raise UserError(f"{path} is damaged; take it away, the report can do without")
     return found
-
-
-def _environments(path: Path) -> list[dict[str, Any]]:
-    try:
-        records = json.loads(path.read_bytes()) if path.exists() else []
-    except (ValueError, RecursionError):
-        records = None
-    if not isinstance(records, list) or any(type(record) is not dict for record in records):
-        raise UserError(f"{path} is damaged; take it away, the report can do without")
-    return records

@@ -77,14 +77,6 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def position(state: dict[str, Any]) -> tuple[int, int]:
-    """Epochs done, and steps done of the next one."""
-    epoch, step = state["epoch"], state["step"]
-    if type(step) is not int or step < 0:
-        raise ValueError(f"step is {step!r:.40}")
-    return epoch, step
-
-
 REMEMBERED = {SGD: {"momentum_buffer"}, Adam: {"step", "exp_avg", "exp_avg_sq"}}
 """What the optimizers of this package keep of every parameter that has had a gradient."""
 

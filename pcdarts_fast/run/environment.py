@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
 from .files import write_atomically
 from .folder import RunFolder
 from .versions import installed_version
@@ -36,11 +35,5 @@ def record_environment(folder: RunFolder, record: dict[str, Any]) -> None:
     Raises:
         UserError: the file holds something else, or cannot be written.
     """
-    path = folder.environment
-    try:
-        earlier = json.loads(path.read_bytes()) if path.exists() else []
-    except (ValueError, RecursionError):
-        earlier = None
-    if not isinstance(earlier, list):
-        raise UserError(f"{path} is damaged; take it away, nothing else needs it")
-    write_atomically(path, (json.dumps([*earlier, record], indent=2) + "\n").encode())
+    text = json.dumps([*folder.environments(), record], indent=2)
+    write_atomically(folder.environment, f"{text}\n".encode())

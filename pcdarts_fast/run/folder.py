@@ -124,6 +124,21 @@ class RunFolder:
         """Adds an epoch's line to architecture.jsonl; `values["epoch"]` counts from 0."""
         append_line(self.architecture, json.dumps(dict(values)))
 
+    def environments(self) -> list[dict[str, Any]]:
+        """What environment.json tells of every start of the run; nothing when there is no file.
+
+        Raises:
+            UserError: it holds something else.
+        """
+        path = self.environment
+        try:
+            records = json.loads(path.read_bytes()) if path.exists() else []
+        except (ValueError, RecursionError):  # of JSON, or of UTF-8
+            records = None
+        if not isinstance(records, list) or any(type(record) is not dict for record in records):
+            raise UserError(f"{path} is damaged; take it away, the run can do without")
+        return records
+
     def cut_back(self, epochs: int) -> None:
         """Drops every line of epoch `epochs` or later, and a last line that was never finished.
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import Batch, ImageSet, Shard, derive_seed, steps
+from ..data import Batch, ImageSet, Shard, derive_seed, share, steps
 from ..run.config import SearchConfig
 from ..run.events import Progress
 from ..run.memory import peak_memory_mib
@@ -100,8 +100,7 @@ def epoch_of_search(
     group.average_buffers(state.network)
     hessian = {"arch_hessian": _hessian(setting, state, epoch)} if config.hessian else {}
     valid_loss, valid_accuracy = means(_validate(setting, state), epoch)
-    state.epochs_done, state.steps_done = epoch + 1, 0
-    state.totals = torch.zeros_like(state.totals)
+    state.next_epoch()
     return {
         "epoch": epoch,
         "train_loss": train_loss,
@@ -143,9 +142,7 @@ def _hessian(setting: Setting, state: SearchState, epoch: int) -> float:
 def _validate(setting: Setting, state: SearchState) -> Tensor:
     """Sum of the tallies over all of `for_arch`, of which this process takes its share."""
     state.network.eval()
-    images = setting.for_arch
-    share = images.subset(torch.arange(len(images.labels))[setting.shard.rows])
     totals = torch.zeros_like(state.totals)
-    for x, labels in share.ordered(setting.config.batch_size):
+    for x, labels in share(setting.for_arch, setting.shard).ordered(setting.config.batch_size):
         totals += tally(state.precision.forward(state.network, x), labels)
     return setting.group.total(totals)

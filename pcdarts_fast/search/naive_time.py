@@ -41,14 +41,17 @@ def time_against_naive(
 
     `begin` is called before the first step. Nothing is written where `stop` says true in between,
     where a few images do not fit, where the machine was too busy to tell, nor for a run that was
-    naive itself.
+    naive itself or whose environment.json was taken away.
 
     Raises:
         UserError: a file of the run cannot be read or written.
     """
     folder = RunFolder(run)
     config = load_settings(SearchConfig, folder.config)
-    record = json.loads(folder.environment.read_text())[-1]
+    records = folder.environments()
+    if not records:
+        return
+    record = records[-1]
     if record["backend"] == "reference":
         folder.naive.unlink(missing_ok=True)
         return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import SGD, Adam
 
 from ..data import Dataset
@@ -15,8 +14,9 @@ from ..nn.search_network import ARCHITECTURE, SearchNetwork
 from ..nn.synchronized import synchronize_batch_norms
 from ..ops import resolve
 from ..ops.dense import DTYPES as FUSED_DTYPES
-from ..run.checkpoint import load_optimizer, position, restoring
+from ..run.checkpoint import load_optimizer, restoring
 from ..run.config import SearchConfig
+from ..run.position import Position
 from ..run.precision import DTYPES, Precision
 from ..run.processes import Processes
 from ..space import reductions
@@ -24,7 +24,7 @@ from .steps import Forward
 
 
 @dataclass
-class SearchState:
+class SearchState(Position):
     """Everything that an epoch moves on.
 
     Random numbers are no part of it: those of a step are a function of seed, epoch and step.
@@ -42,18 +42,11 @@ class SearchState:
     for_arch: Forward
     """The same for alpha and beta."""
     group: Processes
-    epochs_done: int = 0
-    steps_done: int = 0
-    """Of the epoch that follows: above 0 in a run that was asked to stop."""
-    totals: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
-    """Sum of this process's tallies of these steps."""
 
     def checkpoint(self) -> dict[str, Any]:
         """For `save_checkpoint`; all processes call it."""
         return {
-            "epoch": self.epochs_done,
-            "step": self.steps_done,
-            "totals": self.group.gather(self.totals),
+            **self.saved_position(self.group),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "arch_optimizer": self.arch_optimizer.state_dict(),
@@ -68,9 +61,7 @@ class SearchState:
             UserError: the checkpoint is of another network or another search.
         """
         with restoring():
-            self.epochs_done, self.steps_done = position(checkpoint)
-            rows = checkpoint["totals"].double().view(-1, 3)
-            self.totals = self.group.own_row(rows).to(self.totals.device)
+            self.restore_position(checkpoint, self.group)
             self.network.load_state_dict(checkpoint["network"])
             load_optimizer(self.optimizer, checkpoint["optimizer"])
             load_optimizer(self.arch_optimizer, checkpoint["arch_optimizer"])

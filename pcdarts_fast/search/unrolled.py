@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ..data import Batch
 from ..nn.search_network import SearchNetwork
 from ..run.processes import Processes
+from .gradients import assign, gradients, restored
 
 STEP = 0.01
 """Length of the finite difference, as in DARTS: epsilon = 0.01 / |gradient|."""
@@ -38,61 +37,34 @@ def unrolled_gradient(
     group = group or Processes()
     weights, arch = network.weight_parameters(), network.arch_parameters()
     rate = optimizer.param_groups[0]["lr"]
-    with _restored(network, weights) as start:
+    with restored(network, weights) as start:
         with network.learning("weights"):
-            gradients = _gradients(network, train_batch, weights, group)
-        _assign(weights, _next_weights(optimizer, weights, gradients))
-        both = _gradients(network, valid_batch, [*arch, *weights], group)
+            step = gradients(network, train_batch, weights, group)
+        assign(weights, _next_weights(optimizer, weights, step))
+        both = gradients(network, valid_batch, [*arch, *weights], group)
         outer, direction = both[: len(arch)], both[len(arch) :]
         epsilon = STEP / torch.cat([part.flatten() for part in direction]).norm()
         sides = []
         for shift in (epsilon, -epsilon):
-            _assign(weights, [w + shift * v for w, v in zip(start, direction, strict=True)])
+            assign(weights, [w + shift * v for w, v in zip(start, direction, strict=True)])
             with network.learning("architecture"):
-                sides.append(_gradients(network, train_batch, arch, group))
+                sides.append(gradients(network, train_batch, arch, group))
     return [
         gradient - rate * (plus - minus) / (2 * epsilon)
         for gradient, plus, minus in zip(outer, *sides, strict=True)
     ]
 
 
-def _gradients(
-    network: SearchNetwork, batch: Batch, parameters: Sequence[nn.Parameter], group: Processes
-) -> list[Tensor]:
-    images, labels = batch
-    loss = F.cross_entropy(network(images), labels)
-    return group.average(
-        torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-    )
-
-
 @torch.no_grad()
 def _next_weights(
-    optimizer: Optimizer, weights: Sequence[nn.Parameter], gradients: Sequence[Tensor]
+    optimizer: Optimizer, weights: Sequence[nn.Parameter], grads: Sequence[Tensor]
 ) -> list[Tensor]:
     settings = optimizer.param_groups[0]
     result = []
-    for weight, gradient in zip(weights, gradients, strict=True):
+    for weight, gradient in zip(weights, grads, strict=True):
         step = gradient + settings["weight_decay"] * weight
         buffer = optimizer.state[weight].get("momentum_buffer")
         if buffer is not None:
             step = step + settings["momentum"] * buffer
         result.append(weight - settings["lr"] * step)
     return result
-
-
-@torch.no_grad()
-def _assign(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)
-
-
-@contextmanager
-def _restored(network: SearchNetwork, weights: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
-    """Yields copies of the weights; puts them and the batch-norm statistics back at the end."""
-    kept = [*weights, *network.buffers()]
-    copies = [tensor.detach().clone() for tensor in kept]
-    try:
-        yield copies[: len(weights)]
-    finally:
-        _assign(kept, copies)

@@ -27,16 +27,15 @@ class Edge(NamedTuple):
     target: int
 
 
-def cell_edges(nodes: int = 4, inputs: int = CELL_INPUTS) -> tuple[Edge, ...]:
+def cell_edges(nodes: int = 4) -> tuple[Edge, ...]:
     """Every edge of a cell in the order of alpha's rows: by target, then by source."""
-    return tuple(
-        Edge(source, target) for target in range(inputs, inputs + nodes) for source in range(target)
-    )
+    targets = range(CELL_INPUTS, CELL_INPUTS + nodes)
+    return tuple(Edge(source, target) for target in targets for source in range(target))
 
 
-def edges_into(target: int, inputs: int = CELL_INPUTS) -> slice:
+def edges_into(target: int) -> slice:
     """The rows of alpha (and beta) that belong to the edges ending in state `target`."""
-    first = sum(range(inputs, target))
+    first = sum(range(CELL_INPUTS, target))
     return slice(first, first + target)
 
 

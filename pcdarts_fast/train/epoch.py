@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import Dataset, ImageSet, Shard, derive_seed, steps
+from ..data import Dataset, ImageSet, Shard, derive_seed, share, steps
 from ..run.events import Progress
 from ..run.memory import peak_memory_mib
 from ..run.pace import Pace
@@ -74,10 +74,9 @@ def epoch_of_training(
     images_per_second = pace.images_per_second(state.totals)
     group.check_equal("weights", list(network.parameters()))
     group.average_buffers(network)
-    share = data.test.subset(torch.arange(len(data.test.labels))[shard.rows])
-    test_loss, test_accuracy = means(group.total(_test(config, state, share)), epoch)
-    state.epochs_done, state.steps_done = epoch + 1, 0
-    state.totals = torch.zeros_like(state.totals)
+    tested = _test(config, state, share(data.test, shard))
+    test_loss, test_accuracy = means(group.total(tested), epoch)
+    state.next_epoch()
     return {
         "epoch": epoch,
         "train_loss": train_loss,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD
 
 from ..data import Dataset
 from ..nn.derived import DerivedNetwork
 from ..nn.synchronized import synchronize_batch_norms
-from ..run.checkpoint import load_optimizer, position, restoring
+from ..run.checkpoint import load_optimizer, restoring
+from ..run.position import Position
 from ..run.precision import Precision
 from ..run.processes import Processes
 from ..space import Genotype
@@ -20,7 +21,7 @@ from .config import TrainConfig
 
 
 @dataclass
-class TrainState:
+class TrainState(Position):
     """Everything that an epoch moves on.
 
     Random numbers are no part of it: those of a step are a function of seed, epoch, step and
@@ -33,18 +34,11 @@ class TrainState:
     averaging: nn.Module
     """The network, with gradients averaged over processes."""
     group: Processes
-    epochs_done: int = 0
-    steps_done: int = 0
-    """Of the epoch that follows: above 0 in a run that was asked to stop."""
-    totals: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
-    """Sum of this process's tallies of these steps."""
 
     def checkpoint(self) -> dict[str, Any]:
         """For `save_checkpoint`; all processes call it."""
         return {
-            "epoch": self.epochs_done,
-            "step": self.steps_done,
-            "totals": self.group.gather(self.totals),
+            **self.saved_position(self.group),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
@@ -57,9 +51,7 @@ class TrainState:
             UserError: the checkpoint is of another network.
         """
         with restoring():
-            self.epochs_done, self.steps_done = position(checkpoint)
-            rows = checkpoint["totals"].double().view(-1, 3)
-            self.totals = self.group.own_row(rows).to(self.totals.device)
+            self.restore_position(checkpoint, self.group)
             self.network.load_state_dict(checkpoint["network"])
             load_optimizer(self.optimizer, checkpoint["optimizer"])
             self.precision.restore(checkpoint["scaler"])

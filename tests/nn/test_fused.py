@@ -231,7 +231,7 @@ def test_non_finite_values_come_out_where_they_do_eagerly(
 @pytest.mark.parametrize("memory", ["recompute", "store"])
 @pytest.mark.parametrize("reduction", [False, True])
 def test_uninitialised_memory_is_never_read(reduction: bool, memory: str) -> None:
-    """It holds NaN in all tests, see tests/ops/test_result_memory.py."""
+    """It holds NaN in all tests, see tests/ops/test_uninitialised.py."""
     inputs = [
         coarse_images(3, 12, 6, 6, dtype=torch.float32),
         coarse_images(3, 16, 6, 6, dtype=torch.float32),

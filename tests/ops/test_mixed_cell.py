@@ -26,13 +26,14 @@ def weights_of(primitives: list[int], stride: int, dtype: torch.dtype) -> list[T
         for source in range(target):
             for code in primitives:
                 name, s = KINDS[code], stride if source < INPUTS else 1
-                if not primitive_shape(name, s).weights:
+                shape = primitive_shape(name, s)
+                if not shape.units:
                     continue
                 if name == "skip_connect":
                     weights += [torch.randn(n // 2, n, 1, 1, dtype=dtype) for _ in range(2)]
                     continue
                 size = int(name[-1])
-                for _ in range(primitive_shape(name, s).weights // 2):
+                for _ in range(shape.slots):
                     weights.append(torch.randn(n, 1, size, size, dtype=dtype))
                     weights.append(torch.randn(n, n, 1, 1, dtype=dtype))
     return weights

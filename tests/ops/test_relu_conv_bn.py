@@ -15,8 +15,21 @@ pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_opcheck(stride: int, training: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("stride", "linear"), [(1, False), (2, False), (1, True)])
+def test_opcheck(stride: int, linear: bool, training: bool, dtype: torch.dtype) -> None:
+    """Of preprocessings, and of the stem, which has no ReLU."""
+    check_kernels(stride, linear, False, training, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_opcheck_of_a_classifier(dtype: torch.dtype) -> None:
+    """It has no batch-norm either."""
+    check_kernels(1, True, True, True, dtype)
+
+
+def check_kernels(
+    stride: int, linear: bool, plain: bool, training: bool, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
     wide = torch.promote_types(dtype, torch.float32)
     x = torch.randn(3, 4, 2 * stride, 5 * stride).to(dtype)
@@ -24,14 +37,15 @@ def test_opcheck(stride: int, training: bool, dtype: torch.dtype) -> None:
     weights = [torch.randn(count, 4, 1, 1, dtype=wide) for count in outputs]
     running = (None, None) if training else (torch.rand(5, dtype=wide), torch.rand(5, dtype=wide))
     forward, backward = (kernel(f"relu_conv_bn_{way}", "cpu") for way in ("fwd", "bwd"))
-    opcheck(forward, (x, weights, *running, stride, 1e-5))
-    out, _, variance = forward(x, weights, *running, stride, 1e-5)
+    arguments = (x, weights, *running, stride, 1e-5, linear, plain)
+    opcheck(forward, arguments)
+    out, _, variance = forward(*arguments)
     variance = variance if training else running[1]
     for needs in [(True, True), (True, False), (False, True)]:
-        tail = (stride, 1e-5, training, *needs)
+        tail = (stride, 1e-5, training, *needs, linear, plain)
         opcheck(backward, (torch.ones_like(out), x, weights, out, variance, *tail))
     alone = [kernel(f"synchronized_relu_conv_bn_{way}", "cpu") for way in ("fwd", "bwd")]
-    opcheck(alone[0], (1, x, weights, *running, stride, 1e-5))
+    opcheck(alone[0], (1, *arguments))
     opcheck(alone[1], (1, torch.ones_like(out), x, weights, out, variance, *tail))
 
 

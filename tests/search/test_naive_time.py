@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pcdarts_fast.errors import UserError
 from pcdarts_fast.report.read import read_run
 from pcdarts_fast.search import naive_time, search
 from pcdarts_fast.search.naive_time import of_a_batch, time_against_naive
@@ -80,6 +81,15 @@ def test_a_run_that_went_on_naively_is_compared_with_nothing(run, by_the_book):
     (run / "environment.json").write_text(
         json.dumps([*records, records[-1] | {"backend": "reference"}])
     )
+    time_against_naive(run)
+    assert not (run / "naive.json").exists()
+
+
+def test_without_an_environment_there_is_nothing_to_compare_with(run, by_the_book):
+    (run / "environment.json").write_text("[{")
+    with pytest.raises(UserError, match=r"environment\.json is damaged; take it away"):
+        time_against_naive(run)
+    (run / "environment.json").unlink()
     time_against_naive(run)
     assert not (run / "naive.json").exists()
 

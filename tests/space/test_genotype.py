@@ -81,4 +81,3 @@ def test_edges_of_a_cell() -> None:
     for target in range(2, 6):
         assert [e.source for e in edges[edges_into(target)]] == list(range(target))
         assert {e.target for e in edges[edges_into(target)]} == {target}
-    assert cell_edges(1, inputs=1) == ((0, 1),)

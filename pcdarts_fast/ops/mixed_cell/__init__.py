@@ -27,6 +27,7 @@ from ..once import once_differentiable
 from ..processes import shared_kernel
 from .schema import KINDS as KINDS
 from .schema import MOST as MOST
+from .schema import edge_counts
 
 implements_in_triton(
     __name__,
@@ -60,7 +61,7 @@ class CellGraph:
 
     def edges(self, inputs: int) -> int:
         """Of a graph with so many inputs."""
-        return inputs * self.nodes + self.nodes * (self.nodes - 1) // 2
+        return sum(edge_counts(inputs, self.nodes))
 
     def __post_init__(self) -> None:
         codes = tuple(KINDS.index(primitive) for primitive in self.primitives)

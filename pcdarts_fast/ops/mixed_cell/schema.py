@@ -44,28 +44,30 @@ BACKWARD = (
 
 @dataclass(frozen=True)
 class PrimitiveShape:
-    """What a fused primitive holds: batch-norms, convolution outputs to mix, weight tensors."""
+    """What a fused primitive holds: batch-norms, and convolution outputs to mix."""
 
     slots: int
     units: int
-    weights: int
 
 
 def primitive_shape(primitive: str, stride: int) -> PrimitiveShape:
     if primitive == "none" or (primitive == "skip_connect" and stride == 1):
-        return PrimitiveShape(0, 0, 0)
+        return PrimitiveShape(0, 0)
     if "pool" in primitive:
-        return PrimitiveShape(1, 0, 0)
-    stages = 2 if primitive.startswith("sep") else 1
-    return PrimitiveShape(stages, 1, 2 * stages)
+        return PrimitiveShape(1, 0)
+    return PrimitiveShape(2 if primitive.startswith("sep") else 1, 1)
+
+
+def edge_counts(inputs: int, nodes: int) -> tuple[int, int]:
+    """How many edges of a graph leave its inputs, and how many its nodes."""
+    return inputs * nodes, nodes * (nodes - 1) // 2
 
 
 def _total(inputs: int, nodes: int, stride: int, primitives: Sequence[int], what: str) -> int:
-    """Slots, units or weights of all edges of a graph."""
-    from_inputs, from_nodes = inputs * nodes, nodes * (nodes - 1) // 2
+    """Slots or units of all edges of a graph."""
     return sum(
         edges * getattr(primitive_shape(KINDS[code], s), what)
-        for edges, s in ((from_inputs, stride), (from_nodes, 1))
+        for edges, s in zip(edge_counts(inputs, nodes), (stride, 1), strict=True)
         for code in primitives
     )
 

@@ -83,7 +83,7 @@ def partial_mix(
     tables: tuple[Table, Table] | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Partial-channel mixed operation after its candidates (paper section 3.1), without a copy.
+    """Partial-channel mixed operation after its candidates (paper section 3.2), without a copy.
 
         out[:, destination[q]] = sum_i weights[i] * outputs[i][:, q]   for q <  C/k
                                = pool(x[:, source[q]])                 for q >= C/k

@@ -1,4 +1,4 @@
-"""The oracle of partial_mix: plain torch, any dtype, any device. Slow and obvious on purpose."""
+"""The reference backend of partial_mix: plain torch, any dtype, any device. Slow on purpose."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def backward(
     mixed = cat[:, : C // k].to(wide)
     grad_outputs = [(w * mixed).to(grad.dtype) for w in weights.to(wide)] if need_outputs else []
     grad_weights = weights.new_empty(0)
-    if need_weights:
+    if need_weights and outputs:
         sums = [(mixed * output.to(wide)).sum() for output in outputs]
-        grad_weights = torch.stack(sums).to(weights.dtype) if sums else weights.new_empty(0)
+        grad_weights = torch.stack(sums).to(weights.dtype)
     grad_x = grad.new_empty(0)
     if need_x:
         bypass = cat[:, C // k :]

@@ -13,12 +13,12 @@ from ..processes import define_synchronized
 
 FORWARD = (
     "relu_conv_bn_fwd(Tensor x, Tensor[] weights, Tensor? running_mean, Tensor? running_variance,"
-    " int stride, float eps, bool linear=False, bool plain=False) -> (Tensor, Tensor, Tensor)"
+    " int stride, float eps, bool linear, bool plain) -> (Tensor, Tensor, Tensor)"
 )
 BACKWARD = (
     "relu_conv_bn_bwd(Tensor grad_out, Tensor x, Tensor[] weights, Tensor out, Tensor variance,"
-    " int stride, float eps, bool training, bool need_x, bool need_weights, bool linear=False,"
-    " bool plain=False) -> (Tensor, Tensor[])"
+    " int stride, float eps, bool training, bool need_x, bool need_weights, bool linear,"
+    " bool plain) -> (Tensor, Tensor[])"
 )
 
 
@@ -29,8 +29,8 @@ def _forward_fake(
     running_variance: Tensor | None,
     stride: int,
     eps: float,
-    linear: bool = False,
-    plain: bool = False,
+    linear: bool,
+    plain: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, _, H, W = x.shape
     C_out = sum(weight.shape[0] for weight in weights)
@@ -51,8 +51,8 @@ def _backward_fake(
     training: bool,
     need_x: bool,
     need_weights: bool,
-    linear: bool = False,
-    plain: bool = False,
+    linear: bool,
+    plain: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     wide = accumulation_dtype(x.dtype)
     grad_weights = [x.new_empty(weight.shape, dtype=wide) for weight in weights]

@@ -46,11 +46,11 @@ def update_running(
 
     Args:
         running_mean, running_variance: N tensors [C], any floating dtype; batches: N counters.
-        mean, variance: of the batch, [N, C], the variance biased, over `count` values a channel;
-            without gradient.
+        mean, variance: of the batch, [N, C], the variance biased, over `count` > 1 values a
+            channel; without gradient.
         momentum: the share of the batch in the new running value.
         backend: a resolved name; cpu and cuda have a kernel of their own.
     """
     kernel("update_running_", backend if backend in ("cpu", "cuda") else "reference")(
-        running_mean, running_variance, batches, mean, variance, count / max(count - 1, 1), momentum
+        running_mean, running_variance, batches, mean, variance, count / (count - 1), momentum
     )

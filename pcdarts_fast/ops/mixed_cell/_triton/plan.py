@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..schema import KINDS, primitive_shape
+from ..schema import KINDS, edge_counts, primitive_shape
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ class Graph:
 
     def total(self, what: str) -> int:
         """Slots, units or weights of all edges."""
-        inputs = self.inputs * self.nodes * getattr(self.from_input, what)
-        return int(inputs + self.nodes * (self.nodes - 1) // 2 * getattr(self.from_node, what))
+        from_inputs, from_nodes = edge_counts(self.inputs, self.nodes)
+        of_inputs, of_nodes = (getattr(p, what) for p in (self.from_input, self.from_node))
+        return int(from_inputs * of_inputs + from_nodes * of_nodes)
 
 
 def edge_plan(primitives: Sequence[int], stride: int, sampled: int) -> EdgePlan:

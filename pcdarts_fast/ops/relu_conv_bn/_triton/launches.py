@@ -36,8 +36,8 @@ def synchronized_forward(
     running_variance: Tensor | None,
     stride: int,
     eps: float,
-    linear: bool = False,
-    plain: bool = False,
+    linear: bool,
+    plain: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, C_in, H, W = x.shape
     H, W = H // stride, W // stride
@@ -95,8 +95,8 @@ def synchronized_backward(
     training: bool,
     need_x: bool,
     need_weights: bool,
-    linear: bool = False,
-    plain: bool = False,
+    linear: bool,
+    plain: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     B, C_in, H, W = x.shape
     H, W = H // stride, W // stride

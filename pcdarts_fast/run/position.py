@@ -1,0 +1,41 @@
+"""How far a run has come: what every epoch moves on, and every checkpoint tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .processes import Processes
+
+
+@dataclass(kw_only=True)
+class Position:
+    """In whole epochs, and in steps of the one that follows."""
+
+    totals: Tensor
+    """Sum of this process's tallies of these steps, [3] float64."""
+    epochs_done: int = 0
+    steps_done: int = 0
+    """Above 0 in a run that was asked to stop."""
+
+    def next_epoch(self) -> None:
+        """To the beginning of the epoch after."""
+        self.epochs_done, self.steps_done = self.epochs_done + 1, 0
+        self.totals = torch.zeros_like(self.totals)
+
+    def saved_position(self, group: Processes) -> dict[str, Any]:
+        """For a checkpoint; all processes call it."""
+        totals = group.gather(self.totals)
+        return {"epoch": self.epochs_done, "step": self.steps_done, "totals": totals}
+
+    def restore_position(self, checkpoint: dict[str, Any], group: Processes) -> None:
+        """The inverse of `saved_position`; anything else in it raises some exception."""
+        epoch, step = checkpoint["epoch"], checkpoint["step"]
+        if type(step) is not int or step < 0:
+            raise ValueError(f"step is {step!r:.40}")
+        rows = checkpoint["totals"].double().view(-1, 3)
+        self.epochs_done, self.steps_done = epoch, step
+        self.totals = group.own_row(rows).to(self.totals.device)
