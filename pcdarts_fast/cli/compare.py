@@ -15,7 +15,7 @@ from rich.table import Table
 from ..errors import UserError
 from ..run.folder import RunFolder
 from ..run.launcher import started_by_torchrun
-from ..run.presets import IMAGES, search_config
+from ..run.presets import images_of, search_config
 from ..run.stop import StopRequest
 from ..train.config import TrainConfig
 from ..train.presets import train_config
@@ -105,11 +105,11 @@ def _compare(
     """Seed by seed, so that a comparison looked at early has been fair to all."""
     from ..report.page import write_report
     from ..report.read import COMPARISON
-    from ..train.compare import is_finished, results, save_comparison, training_folder
+    from ..train.compare import is_finished, random_means, results, save_comparison, training_folder
     from ..train.loop import train
 
     console, summary = Console(), folder / COMPARISON
-    size = config.image_size or IMAGES[config.preset][2]
+    _, (_, size, _) = images_of(config.preset, config.image_size)
     trainings = [
         (one, replace(config, seed=seed), training_folder(folder, one, seed))
         for seed in seeds
@@ -150,7 +150,7 @@ def _compare(
         save()
     reached = save()
     console.print("", comparison_table(reached), sep="\n")
-    drawn = [result.mean for result in reached if result.contestant.drawn]
+    drawn = random_means(reached)
     if len(drawn) > 1:
         console.print(
             f"{len(drawn)} random genotypes: mean {statistics.mean(drawn):.2%}, "

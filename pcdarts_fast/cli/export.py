@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..run.config import SearchConfig
 from ..run.files import write_atomically
 from ..run.folder import RunFolder
-from ..run.presets import IMAGES
+from ..run.presets import IMAGES, images_of
 from ..run.settings import load_settings
 from ..space import PUBLISHED, Genotype
 from ..train.config import TrainConfig
@@ -217,4 +217,5 @@ def _image_size(command: Export, weights: Path) -> int:
             "give it with --image-size"
         )
     config = load_settings(TrainConfig, folder.config)
-    return config.image_size or IMAGES[config.preset][2]
+    _, (_, size, _) = images_of(config.preset, config.image_size)
+    return size

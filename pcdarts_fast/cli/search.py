@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..run.config import SearchConfig
-from ..run.folder import RunFolder
+from ..run.folder import RunFolder, seed_folder
 from ..run.launcher import rank
 from ..run.presets import PRESETS, search_config
 from ..run.stop import StopRequest
@@ -166,7 +166,7 @@ def _time_naive(folder: Path, console: Console) -> signal.Signals | None:
 
 def _search_seeds(command: Search, folder: Path, console: Console, go_on: str) -> None:
     """One search after another; those that `folder` holds already go on, or are done."""
-    from ..search.seeds import compare_seeds, seed_folder
+    from ..search.seeds import compare_seeds
 
     seeds = parse_seeds(command.seeds or "")
     if command.resume:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from ..run.folder import RunFolder
 from ..run.launcher import rank
 from ..run.presets import PRESETS
 from ..run.stop import StopRequest
@@ -88,12 +89,12 @@ def main(args: list[str]) -> int:
     if rank() > 0:
         return 0
     write_report([folder], folder / PAGE)
-    metrics = finished.metrics
+    metrics, run = finished.metrics, RunFolder(folder)
     console.print(
         f"\ntest accuracy  {metrics['test_accuracy']:.2%} (loss {metrics['test_loss']:.4f})\n"
-        f"metrics        {folder / 'metrics.jsonl'}\n"
+        f"metrics        {run.metrics}\n"
         f"report         {folder / PAGE}\n"
-        f"weights        {folder / 'weights.safetensors'}",
+        f"weights        {run.weights}",
         highlight=False,
         soft_wrap=True,
     )

@@ -6,14 +6,14 @@ Parameter names are those of the published evaluation networks, so that their ch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..errors import UserError, check_choice
 from ..space import CELL_INPUTS, Genotype, reductions
-from .mixed_op import check_choice
 from .operations import FactorizedReduce, Identity, ReLUConvBN, make_operation
 from .stem import Stem, cifar_stem, imagenet_stems
 
@@ -143,7 +143,7 @@ class DerivedNetwork(nn.Module):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
-        check_choice("stem", stem, ("cifar", "imagenet"))
+        check_choice("stem", stem, get_args(Stem))
         if min(C - (stem == "imagenet"), num_classes, layers) < 1:
             raise UserError(
                 f"C, num_classes, layers: got {C}, {num_classes}, {layers}, wanted >= 1, "

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, check_choice
 from ..ops import partial_mix
-from ..ops.channels import Sampling, channel_tables
-from ..ops.dense import check_even
+from ..ops.channels import Sampling, channel_tables, check_channels
+from ..ops.dense import check_even, check_shape, check_stride
 from ..ops.mixed_cell import CellGraph
 from ..space import PRIMITIVES
 from .fused import FusedGraph, engine, is_fused
@@ -18,7 +19,6 @@ from .naive import mixed_operation
 from .operations import make_operation
 from .sampling import mix_sampled
 
-SAMPLINGS: tuple[Sampling, ...] = ("shuffle", "shift", "random")
 MEMORY = ("recompute", "store")
 EPS = 1e-5  # of every batch-norm, as nn.BatchNorm2d's default
 
@@ -63,9 +63,8 @@ class FusedPartialMixedOp(nn.Module):
     ) -> None:
         super().__init__()
         check_channels(C, k)
-        if stride not in (1, 2):
-            raise UserError(f"stride: got {stride}, wanted 1 or 2")
-        check_choice("sampling", sampling, SAMPLINGS)
+        check_stride(stride)
+        check_choice("sampling", sampling, get_args(Sampling))
         check_choice("memory", memory, MEMORY)
         self.C, self.stride, self.k = C, stride, k
         self.primitives = tuple(primitives)
@@ -146,18 +145,7 @@ def search_operation(primitive: str, C: int, stride: int) -> nn.Module:
     return operation
 
 
-def check_channels(C: int, k: int) -> None:
-    if C < 1 or k < 1 or C % k:
-        raise UserError(f"k: got k={k} for C={C} channels, wanted a k >= 1 that divides C")
-
-
-def check_choice(name: str, got: str, wanted: Sequence[str]) -> None:
-    if got not in wanted:
-        raise UserError(f"{name}: got {got!r}, wanted one of {', '.join(wanted)}")
-
-
 def check_input(x: Tensor, C: int, stride: int) -> None:
-    shape = x.shape
-    if len(shape) != 4 or shape[1] != C or 0 in shape:
-        raise UserError(f"x: got shape {tuple(shape)}, wanted [B, {C}, H, W] without empty sizes")
+    """Raises UserError where x is no state of C channels, or odd at stride 2."""
+    check_shape("x", x, C)
     check_even("x", x, stride)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..space import CELLS
 from .count import Cost, count
 from .derived import DerivedCell, DerivedNetwork
 from .operations import make_operation
@@ -38,7 +39,7 @@ def operation_costs(
     measured: dict[tuple[Any, ...], Cost] = {}
     total: dict[tuple[str, str, bool], Cost] = {
         (kind, primitive, from_input): NOTHING
-        for kind in ("normal", "reduce")
+        for kind in CELLS
         for primitive in primitives
         for from_input in (True, False)
     }

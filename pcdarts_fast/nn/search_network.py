@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, check_choice
 from ..ops._registry import resolve
-from ..ops.channels import Sampling
+from ..ops.channels import Sampling, check_channels
 from ..space import (
     CELL_INPUTS,
+    CELLS,
     PRIMITIVES,
     Ceilings,
     Genotype,
@@ -24,11 +25,9 @@ from ..space import (
 )
 from .cell import SearchCell
 from .fused import classify, engine, run_stem
-from .mixed_op import check_channels, check_choice
 from .stem import Stem, cifar_stem, imagenet_stems
 from .watched import Watched
 
-KINDS: tuple[Literal["normal", "reduce"], ...] = ("normal", "reduce")
 """Of cells: each has its own alpha and beta."""
 ARCHITECTURE = ("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce")
 
@@ -76,7 +75,7 @@ class SearchNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check_channels(C, k)
-        check_choice("stem", stem, ("cifar", "imagenet"))
+        check_choice("stem", stem, get_args(Stem))
         if layers < 1 or num_classes < 1 or nodes < 1:
             raise UserError(
                 f"layers, num_classes, nodes: got {layers}, {num_classes}, {nodes}, wanted >= 1"
@@ -200,7 +199,7 @@ class SearchNetwork(nn.Module):
             UserError: no genotype keeps to `ceilings`, see `derive`.
         """
         strengths: dict[str, list[list[float]]] = {}
-        for cell in KINDS:
+        for cell in CELLS:
             alpha, beta = self.mixing_weights(cell)
             strengths[cell] = (alpha * beta[:, None]).tolist()
         cells = derive(strengths, self.primitives, self.nodes, ceilings)

@@ -16,6 +16,12 @@ Sampling = Literal["shuffle", "shift", "random"]
 Table = tuple[int, ...]
 
 
+def check_channels(C: int, k: int) -> None:
+    """Raises UserError where C channels have no k-th part."""
+    if C < 1 or k < 1 or C % k:
+        raise UserError(f"k: got k={k} for C={C} channels, wanted a k >= 1 that divides C")
+
+
 def channel_tables(
     C: int, k: int, sampling: Sampling = "shuffle", permutation: Sequence[int] | None = None
 ) -> tuple[Table, Table]:
@@ -30,8 +36,7 @@ def channel_tables(
     Raises:
         UserError: C is no multiple of k, the sampling is unknown, or the permutation is none.
     """
-    if k < 1 or C < 1 or C % k:
-        raise UserError(f"C must be a positive multiple of k: got C={C}, k={k}")
+    check_channels(C, k)
     if (permutation is not None) != (sampling == "random"):
         raise UserError(f"a permutation goes with sampling='random' and only with it: {sampling!r}")
     mixed = C // k

@@ -26,12 +26,23 @@ def check_dtype(name: str, x: Tensor, backend: str) -> None:
         raise UserError(f"{name}: got {x.dtype}, wanted one of {wanted} (backend {backend})")
 
 
+def check_shape(name: str, x: Tensor, C: int) -> None:
+    """Raises UserError where x is not [B, C, H, W] without empty sizes."""
+    shape = x.shape
+    if len(shape) != 4 or shape[1] != C or 0 in shape:
+        raise UserError(f"{name}: got {list(shape)}, wanted [B, {C}, H, W] without empty sizes")
+
+
 def check_maps(name: str, x: Tensor, C: int, backend: str) -> None:
-    """Raises UserError where x is not [B, C, H, W] without empty sizes, or of another dtype."""
-    if x.dim() != 4 or x.shape[1] != C or 0 in x.shape:
-        wanted = f"[B, {C}, H, W] without empty sizes"
-        raise UserError(f"{name}: got {list(x.shape)}, wanted {wanted}")
+    """`check_shape` and `check_dtype`."""
+    check_shape(name, x, C)
     check_dtype(name, x, backend)
+
+
+def check_stride(stride: int) -> None:
+    """Raises UserError where no mixed operation has this stride."""
+    if stride not in (1, 2):
+        raise UserError(f"stride: got {stride}, wanted 1 or 2")
 
 
 def check_even(name: str, x: Tensor, stride: int) -> None:

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..run.config import SearchConfig
-from ..space import CELL_INPUTS, PRIMITIVES, cell_edges, edges_into
-from .cells import plain_state, state_name
+from ..space import CELL_INPUTS, CELLS, PRIMITIVES, cell_edges, edges_into
+from .cells import TITLES, plain_state, state_name
 from .charts import COLOURS, Curve, leaders, small_chart
 from .read import Run
-
-TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def movements(run: Run) -> list[Movement]:
     config = run.config
     if not isinstance(config, SearchConfig) or not run.alphas["normal"]:
         return []
-    return [_movement(run, config, kind) for kind in ("normal", "reduce")]
+    return [_movement(run, config, kind) for kind in CELLS]
 
 
 def softmax(logits: Sequence[float]) -> list[float]:

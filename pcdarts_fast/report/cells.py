@@ -10,6 +10,7 @@ from ..space import CELL_INPUTS, Genotype
 from .layout import HEIGHT, Item, Layout, Line, layout_cell
 from .svg import Element, add, drawing, inline
 
+TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 SCALE = 84.0
 """Pixels an inch of the layout."""
 MARGIN = 3.0
@@ -21,9 +22,10 @@ FAMILIES = ("sep", "dil", "max", "avg", "skip")
 
 def draw_cells(genotype: Genotype) -> dict[str, Markup]:
     """Both cells, by `normal` and `reduce`."""
+    concat = {"normal": genotype.normal_concat, "reduce": genotype.reduce_concat}
     return {
-        "normal": _draw(layout_cell(genotype.normal, genotype.normal_concat), "Normal cell"),
-        "reduce": _draw(layout_cell(genotype.reduce, genotype.reduce_concat), "Reduction cell"),
+        kind: _draw(layout_cell(getattr(genotype, kind), concat[kind]), title)
+        for kind, title in TITLES.items()
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..run.config import SearchConfig
+from ..space import CELL_INPUTS, PRIMITIVES
 from .charts import Curve, chart, span
 from .read import Run
 
@@ -52,7 +53,7 @@ KINDS = (
     ),
     _Kind("Dominant eigenvalue of the architecture Hessian", (("arch_hessian", "eigenvalue"),)),
 )
-FIRST_COLOUR = 8
+FIRST_COLOUR = len(PRIMITIVES)
 """Those before are the primitives'."""
 
 
@@ -106,7 +107,7 @@ def _note(run: Run, kind: _Kind) -> str:
             f"{choices} operations, 0 decided."
         )
     if kind.title == "Entropy of beta":
-        nodes = range(2, 2 + run.config.nodes)
+        nodes = range(CELL_INPUTS, CELL_INPUTS + run.config.nodes)
         undecided = sum(math.log(inputs) for inputs in nodes) / len(nodes)
         return f"Mean over the nodes, in nats: {undecided:.3f} is undecided, 0 decided."
     return ""

@@ -11,10 +11,10 @@ from ..errors import UserError
 from ..nn.footprint import kept_for_backward
 from ..ops import why_not
 from ..run.config import SearchConfig
+from ..run.memory import MIB
 from ..run.presets import images_of
+from ..search.monitors import skips
 from .read import Run
-
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ def figures(run: Run) -> list[Figure]:
         *_memory(run),
     ]
     if run.kind == "search" and run.genotype is not None:
-        cell = run.genotype.normal
-        skips = sum(primitive == "skip_connect" for primitive, _ in cell)
-        found.append(Figure("Skip connections", f"{skips} of {len(cell)}", "in the normal cell"))
+        kept = f"{skips(run.genotype)} of {len(run.genotype.normal)}"
+        found.append(Figure("Skip connections", kept, "in the normal cell"))
     return found
 
 
@@ -85,7 +84,7 @@ def _kept(config: SearchConfig, backend: str) -> int | None:
 
 @lru_cache(maxsize=64)
 def _count(config: SearchConfig, backend: str) -> int | None:
-    classes, image = images_of(config)
+    classes, image = images_of(config.preset, config.image_size)
     try:
         return kept_for_backward(
             image,

@@ -107,7 +107,7 @@ def _cells(run: Run) -> list[tuple[str, Markup, list[str]]]:
     if run.genotype is None:
         return []
     drawings, words = cells.draw_cells(run.genotype), cells.sentences(run.genotype)
-    return [(title, drawings[kind], words[kind]) for kind, title in architecture.TITLES.items()]
+    return [(title, drawings[kind], words[kind]) for kind, title in cells.TITLES.items()]
 
 
 def _settings(run: Run) -> list[tuple[str, str, bool]]:

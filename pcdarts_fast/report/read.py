@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from ..errors import UserError
 from ..run.config import SearchConfig
-from ..run.folder import RunFolder, read_lines
+from ..run.folder import SEED, RunFolder, read_lines
 from ..run.settings import load_settings
-from ..space import Genotype, cell_edges
+from ..space import CELLS, Genotype, cell_edges
 from ..train.config import TrainConfig
 
 COMPARISON = "compare.json"
@@ -89,7 +89,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def _expanded(path: Path) -> list[Path]:
     if RunFolder(path).begun:
         return [path]
-    seeds = "*/seed-*" if (path / COMPARISON).is_file() else "seed-*"
+    seeds = f"*/{SEED}*" if (path / COMPARISON).is_file() else f"{SEED}*"
     found = [folder for folder in path.glob(seeds) if RunFolder(folder).begun]
     if not found:
         raise UserError(f"no run in {path}: it holds no config.yaml; name the folder of a run")
@@ -128,7 +128,7 @@ def read_run(path: Path, name: str) -> Run:
         lines = read_lines(folder.architecture)
         edges, choices = len(cell_edges(config.nodes)), len(config.primitives)
         where = f"{folder.architecture}: "
-        for kind in ("normal", "reduce"):
+        for kind in CELLS:
             alphas[kind] = [_table(n.get(f"alphas_{kind}"), edges, choices, where) for n in lines]
             betas[kind] = [_table([n.get(f"betas_{kind}")], 1, edges, where)[0] for n in lines]
     return Run(

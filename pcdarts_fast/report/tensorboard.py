@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from ..errors import UserError
 from ..run.config import SearchConfig
 from ..run.events import EpochDone
-from ..space import Genotype, cell_edges, edges_into
+from ..space import CELLS, Genotype, cell_edges, edges_into
 from .architecture import current_edges, softmax
 from .draw import render
 from .read import Run, read_run
@@ -86,7 +86,7 @@ def _write_scalars(board: Any, metrics: dict[str, Any], step: int) -> None:
 def _write_shares(board: Any, run: Run, step: int) -> None:
     if not isinstance(run.config, SearchConfig):
         return
-    for kind in ("normal", "reduce"):
+    for kind in CELLS:
         beta = run.betas[kind][-1]
         edges = zip(cell_edges(run.config.nodes), current_edges(run, run.config, kind), strict=True)
         for number, (edge, now) in enumerate(edges):

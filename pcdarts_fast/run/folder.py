@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # imports torch, which --help does without
     from .processes import Processes
 
 LOCK = ".lock"
+SEED = "seed-"
+"""Before the number, the name of the folder of one of several seeds."""
 
 
 class RunFolder:
@@ -94,7 +96,7 @@ class RunFolder:
     def check_begun(self) -> RunFolder:
         """Raises UserError when there is no run to resume."""
         if not self.begun:
-            seeds = any(self.path.glob("seed-*/config.yaml"))
+            seeds = any(self.path.glob(f"{SEED}*/{self.config.name}"))
             raise UserError(
                 f"no run to resume in {self.path}: it holds no {self.config.name}; "
                 + (
@@ -191,6 +193,11 @@ def run_folder(path: Path, *, resume: bool, group: Processes) -> Iterator[RunFol
 def resumes(path: Path, resume: bool) -> bool:
     """As asked for, or since torchrun goes on with a run that one of its processes has left."""
     return resume or (restarts() > 0 and RunFolder(path).begun)
+
+
+def seed_folder(parent: Path, seed: int) -> Path:
+    """The run folder of one of several seeds."""
+    return parent / f"{SEED}{seed}"
 
 
 def free_folder(parent: Path, name: str) -> Path:

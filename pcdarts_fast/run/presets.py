@@ -92,8 +92,8 @@ IMAGES = {
 """Classes, channels and side of each preset's images: counting needs no data."""
 
 
-def images_of(config: SearchConfig) -> tuple[int, tuple[int, int, int]]:
-    """Classes of the preset, and channels, height and width of the images as they are searched."""
-    classes, channels, side = IMAGES.get(config.preset, IMAGES["imagefolder"])
-    side = config.image_size or side
+def images_of(preset: str, image_size: int | None) -> tuple[int, tuple[int, int, int]]:
+    """Classes, and channels, height and width of the images: the preset's, or `image_size`."""
+    classes, channels, side = IMAGES.get(preset, IMAGES["imagefolder"])
+    side = image_size or side
     return classes, (channels, side, side)

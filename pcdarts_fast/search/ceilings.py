@@ -11,9 +11,8 @@ from ..errors import UserError
 from ..nn.count import Cost, count
 from ..nn.derived import DerivedNetwork
 from ..nn.operation_costs import operation_costs
-from ..nn.search_network import KINDS
 from ..run.config import SearchConfig
-from ..space import CELL_INPUTS, Ceilings, Genotype, cell_edges, derive
+from ..space import CELL_INPUTS, CELLS, Ceilings, Genotype, cell_edges, derive
 
 
 def ceilings_of(config: SearchConfig, data: Dataset) -> Ceilings | None:
@@ -26,7 +25,7 @@ def ceilings_of(config: SearchConfig, data: Dataset) -> Ceilings | None:
     given = {name: limit for name, limit in given.items() if limit is not None}
     if not given:
         return None
-    places = list(product(KINDS, config.primitives, (True, False)))
+    places = list(product(CELLS, config.primitives, (True, False)))
     room: list[int] = []
     amounts: dict[tuple[str, str, bool], list[int]] = {place: [] for place in places}
     if config.max_skips is not None:
@@ -52,7 +51,7 @@ def ceilings_of(config: SearchConfig, data: Dataset) -> Ceilings | None:
     ceilings = Ceilings(tuple(room), {place: tuple(of) for place, of in amounts.items()})
     evenly = [[1.0] * len(config.primitives)] * len(cell_edges(config.nodes))
     try:
-        derive(dict.fromkeys(KINDS, evenly), config.primitives, config.nodes, ceilings)
+        derive(dict.fromkeys(CELLS, evenly), config.primitives, config.nodes, ceilings)
     except UserError as error:
         options = " ".join(f"--{name.replace('_', '-')} {limit}" for name, limit in given.items())
         raise UserError(f"{options}: {error}{base}") from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..nn.search_network import KINDS, SearchNetwork
-from ..space import CELL_INPUTS, Genotype, edges_into
+from ..nn.search_network import SearchNetwork
+from ..space import CELL_INPUTS, CELLS, Genotype, edges_into
 
 
 @torch.no_grad()
@@ -17,7 +17,7 @@ def entropies(network: SearchNetwork) -> dict[str, float]:
     """
     result = {}
     states = range(CELL_INPUTS, CELL_INPUTS + network.nodes)
-    for kind in KINDS:
+    for kind in CELLS:
         alpha: Tensor = getattr(network, f"alphas_{kind}")  # [edges, P]
         beta: Tensor = getattr(network, f"betas_{kind}")  # [edges]
         of_nodes = [_entropy(beta[edges_into(state)]) for state in states]

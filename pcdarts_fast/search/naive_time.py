@@ -98,7 +98,7 @@ def _room(device: str) -> int:
 
 def _kept_by_naive(config: SearchConfig) -> int:
     """Bytes an image."""
-    classes, image = images_of(config)
+    classes, image = images_of(config.preset, config.image_size)
     return kept_for_backward(
         image, num_classes=classes, backend="reference", **config.network_arguments
     )
@@ -108,7 +108,7 @@ class _Step:
     """A super-net and its optimizers; a call is one step of the search, and returns its seconds."""
 
     def __init__(self, config: SearchConfig, backend: str, device: str) -> None:
-        self.classes, self.image = images_of(config)
+        self.classes, self.image = images_of(config.preset, config.image_size)
         self.network = SearchNetwork(
             num_classes=self.classes,
             in_channels=self.image[0],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..run.files import write_atomically
-from ..run.folder import RunFolder, read_lines
+from ..run.folder import RunFolder, read_lines, seed_folder
 from ..space import Genotype
 
 SUMMARY = "seeds.json"
@@ -36,11 +36,6 @@ class Seeds:
         """Sample standard deviation; 0 for a single seed."""
         values = list(self.accuracies.values())
         return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def seed_folder(parent: Path, seed: int) -> Path:
-    """The run folder of one seed."""
-    return parent / f"seed-{seed}"
 
 
 def compare_seeds(parent: Path, seeds: range) -> Seeds:

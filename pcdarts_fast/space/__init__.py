@@ -2,11 +2,12 @@
 
 from .derive import Ceilings, derive, derive_cell
 from .genotype import Cell, Genotype
-from .primitives import CELL_INPUTS, PRIMITIVES, Edge, cell_edges, edges_into, reductions
+from .primitives import CELL_INPUTS, CELLS, PRIMITIVES, Edge, cell_edges, edges_into, reductions
 from .published import PUBLISHED
 from .sample import random_genotype
 
 __all__ = [
+    "CELLS",
     "CELL_INPUTS",
     "PRIMITIVES",
     "PUBLISHED",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .primitives import CELL_INPUTS
+from .primitives import CELL_INPUTS, CELLS
 
 Cell = tuple[tuple[str, int], ...]
 """(primitive, source state) of every kept edge; two per node, node by node."""
@@ -30,7 +30,7 @@ class Genotype:
     reduce_concat: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for name in ("normal", "reduce"):
+        for name in CELLS:
             cell = _checked_cell(name, getattr(self, name))
             states = CELL_INPUTS + len(cell) // 2
             concat = _checked_concat(f"{name}_concat", getattr(self, f"{name}_concat"), states)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 PRIMITIVES: tuple[str, ...] = (
     "none",
@@ -16,6 +16,8 @@ PRIMITIVES: tuple[str, ...] = (
 )
 """Candidate operations in the order of alpha's columns (paper section 4.1)."""
 
+CELLS: tuple[Literal["normal", "reduce"], ...] = ("normal", "reduce")
+"""The two kinds of cells; a reduction cell halves the images."""
 CELL_INPUTS = 2
 """A cell reads the outputs of the two cells before it: states 0 and 1; nodes are states 2, 3..."""
 

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..nn.count import count
 from ..nn.exported import load_network
 from ..run.files import write_atomically
-from ..run.folder import RunFolder, read_lines
+from ..run.folder import RunFolder, read_lines, seed_folder
 from ..run.settings import check_unchanged, load_settings
 from ..space import PUBLISHED, Genotype, random_genotype
 from .config import TrainConfig
@@ -117,7 +117,7 @@ def _with_unique_names(found: list[Contestant]) -> list[Contestant]:
 
 def training_folder(parent: Path, contestant: Contestant, seed: int) -> Path:
     """The run folder of one training."""
-    return parent / contestant.name / f"seed-{seed}"
+    return seed_folder(parent / contestant.name, seed)
 
 
 def is_finished(folder: Path, config: TrainConfig, genotype: Genotype) -> bool:
@@ -156,7 +156,7 @@ def results(
         if not done:
             continue
         accuracies = {
-            seed: float(read_lines(folder / "metrics.jsonl")[-1]["test_accuracy"])
+            seed: float(read_lines(RunFolder(folder).metrics)[-1]["test_accuracy"])
             for seed, folder in done.items()
         }
         network = load_network(RunFolder(next(iter(done.values()))).weights)

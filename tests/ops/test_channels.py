@@ -56,8 +56,8 @@ def test_random_keeps_every_channel_at_its_place(width, random):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((10, 4), "multiple of k: got C=10, k=4"),
-        ((8, 0), "multiple of k: got C=8, k=0"),
+        ((10, 4), "k: got k=4 for C=10"),
+        ((8, 0), "k: got k=0 for C=8"),
         ((8, 4, "swap"), "'shuffle', 'shift' or 'random': got 'swap'"),
         ((4, 2, "random"), "permutation goes with"),
         ((4, 2, "shift", [0, 1, 2, 3]), "permutation goes with"),

@@ -10,8 +10,15 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import device_type, implements_in_triton, kernel, resolve
-from ..channels import Table, channel_tables
-from ..dense import accumulation_dtype, check_dtype, dense, in_dtype_of
+from ..channels import Table, channel_tables, check_channels
+from ..dense import (
+    accumulation_dtype,
+    check_dtype,
+    check_even,
+    check_stride,
+    dense,
+    in_dtype_of,
+)
 from ..once import once_differentiable
 from . import reference as reference  # registers the schemas and the oracle
 
@@ -128,12 +135,9 @@ def _check(
     if x.dim() != 4:
         raise UserError(f"x must be [B, C, H, W]: got {list(x.shape)}")
     B, C, H, W = x.shape
-    if k < 1 or C % k:
-        raise UserError(f"k must divide the channels of x: got k={k}, x {list(x.shape)}")
-    if stride not in (1, 2):
-        raise UserError(f"stride must be 1 or 2: got {stride}")
-    if stride == 2 and (H % 2 or W % 2):
-        raise UserError(f"stride 2 needs even H and W: got x {list(x.shape)}")
+    check_channels(C, k)
+    check_stride(stride)
+    check_even("x", x, stride)
     for name, table in zip(("source", "destination"), tables, strict=True):
         if sorted(table) != list(range(C)):
             raise UserError(f"tables must hold 0..{C - 1} once each: got {name} {list(table)}")
