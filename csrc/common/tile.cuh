@@ -22,6 +22,9 @@ struct Tile {
 };
 
 inline int lanes_of(const Tile& t) { return t.quads * t.rows * t.samples; }
+inline int lanes_of_warps(const Tile& t) {
+  return static_cast<int>(ceil_div(lanes_of(t), 32) * 32);
+}
 inline int64_t tile_floats(const Tile& t) { return int64_t{t.samples} * t.phases * t.plane; }
 
 // Tiles of at most `lanes` quads, of which `channels` fit into `floats` of shared memory where even

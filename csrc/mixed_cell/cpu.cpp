@@ -34,8 +34,7 @@ State<S, G> make_state(const MixedCell& p, const G& grid, const MixedCellForward
     state.x = static_cast<const S*>(args.out) + (number - p.inputs) * p.channels * state.channel;
     state.sample = p.nodes * p.channels * state.channel;
   }
-  const int first = number + 1 > p.inputs ? number + 1 : p.inputs;
-  for (int target = first; target < states_of(p); ++target) {
+  for (int target = first_target(p, number); target < states_of(p); ++target) {
     OutEdge<T>& edge = state.edge[state.edges++];
     edge.row = edge_row(p, number, target), edge.target = target;
     const EdgeOffsets at = edge_offsets(p, edge.row);
@@ -78,8 +77,7 @@ int places_of_edges(const MixedCell& p, int* place) {
   int owner[kMaxStates * kMaxStates], places = 0;  // the node an edge waits for, 0 when free
   for (int state = 0; state < states_of(p); ++state) {
     for (int i = 0; i < places; ++i) owner[i] = owner[i] == state ? 0 : owner[i];
-    const int first = state + 1 > p.inputs ? state + 1 : p.inputs;
-    for (int target = first; target < states_of(p); ++target) {
+    for (int target = first_target(p, state); target < states_of(p); ++target) {
       int i = 0;
       while (i < places && owner[i] != 0) ++i;
       if (i == places) ++places;
@@ -96,8 +94,7 @@ void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
   using T = Accumulate<S>;
   int place[kMaxStates * kMaxStates];
   const int places = places_of_edges(p, place);
-  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
-  const EdgePlan& larger = from_input.units > from_node.units ? from_input : from_node;
+  const EdgePlan larger = larger_plan(p);
   const int64_t first_z = p.batch * larger.separable * unit_size(p, grid);
   struct Arena {
     T *rstd, *z, *first;
@@ -152,8 +149,7 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
   using T = Accumulate<S>;
   const int states = states_of(p);
   const int64_t size = p.height * p.width, node = p.channels * size;
-  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
-  const EdgePlan& larger = from_input.units > from_node.units ? from_input : from_node;
+  const EdgePlan larger = larger_plan(p);
   const int64_t most_edges = p.nodes, chunks = chunk_count(p.batch);
   struct Arena {
     T *rstd, *z, *first, *middle, *dw;

@@ -58,7 +58,8 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch)
   s.exchange = take<Pack<float, 2>>(scratch, exchange_size(p.processes, edges * most.branches * c));
   if (need_weights) {
     s.of_edge = {most.convolutions * pointwise * c * c, most.separable * second.pointwise * c * c,
-                 most.convolutions * blocks * c * 25, most.separable * second.middle * c * 25};
+                 most.convolutions * blocks * c * kMostTaps,
+                 most.separable * second.middle * c * kMostTaps};
   }
   const int64_t all = edge_count(p);
   s.pointwise = take<float>(scratch, all * s.of_edge.pointwise);

@@ -46,7 +46,7 @@ void second_backward(Source& s) {
     float* const dt = s.scratch.dt_second + separable * n.unit;
     const int64_t matrix = p.sampled * p.sampled, taps = p.sampled * c.kernel * c.kernel;
     float* const dp = s.scratch.pointwise_second + separable * blocks * matrix;
-    float* const dd = s.scratch.depthwise_second + separable * tiles * p.sampled * 25;
+    float* const dd = s.scratch.depthwise_second + separable * tiles * p.sampled * kMostTaps;
     const int64_t norm = branch.slot * p.sampled;
     const FirstStage middle = {s.scratch.first + separable * n.unit, edge.mean + norm,
                                edge.rstd + norm};
@@ -108,7 +108,7 @@ void first_backward(Source& s) {
       const Convolution& c = convolutions.of[i];
       float* const dt = s.scratch.dt + number * n.unit;
       float* const dp = s.scratch.pointwise + number * blocks * matrix;
-      float* const dd = s.scratch.depthwise + number * tiles * p.sampled * 25;
+      float* const dd = s.scratch.depthwise + number * tiles * p.sampled * kMostTaps;
       // without weight gradients the first stage's z spares its depthwise output
       const float* const first = s.need_weights() ? nullptr : s.scratch.first + separable * n.unit;
       const float* const known = two ? first : s.known(e, branch);

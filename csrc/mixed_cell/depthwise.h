@@ -143,7 +143,7 @@ PCDARTS_INLINE void with_shape(const TapBlock& b, F f) {
 template <bool flip, class T>
 PCDARTS_INLINE void convolve_block(const auto& g, const TapBlock& b, const T* plane, const T* w,
                                    T* map, bool accumulate) {
-  T gathered[25];
+  T gathered[kMostTaps];
   const T* taps = w;
   if (b.step != 1) {
     for (int ky = 0; ky < b.rows; ++ky) {

@@ -118,8 +118,5 @@ __device__ __forceinline__ void put_weight_gradients(const Sizes& n, int64_t cha
 
 inline int64_t depthwise_span(const Tile& t) { return ceil_div(t.tiles, kDepthwiseBlocks); }
 inline int64_t depthwise_blocks(const Tile& t) { return ceil_div(t.tiles, depthwise_span(t)); }
-inline int depthwise_lanes(const Tile& t) {
-  return static_cast<int>(ceil_div(lanes_of(t), 32) * 32);
-}
 
 }  // namespace pcdarts

@@ -53,6 +53,10 @@ PCDARTS_HD int states_of(const MixedCell& p) { return p.inputs + p.nodes; }
 PCDARTS_HD int edge_row(const MixedCell& p, int state, int target) {
   return (target * (target - 1) - p.inputs * (p.inputs - 1)) / 2 + state;
 }
+// The first state that edges from this one end in.
+PCDARTS_HD int first_target(const MixedCell& p, int state) {
+  return state + 1 > p.inputs ? state + 1 : p.inputs;
+}
 PCDARTS_HD int edge_count(const MixedCell& p) { return edge_row(p, 0, states_of(p)); }
 PCDARTS_HD int edge_stride(const MixedCell& p, int state) {
   return state < p.inputs ? p.stride : 1;
@@ -100,6 +104,12 @@ PCDARTS_HD EdgePlan edge_plan(const MixedCell& p, int stride) {
   return plan;
 }
 
+// The plan with more units of the two that a cell's edges have.
+PCDARTS_HD EdgePlan larger_plan(const MixedCell& p) {
+  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
+  return from_input.units > from_node.units ? from_input : from_node;
+}
+
 // The batch-norm behind a branch's last convolution.
 PCDARTS_HD int last_slot(const Branch& branch) {
   return branch.slot + (branch.primitive.kind == Kind::sep_conv);
@@ -132,6 +142,8 @@ PCDARTS_HD int64_t weight_size(const Primitive& primitive, int number, int64_t s
   if (primitive.kind == Kind::skip) return (sampled + 1 - number) / 2 * sampled;
   return number % 2 == 0 ? sampled * primitive.kernel * primitive.kernel : sampled * sampled;
 }
+
+constexpr int kMostTaps = 25;
 
 // A depthwise convolution as blocks of taps, each reading one phase of the input (stride 2 has four
 // phases, by the parity of row and column): out[y][x] += sum w * phase[y + offset + dilation *

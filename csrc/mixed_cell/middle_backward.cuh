@@ -90,26 +90,20 @@ static __global__ void __launch_bounds__(32)
     finish_middle(const __grid_constant__ Middle a, int64_t blocks) {
   const MiddleItem& item = a.item[blockIdx.y];
   const int64_t channel = blockIdx.x;
-  double sums[2] = {0, 0};
-  PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
-    for (int64_t i = threadIdx.x; i < blocks; i += 32) {
-      sums[k] += static_cast<double>(get(item.sums + (k * a.size.sampled + channel) * blocks + i));
-    }
-    sums[k] = warp_sum(sums[k]);
-  }
+  const double s0 = sum_row(item.sums + channel * blocks, blocks);
+  const double s1 = sum_row(item.sums + (a.size.sampled + channel) * blocks, blocks);
   if (threadIdx.x != 0) return;
   const double count = static_cast<double>(a.size.batch * a.size.height * a.size.width);
   const double mean = static_cast<double>(get(item.first.mean + channel));
   const double rstd = static_cast<double>(get(item.first.rstd + channel));
-  put_norm(item.norm + channel, norm_gradient(1, mean, rstd, sums[0], sums[1], count, a.training),
-           mean);
+  put_norm(item.norm + channel, norm_gradient(1, mean, rstd, s0, s1, count, a.training), mean);
 }
 
 inline Tile middle_tile(const Sizes& n) {
   return make_tile(n.batch, n.height, n.width, 1, 2, kDepthwiseLanes, 2, 10 * 1024);
 }
 inline void launch_middle_backward(const Middle& a, void* stream) {
-  const size_t lanes = static_cast<size_t>(depthwise_lanes(a.tile));
+  const size_t lanes = static_cast<size_t>(lanes_of_warps(a.tile));
   const size_t floats = 2 * static_cast<size_t>(tile_floats(a.tile)) + kSumsOfItem + lanes;
   const int64_t blocks = depthwise_blocks(a.tile);
   const unsigned channels = static_cast<unsigned>(a.size.sampled);

@@ -41,8 +41,7 @@ inline CellState make_state(const MixedCell& p, const MixedCellForward& args, in
     const void* node = element(p.dtype, args.out, (number - p.inputs) * p.channels * size);
     s.x = channels_of(p.dtype, node, p.nodes * p.channels * size, size, p.width);
   }
-  const int first = number + 1 > p.inputs ? number + 1 : p.inputs;
-  for (int target = first; target < states_of(p); ++target) {
+  for (int target = first_target(p, number); target < states_of(p); ++target) {
     const int e = s.edges++;
     s.row[e] = edge_row(p, number, target), s.target[e] = target;
     const EdgeOffsets at = edge_offsets(p, s.row[e]);

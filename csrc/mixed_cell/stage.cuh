@@ -49,12 +49,11 @@ void with_outputs(int64_t channels, const F& f) {
 
 constexpr int64_t kStageFloats = 20 * 1024;  // 80 KiB for a tile: the smallest devices have 99
 
-inline int stage_lanes(const Tile& t) { return static_cast<int>(ceil_div(lanes_of(t), 32) * 32); }
 inline Tile stage_tile(int64_t batch, int64_t height, int64_t width, int stride, int64_t channels) {
   const int64_t resident = channels < 32 ? channels : 32;
   return make_tile(batch, height, width, stride, stride == 1 ? 4 : 2, kStageLanes, resident,
                    kStageFloats * 2 / 3);
 }
-inline int64_t stage_warps(const Tile& t) { return t.tiles * (stage_lanes(t) / 32); }
+inline int64_t stage_warps(const Tile& t) { return t.tiles * (lanes_of_warps(t) / 32); }
 
 }  // namespace pcdarts

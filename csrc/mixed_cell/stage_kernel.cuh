@@ -133,7 +133,7 @@ inline void launch_stage(Stage a, bool together, void* stream) {
     a.per_block = together ? (a.items > 0 ? a.items : 1) : 1;
     const unsigned rows = static_cast<unsigned>(together || a.items == 0 ? 1 : a.items);
     launch(&stage_kernel<OB>, dim3(grid_of(a.tile.tiles), 1, rows),
-           dim3(static_cast<unsigned>(stage_lanes(a.tile)), static_cast<unsigned>(groups)),
+           dim3(static_cast<unsigned>(lanes_of_warps(a.tile)), static_cast<unsigned>(groups)),
            static_cast<size_t>(floats()) * sizeof(float), stream, a);
   });
 }

@@ -135,7 +135,7 @@ inline Tile state_tile(const Sizes& n, int stride) {
 }
 
 inline void launch_state_backward(const StateGradient& a, void* stream) {
-  const size_t lanes = static_cast<size_t>(depthwise_lanes(a.tile));
+  const size_t lanes = static_cast<size_t>(lanes_of_warps(a.tile));
   const size_t plane = static_cast<size_t>(a.tile.samples) * static_cast<size_t>(a.tile.plane);
   const size_t floats = (static_cast<size_t>(a.tile.phases) + 3) * plane + kSumsOfItem +
                         sizeof(StateTerms) / sizeof(float) +

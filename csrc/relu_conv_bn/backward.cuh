@@ -56,10 +56,8 @@ static __global__ void __launch_bounds__(64) conv_norm(const __grid_constant__ C
   if (threadIdx.x % 32 == 0) sums[warp] = sum;
   __syncthreads();
   if (threadIdx.x != 0) return;
-  NormGradient norm = norm_gradient(1, 0, 1, sums[0], sums[1], a.count, a.training);
   const double rstd = norm_rstd(static_cast<double>(get(a.variance + o)), a.eps);
-  norm.upstream *= rstd, norm.own *= rstd, norm.constant *= rstd;
-  put_norm(a.norm + o, norm, 0);
+  put_norm(a.norm + o, norm_gradient(rstd, 0, 1, sums[0], sums[1], a.count, a.training), 0);
 }
 
 // Writes stride * count columns of a row of the input's gradient: v at the half's pixels, else 0.

@@ -113,7 +113,7 @@ PCDARTS_NOINLINE void load_dz(const ReluConvBn& p, const Bands& bands, const Nor
                               const S* grad, const S* out, const Scratch<Accumulate<S>>& scratch) {
   using T = Accumulate<S>;
   const int64_t size = p.height * p.width;
-  const bool normed = p.training && !p.plain;  // else out is not read: 0 times infinity is NaN
+  const bool normed = takes_statistics(p);  // else out is not read: 0 times infinity is NaN
   for (int64_t o = 0; o < p.out_channels; ++o, grad += size, out += size) {
     const Vec<T> a = splat(static_cast<T>(norm[o].upstream)),
                  b = splat(static_cast<T>(norm[o].own)),

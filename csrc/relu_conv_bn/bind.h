@@ -33,7 +33,7 @@ struct ForwardCall {
       : weights(addresses(weights_)), args{} {
     check_running("relu_conv_bn", running_mean, running_variance, p.out_channels);
     const ScalarType type = accumulate_type(p.dtype);
-    const int64_t norms = p.training && !p.plain ? p.out_channels : 0;
+    const int64_t norms = takes_statistics(p) ? p.out_channels : 0;
     out = new_empty(x, {p.batch, p.out_channels, p.height, p.width});
     mean = new_empty(x, {norms}, type);
     variance = new_empty(x, {norms}, type);

@@ -13,7 +13,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
   const int64_t size = p.height * p.width;
   T *const mean = static_cast<T*>(args.mean), *const variance = static_cast<T*>(args.variance);
   S* const out = static_cast<S*>(args.out);
-  const bool measured = p.training && !p.plain;
+  const bool measured = takes_statistics(p);
   const int64_t chunks = chunk_count(p.batch);
   Moments* const moments = in_workspace(Workspace::arena, [&](Pieces& pieces) {
     return take<Moments>(pieces, chunks * p.out_channels);
@@ -137,10 +137,7 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
     if (p.plain) continue;
     const double s0 = arena.sums[o * 2], s1 = arena.sums[o * 2 + 1];
     const double variance = static_cast<double>(static_cast<const T*>(args.forward.variance)[o]);
-    NormGradient norm = norm_gradient(1, 0, 1, s0, s1, count, p.training);
-    const double rstd = norm_rstd(variance, p.eps);
-    norm.upstream *= rstd, norm.own *= rstd, norm.constant *= rstd;
-    arena.norm[o] = norm;
+    arena.norm[o] = norm_gradient(norm_rstd(variance, p.eps), 0, 1, s0, s1, count, p.training);
   }
 
   for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {

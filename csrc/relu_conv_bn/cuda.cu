@@ -40,7 +40,7 @@ int64_t forward_warps(const ReluConvBn& p) {
   return ceil_div(conv_quads(p), kConvThreads) * (kConvThreads / 32);
 }
 ForwardScratch lay_out_forward(const ReluConvBn& p, Scratch& scratch) {
-  const bool measured = p.training && !p.plain;
+  const bool measured = takes_statistics(p);
   ForwardScratch s = {};
   s.partial = take<WarpMoments>(scratch, measured ? forward_warps(p) * p.out_channels : 0);
   s.rstd = take<float>(scratch, p.out_channels);
@@ -51,7 +51,7 @@ ForwardScratch lay_out_forward(const ReluConvBn& p, Scratch& scratch) {
 void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const ForwardScratch& scratch,
                 void* stream) {
   const ConvProblem c = problem_of(p, args, args.out);
-  const bool measured = p.training && !p.plain;
+  const bool measured = takes_statistics(p);
   const dim3 grid(grid_of(ceil_div(conv_quads(p), kConvThreads)),
                   static_cast<unsigned>(ceil_div(largest_half(p), kConvChannels)),
                   static_cast<unsigned>(p.stride));

@@ -12,6 +12,7 @@
 
 #include "common/batch_norm.h"
 #include "common/dtype.h"
+#include "common/host_device.h"
 #include "common/processes.h"
 
 namespace pcdarts {
@@ -27,5 +28,7 @@ struct ReluConvBn {
   double eps;
   bool linear, plain;
 };
+
+PCDARTS_HD bool takes_statistics(const ReluConvBn& p) { return p.training && !p.plain; }
 
 }  // namespace pcdarts

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ..errors import UserError
 from ..run.presets import IMAGES
+from ..run.ranges import option
 from ..space import Genotype
 from ..train.presets import train_config
 from .parse import parse
@@ -98,5 +99,5 @@ def main(args: list[str]) -> int:
 def _given(command: Count, name: str, otherwise: int) -> int:
     value = getattr(command, name)
     if value is not None and value < 1:
-        raise UserError(f"--{name.replace('_', '-')} is {value}, wanted 1 or more")
+        raise UserError(f"{option(name)} is {value}, wanted 1 or more")
     return otherwise if value is None else int(value)

@@ -17,7 +17,7 @@ from ..run.launcher import rank
 from ..run.presets import PRESETS, search_config
 from ..run.stop import StopRequest
 from ..space import Genotype
-from .follow import follow
+from .follow import follow, interrupting
 from .interrupted import Interrupted
 from .options import output_folder, resuming_command, same_command, starting_settings
 from .parse import parse
@@ -171,11 +171,12 @@ def _search_seeds(command: Search, folder: Path, console: Console, go_on: str) -
     seeds = parse_seeds(command.seeds or "")
     if command.resume:
         raise UserError("--seeds goes on by itself with the searches in --output-dir; no --resume")
-    for seed in seeds:
-        own = seed_folder(folder, seed)
-        config = replace(command.config, seed=seed)
-        more, resume = seed != seeds[-1], RunFolder(own).begun
-        _search(command, config, own, console, resume=resume, go_on=go_on, more=more)
+    with interrupting(StopRequest(), go_on):  # between two searches
+        for seed in seeds:
+            own = seed_folder(folder, seed)
+            config = replace(command.config, seed=seed)
+            more, resume = seed != seeds[-1], RunFolder(own).begun
+            _search(command, config, own, console, resume=resume, go_on=go_on, more=more)
     if rank() > 0:
         return
     result = compare_seeds(folder, seeds)

@@ -33,13 +33,18 @@ def augment_batch(images: Tensor, augment: Augment, generator: Generator) -> Ten
     return images
 
 
-def blank_squares(images: Tensor, side: int, generator: Generator) -> Tensor:
-    """Cutout: zeroes a square of `side` pixels around a random pixel, clipped at the border."""
-    height, width = images.shape[-2:]
-    rows = _in_random_span(len(images), height, side, generator)  # [B, H]
-    columns = _in_random_span(len(images), width, side, generator)  # [B, W]
-    inside = (rows[:, :, None] & columns[:, None, :]).to(images.device)
-    return images.masked_fill(inside[:, None], 0)
+def random_squares(count: int, size: int, side: int, generator: Generator) -> Tensor:
+    """Cutout: in every image of `size` pixels a side, the square of `side` pixels around a random
+    pixel, clipped at the border. [count, size, size] bool.
+    """
+    rows = _in_random_span(count, size, side, generator)  # [B, H]
+    columns = _in_random_span(count, size, side, generator)  # [B, W]
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def blank(images: Tensor, squares: Tensor) -> Tensor:
+    """Images [B, C, H, W], zero where the squares [B, H, W] are."""
+    return images.masked_fill(squares.to(images.device)[:, None], 0)
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

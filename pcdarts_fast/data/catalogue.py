@@ -32,7 +32,7 @@ DATASETS: dict[str, Row] = {
 
 def load(
     name: str,
-    data_dir: Path = USUAL_FOLDER,
+    data_dir: str | Path = USUAL_FOLDER,
     *,
     device: str = "cpu",
     image_size: int | None = None,
@@ -54,7 +54,7 @@ def load(
         raise UserError(f"unknown data set {name!r}; wanted one of {', '.join(DATASETS)}")
     row = DATASETS[name]
     dataset = row.read(
-        Request(data_dir, device, image_size, workers, augment or row.augment, damaged)
+        Request(Path(data_dir), device, image_size, workers, augment or row.augment, damaged)
     )
     if image_size not in (None, dataset.image_size):
         raise UserError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Generator, Tensor
@@ -16,7 +17,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from ..errors import UserError
-from .augment import Augment, blank_squares, normalize
+from .augment import Augment, blank, normalize, random_squares
 from .dataset import Dataset, Request
 from .image_set import WHOLE, Batch, ImageSet, Shard, derive_seed, shuffled_indices, split
 
@@ -28,16 +29,34 @@ def read(request: Request) -> Dataset:
     """Colour images, cropped to `image_size`. Without val/ a fixed tenth of train/ is the test.
 
     Raises:
-        UserError: no train/ folder, a class without images, or val/ has other classes.
+        UserError: no train/ folder, a class without images or with too few of them, or val/ has
+            other classes.
     """
     size = request.image_size or 224
     train, classes = _scan(request, "train", size)
     if (request.data_dir / "val").is_dir():
         test, test_classes = _scan(request, "val", size)
         if test_classes != classes:
-            odd = sorted(set(classes) ^ set(test_classes))
-            raise UserError(f"image folder {request.data_dir}: {odd[0]} is not in train/ and val/")
+            lacking = [
+                f"{part}/ has no {', '.join(sorted(set(others) - set(own)))}"
+                for part, own, others in (
+                    ("train", classes, test_classes),
+                    ("val", test_classes, classes),
+                )
+                if set(others) - set(own)
+            ]
+            raise UserError(
+                f"image folder {request.data_dir}: {' and '.join(lacking)}; both need every class"
+            )
         return Dataset(len(classes), 3, size, train, test, tuple(classes))
+    counts = dict(zip(classes, train.labels.bincount().tolist(), strict=True))
+    rare = [name for name, n in counts.items() if round((1 - TEST_FRACTION) * n) == n]
+    if rare:
+        raise UserError(
+            f"image folder {request.data_dir}: class {rare[0]} has {counts[rare[0]]} images, too "
+            f"few to take a tenth of them for the test; add more, leave the class out, or put "
+            f"test images of every class into {request.data_dir / 'val'}/CLASS"
+        )
     rest, test_part = split(train, (1 - TEST_FRACTION, TEST_FRACTION), seed=0)
     return Dataset(len(classes), 3, size, rest, test_part, tuple(classes))
 
@@ -83,8 +102,11 @@ class FolderImages:
             rows = torch.arange(len(shares[number - start])) % len(labels)
             images, labels = images[rows], labels[rows]
             if self.augment.cutout:
-                generator = Generator().manual_seed(derive_seed(seed, number, shard.index))
-                images = blank_squares(images, self.augment.cutout, generator)
+                # Drawn for the whole batch, as MemoryImages does.
+                generator = Generator().manual_seed(derive_seed(seed, number))
+                whole = len(plan[number - start])
+                squares = random_squares(whole, self.image_size, self.augment.cutout, generator)
+                images = blank(images, squares[shard.rows])
             yield images, labels
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
@@ -118,8 +140,8 @@ class FolderImages:
     def _note(self, damaged: Sequence[str]) -> None:
         if damaged and self.damaged is None:
             raise UserError(
-                f"image {damaged[0]} is damaged; get it again or take it out, "
-                "or leave out all such images with --damaged-images skip"
+                f"image {damaged[0]} is damaged; get it again or take it out, or leave out all "
+                "such images with --damaged-images skip (and --resume, to go on with this run)"
             )
         if self.damaged is not None:
             self.damaged.extend(path for path in damaged if path not in self.damaged)
@@ -143,10 +165,18 @@ class _Decoder(torch_data.Dataset[tuple[Tensor, int] | str]):
             torch.manual_seed(derive_seed(self.seed, index))
             try:
                 with Image.open(self.paths[index]) as image:
-                    pixels = v2.functional.pil_to_tensor(self.transform(image.convert("RGB")))
+                    pixels = _in_colour(image)
             except Exception:  # what decoders raise at damaged bytes has no common class
                 return self.paths[index]
-        return pixels, int(self.labels[index])
+            tensor = v2.functional.pil_to_tensor(self.transform(pixels))
+        return tensor, int(self.labels[index])
+
+
+def _in_colour(image: Image.Image) -> Image.Image:
+    """As RGB of 8 bits; Pillow would cut the values of 16 bits off at 255."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor, list[str]]:
@@ -176,9 +206,26 @@ def _leave_signals_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end a worker
 
 
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+"""Formats that Pillow knows by their endings and decodes not at all, or by other programs."""
+
+
 def _is_image(path: str) -> bool:
-    """By its ending; what is in it shows when it is opened."""
-    return Image.registered_extensions().get(Path(path).suffix.lower()) in Image.OPEN
+    """By its ending; what is in it shows when it is opened. Hidden files are none."""
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    hidden = Path(path).name.startswith(".")
+    return kind in Image.OPEN and kind not in NO_PICTURES and not hidden
+
+
+class _Folder(ImageFolder):  # type: ignore[misc]
+    """Without hidden folders, such as .ipynb_checkpoints."""
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        """Names in order, and the label of each."""
+        names = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
+        if not names:
+            raise FileNotFoundError(f"Couldn't find any class folder in {directory}.")
+        return names, {name: label for label, name in enumerate(names)}
 
 
 def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, list[str]]:
@@ -189,7 +236,7 @@ def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, l
             "or name another folder with --data-dir"
         )
     try:
-        found = ImageFolder(str(folder), is_valid_file=_is_image)
+        found = _Folder(str(folder), is_valid_file=_is_image)
     except FileNotFoundError as error:
         raise UserError(
             f"image folder {folder}: {str(error).splitlines()[0]} Wanted {folder}/CLASS/*.jpg, "

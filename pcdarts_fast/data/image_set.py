@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import UserError
-from .augment import Augment, augment_batch, blank_squares, normalize
+from .augment import Augment, augment_batch, blank, normalize, random_squares
 
 Batch = tuple[Tensor, Tensor]
 """Images [B, C, H, W] float32, normalised; labels [B] int64; both on the set's device."""
@@ -98,7 +98,8 @@ class MemoryImages:
             images = augment_batch(images, self.augment, generator)
             images = normalize(images, self.mean, self.std)
             if self.augment.cutout:
-                images = blank_squares(images, self.augment.cutout, generator)
+                size, side = images.shape[-1], self.augment.cutout
+                images = blank(images, random_squares(len(images), size, side, generator))
             yield images[shard.rows], labels[shard.rows]
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
@@ -138,8 +139,12 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def split(images: ImageSet, fractions: Sequence[float], *, seed: int) -> list[ImageSet]:
+def split(
+    images: ImageSet, fractions: Sequence[float], *, seed: int, classes: Sequence[str] = ()
+) -> list[ImageSet]:
     """Disjoint random parts, each holding its fraction of every class (paper section 4.3).
+
+    `classes` are the names of the labels, for errors.
 
     Raises:
         UserError: a class is too small to give every part an image.
@@ -152,8 +157,9 @@ def split(images: ImageSet, fractions: Sequence[float], *, seed: int) -> list[Im
         ends = [round(sum(fractions[: n + 1]) * len(members)) for n in range(len(fractions))]
         for part, start, end in zip(parts, [0, *ends], ends, strict=False):
             if start == end:
+                name = classes[label] if classes else label
                 raise UserError(
-                    f"class {label} has {len(members)} images, too few for parts of "
+                    f"class {name} has {len(members)} images, too few for parts of "
                     f"{' and '.join(f'{fraction:.3g}' for fraction in fractions)}; "
                     "take larger fractions or leave the class out"
                 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError, check_choice
-from ..ops import partial_mix
+from ..ops import BACKENDS, partial_mix
 from ..ops.channels import Sampling, channel_tables, check_channels
 from ..ops.dense import check_even, check_shape, check_stride
 from ..ops.mixed_cell import CellGraph
@@ -66,6 +66,7 @@ class FusedPartialMixedOp(nn.Module):
         check_stride(stride)
         check_choice("sampling", sampling, get_args(Sampling))
         check_choice("memory", memory, MEMORY)
+        check_choice("backend", backend, ("auto", *BACKENDS))
         self.C, self.stride, self.k = C, stride, k
         self.primitives = tuple(primitives)
         self.sampling, self.backend, self.memory = sampling, backend, memory

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ..ops.channels import Sampling
 
@@ -24,6 +25,8 @@ def mix_sampled(mix: Mix, states: list[Tensor], sampling: Sampling, training: bo
     if not training:
         return mix(states, list(range(C)))
     order = torch.randperm(C)
+    if isinstance(order, FakeTensor):  # without values, and any order is as large
+        return mix(states, list(range(C)))
     if not torch.compiler.is_compiling():
         return mix(states, order.tolist())
     # The kernels' tables are constants to a tracer, so in its graph the channels move instead.

@@ -180,7 +180,12 @@ class SearchNetwork(nn.Module):
 
     @contextmanager
     def learning(self, what: Literal["weights", "architecture"]) -> Iterator[None]:
-        """Inside, only these parameters require gradients, so that backward computes no others."""
+        """Inside, only these parameters require gradients, so that backward computes no others.
+
+        Raises:
+            UserError: `what` is neither "weights" nor "architecture".
+        """
+        check_choice("learning", what, ("weights", "architecture"))
         frozen = self.arch_parameters() if what == "weights" else self._known_weights()
         frozen = [p for p in frozen if p.requires_grad]
         for parameter in frozen:

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from ..errors import UserError
 from .files import write_atomically, writing
-from .folder import RunFolder
+from .folder import RunFolder, read_lines
 
 
 def save_checkpoint(folder: RunFolder, state: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def load_checkpoint(folder: RunFolder) -> tuple[dict[str, Any] | None, str | Non
     (None, None) when the run was stopped before its first checkpoint.
 
     Raises:
-        UserError: there are checkpoints, but none is whole.
+        UserError: there are checkpoints, but none is whole; or they have been taken away.
     """
     faults = []
     for path in (folder.checkpoint, folder.previous_checkpoint):
@@ -59,6 +59,12 @@ def load_checkpoint(folder: RunFolder) -> tuple[dict[str, Any] | None, str | Non
     if faults:
         raise UserError(
             f"{faults[0]}, and no older one is whole; start again in another --output-dir"
+        )
+    epochs = len(read_lines(folder.metrics))
+    if epochs > 1:  # a kill right before the first checkpoint leaves one
+        raise UserError(
+            f"{folder.checkpoint} is missing, and without it the {epochs} epochs of this run "
+            "would be lost; put it back, or start again in another --output-dir"
         )
     return None, None
 

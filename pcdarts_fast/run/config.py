@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..errors import UserError
 from ..space import PRIMITIVES
+from .ranges import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_range
 
 
 @dataclass(frozen=True)
@@ -147,40 +148,18 @@ class SearchConfig:
         }
 
 
-POSITIVE = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "grad_clip",
-    "arch_learning_rate",
-    "derived_init_channels",
-    "derived_layers",
-)
-NOT_NEGATIVE = (
-    "seed",
-    "workers",
-    "frozen_epochs",
-    "learning_rate_warmup_epochs",
-    "learning_rate_shift",
-    "weight_decay",
-    "arch_weight_decay",
-)
-
-
 def _check(config: SearchConfig) -> None:
-    for name in POSITIVE:
-        if not getattr(config, name) > 0:
-            raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted more than 0")
-    for name in NOT_NEGATIVE:
-        if not getattr(config, name) >= 0:
-            raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted 0 or more")
-    for name in ("momentum", "arch_beta1", "arch_beta2"):
-        if not 0 <= getattr(config, name) < 1:
-            raise UserError(f"--{_option(name)} is {getattr(config, name)}, wanted 0 <= it < 1")
-    for name in ("max_skips", "stop_at_skips", "max_parameters", "max_multiply_adds"):
-        value, least = getattr(config, name), int(name != "max_skips")
-        if value is not None and value < least:
-            raise UserError(f"--{_option(name)} is {value}, wanted {least} or more")
+    check_range(config, ["seed"], SEED)
+    check_range(config, ("epochs", "batch_size", "image_size", "stop_at_skips"), COUNT)
+    check_range(config, ("max_parameters", "max_multiply_adds"), COUNT)
+    check_range(config, ("derived_init_channels", "derived_layers"), COUNT)
+    check_range(
+        config, ("learning_rate", "grad_clip", "arch_learning_rate", "arch_grad_clip"), POSITIVE
+    )
+    check_range(config, ("workers", "frozen_epochs", "max_skips"), NOT_NEGATIVE)
+    check_range(config, ("learning_rate_warmup_epochs", "learning_rate_shift"), NOT_NEGATIVE)
+    check_range(config, ("weight_decay", "arch_weight_decay"), NOT_NEGATIVE)
+    check_range(config, ("momentum", "arch_beta1", "arch_beta2"), FRACTION)
     if config.unrolled and config.precision != "fp32":
         raise UserError(
             f"--precision is {config.precision}, but the finite difference of --unrolled needs "
@@ -192,7 +171,3 @@ def _check(config: SearchConfig) -> None:
             f"--train-fraction {train} and --valid-fraction {valid} must be above 0 "
             "and not exceed 1 together: the two parts are disjoint"
         )
-
-
-def _option(name: str) -> str:
-    return name.replace("_", "-")

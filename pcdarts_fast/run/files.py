@@ -55,5 +55,5 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was written "
-            "before is intact: make room or choose another --output-dir, then use --resume"
+            "before is intact: make room, or choose another place. A run goes on with --resume"
         ) from error

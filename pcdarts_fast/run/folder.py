@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,8 +111,13 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Lets other processes use the folder."""
+        """Lets other processes use the folder; one in which no run has begun goes away again."""
+        held = self._lock.is_locked
         self._lock.release()
+        if held and not self.begun:
+            (self.path / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not empty
+                self.path.rmdir()
 
     def write_genotype(self, text: str) -> None:
         """Replaces genotype.json in one step; `text` is `Genotype.to_json()`."""

@@ -11,25 +11,24 @@ REPORTS_PER_EPOCH = 50
 
 
 class Pace:
-    """The clock of one epoch, from where it was begun or resumed.
+    """The clock of one epoch.
 
-    totals: the sum of tallies so far, see `tally`. steps: of the whole epoch. processes: how many
-    share its batches.
+    before: the seconds that it had taken when the run was stopped, see `Position`. steps: of the
+    whole epoch. processes: how many share its batches.
     """
 
-    def __init__(self, totals: Tensor, steps: int, processes: int) -> None:
+    def __init__(self, before: float, steps: int, processes: int) -> None:
         self._every = max(1, steps // REPORTS_PER_EPOCH)
         self._processes = processes
-        self._images = float(totals[2])
-        self._start = time.perf_counter()
+        self._start = time.perf_counter() - before
 
     def is_due(self, steps_done: int) -> bool:
         """Whether progress is reported after so many steps of the epoch."""
         return steps_done % self._every == 0
 
     def images_per_second(self, totals: Tensor) -> float:
-        """Of all processes together."""
-        return self._processes * (float(totals[2]) - self._images) / self.seconds()
+        """Of all processes together. totals: the sum of the epoch's tallies so far, see `tally`."""
+        return self._processes * float(totals[2]) / self.seconds()
 
     def seconds(self) -> float:
         return time.perf_counter() - self._start

@@ -20,16 +20,22 @@ class Position:
     epochs_done: int = 0
     steps_done: int = 0
     """Above 0 in a run that was asked to stop."""
+    seconds: float = 0.0
+    """That these steps have taken."""
 
     def next_epoch(self) -> None:
         """To the beginning of the epoch after."""
-        self.epochs_done, self.steps_done = self.epochs_done + 1, 0
+        self.epochs_done, self.steps_done, self.seconds = self.epochs_done + 1, 0, 0.0
         self.totals = torch.zeros_like(self.totals)
 
     def saved_position(self, group: Processes) -> dict[str, Any]:
         """For a checkpoint; all processes call it."""
-        totals = group.gather(self.totals)
-        return {"epoch": self.epochs_done, "step": self.steps_done, "totals": totals}
+        return {
+            "epoch": self.epochs_done,
+            "step": self.steps_done,
+            "seconds": self.seconds,
+            "totals": group.gather(self.totals),
+        }
 
     def restore_position(self, checkpoint: dict[str, Any], group: Processes) -> None:
         """The inverse of `saved_position`; anything else in it raises some exception."""
@@ -38,4 +44,5 @@ class Position:
             raise ValueError(f"step is {step!r:.40}")
         rows = checkpoint["totals"].double().view(-1, 3)
         self.epochs_done, self.steps_done = epoch, step
+        self.seconds = float(checkpoint["seconds"])
         self.totals = group.own_row(rows).to(self.totals.device)

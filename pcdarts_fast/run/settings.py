@@ -12,6 +12,7 @@ import yaml
 
 from ..errors import UserError
 from .files import write_atomically
+from .ranges import option
 
 
 class Settings(Protocol):
@@ -58,7 +59,7 @@ def check_unchanged(saved: S, settings: S, may_change: Collection[str]) -> None:
         before, now = getattr(saved, field.name), getattr(settings, field.name)
         if before != now and field.name not in may_change:
             raise UserError(
-                f"--{field.name.replace('_', '-')} is {now}, but the run to resume has {before}; "
+                f"{option(field.name)} is {now}, but the run to resume has {before}; "
                 "leave the option out, or start anew in another --output-dir"
             )
 
@@ -70,14 +71,19 @@ def _to_plain(value: Any) -> Any:
 
 
 def _from_plain(path: Path, name: str, value: Any, wanted: Any) -> Any:
-    options = get_args(wanted) if get_origin(wanted) is UnionType else (wanted,)
-    for option in options:
-        if get_origin(option) is tuple and isinstance(value, list):
+    kinds = get_args(wanted) if get_origin(wanted) is UnionType else (wanted,)
+    for kind in kinds:
+        if get_origin(kind) is tuple and isinstance(value, list):
             return tuple(value)
-        if option is Path and isinstance(value, str):
+        if kind is Path and isinstance(value, str):
             return Path(value)
-        if option is float and type(value) is int:
+        if kind is float and type(value) is int:
             return float(value)
-        if value in get_args(option) or (isinstance(option, type) and type(value) is option):
+        if value in get_args(kind) or (isinstance(kind, type) and type(value) is kind):
             return value
-    raise UserError(f"settings {path}: {name} is {value!r}, wanted {wanted}")
+    raise UserError(f"settings {path}: {name} is {value!r}, wanted {_called(wanted)}")
+
+
+def _called(wanted: Any) -> str:
+    """`int` and `int | None` as they are written."""
+    return wanted.__name__ if isinstance(wanted, type) else str(wanted)

@@ -12,6 +12,7 @@ from ..nn.count import Cost, count
 from ..nn.derived import DerivedNetwork
 from ..nn.operation_costs import operation_costs
 from ..run.config import SearchConfig
+from ..run.ranges import option
 from ..space import CELL_INPUTS, CELLS, Ceilings, Genotype, cell_edges, derive
 
 
@@ -53,7 +54,7 @@ def ceilings_of(config: SearchConfig, data: Dataset) -> Ceilings | None:
     try:
         derive(dict.fromkeys(CELLS, evenly), config.primitives, config.nodes, ceilings)
     except UserError as error:
-        options = " ".join(f"--{name.replace('_', '-')} {limit}" for name, limit in given.items())
+        options = " ".join(f"{option(name)} {limit}" for name, limit in given.items())
         raise UserError(f"{options}: {error}{base}") from None
     return ceilings
 

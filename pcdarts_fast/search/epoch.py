@@ -63,7 +63,7 @@ def epoch_of_search(
         start=state.steps_done,
         shard=setting.shard,
     )
-    pace = Pace(state.totals, total_steps, group.count)
+    pace = Pace(state.seconds, total_steps, group.count)
     state.network.train()
     for step, batch in enumerate(batches, state.steps_done):
         torch.manual_seed(derive_seed(config.seed, "step", epoch, step))
@@ -91,6 +91,7 @@ def epoch_of_search(
             yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate)
         if group.any(stop(), setting.device):
             means(state.totals, epoch)
+            state.seconds = pace.seconds()
             group.average_buffers(state.network)  # the checkpoint has one set of them
             return None
 

@@ -17,9 +17,14 @@ from ..run.processes import Processes
 def gradients(
     network: SearchNetwork, batch: Batch, parameters: Sequence[nn.Parameter], group: Processes
 ) -> list[Tensor]:
-    """Of the loss on the batch, averaged over the processes, each with a batch of its own."""
+    """Of the loss on the batch, averaged over the processes, each with a batch of its own.
+
+    Torch's generator is left as it was: calls in a row sample the same channels, so that their
+    differences are those of one function.
+    """
     images, labels = batch
-    loss = F.cross_entropy(network(images), labels)
+    with torch.random.fork_rng(devices=[]):  # channels are drawn on the CPU
+        loss = F.cross_entropy(network(images), labels)
     return group.average(
         torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     )

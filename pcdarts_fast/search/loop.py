@@ -36,7 +36,7 @@ MAY_CHANGE = {"data_dir", "workers", "damaged_images", "backend", "device", "mem
 
 
 def search(
-    config: SearchConfig, output_dir: Path, *, resume: bool = False, stop: Stop = never
+    config: SearchConfig, output_dir: str | Path, *, resume: bool = False, stop: Stop = never
 ) -> Iterator[Event]:
     """Runs a search and yields what happens; the last event holds the genotype.
 
@@ -48,7 +48,7 @@ def search(
     Raises:
         UserError: data, settings or folder cannot be used, or the loss is no longer finite.
     """
-    device = pick_device(config.device)
+    device, output_dir = pick_device(config.device), Path(output_dir)
     with processes(device) as group:
         group.check_batch(config.batch_size)
         resume = group.agree_on(resumes, output_dir, resume)
@@ -65,7 +65,9 @@ def search(
                 damaged=damaged.paths,
             )
             fractions = (config.train_fraction, config.valid_fraction)
-            for_weights, for_arch = split(data.train, fractions, seed=config.seed)
+            for_weights, for_arch = split(
+                data.train, fractions, seed=config.seed, classes=data.classes
+            )
             _check_parts(config, group, for_weights, for_arch)
             ceilings = ceilings_of(config, data)
             state = new_state(config, data, device, group)
@@ -106,10 +108,11 @@ def search(
                 yield EpochDone(metrics)
                 yield from damaged.notices(group)
                 if config.ends_after(metrics):
+                    of = "the epoch before" if epoch else "this first epoch"
                     yield Notice(
                         f"the normal cell has {metrics['skips']} skip connections, so the search "
                         f"ends as --stop-at-skips {config.stop_at_skips} says; "
-                        "the genotype is that of the epoch before"
+                        f"the genotype is that of {of}"
                     )
                     break
             found = group.agree_on(Genotype.load, folder.genotype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -44,11 +45,18 @@ class Genotype:
 
     @classmethod
     def from_json(cls, text: str) -> Genotype:
-        """Raises UserError when `text` is no genotype."""
+        """From what `to_json` writes, or what the published code prints.
+
+        Raises:
+            UserError: `text` is no genotype.
+        """
         try:
-            fields: Any = json.loads(text)
+            fields: Any = json.loads(_as_json(text))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"genotype: not valid JSON ({error})") from None
+            raise UserError(
+                f"genotype: not valid JSON ({error}); wanted what a search writes, "
+                "or the published form Genotype(normal=[...], ...)"
+            ) from None
         wanted = tuple(cls.__dataclass_fields__)
         if not isinstance(fields, dict) or set(fields) != set(wanted):
             got = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
@@ -86,14 +94,39 @@ class Genotype:
             raise UserError(f"{path}: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the JSON so that `path` always holds one whole genotype, the old or the new."""
+        """Writes the JSON so that `path` always holds one whole genotype, the old or the new.
+
+        Raises:
+            UserError: `path` cannot be written.
+        """
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(self.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(self.to_json())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(f"genotype {path}: cannot be written ({error})") from None
+
+
+def _as_json(text: str) -> str:
+    """A genotype as the published code prints it, `Genotype(normal=[('skip_connect', 0), ...`, as
+    JSON; any other text as it is.
+    """
+    printed = re.fullmatch(r"\s*(?:\w+\s*=\s*)?Genotype\((.*)\)\s*", text, re.DOTALL)
+    if not printed:
+        return text
+    values = re.sub(
+        r"range\((\d{1,2}), *(\d{1,2})\)",
+        lambda ends: str(list(range(int(ends[1]), int(ends[2])))),
+        printed[1],
+    )
+    values = values.translate(str.maketrans("()'", '[]"'))
+    values = re.sub(r"(\w+) *=", r'"\1":', values)
+    return "{" + re.sub(r",(\s*(?:\]|$))", r"\1", values) + "}"
 
 
 def _checked_cell(name: str, cell: object) -> Cell:

@@ -99,7 +99,8 @@ def _name(text: str) -> str:
     if text in PUBLISHED:
         return text
     path = Path(text).absolute()
-    return (path.parent.name if path.name == "genotype.json" else path.stem) or "genotype"
+    name = path.parent.name if path.name == "genotype.json" else path.stem
+    return name.replace(".", "-").strip("-") or "genotype"  # ".." and compare.json are no folders
 
 
 def _with_unique_names(found: list[Contestant]) -> list[Contestant]:

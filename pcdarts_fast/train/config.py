@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError
+from ..run.ranges import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_range
 
 
 @dataclass(frozen=True)
@@ -81,28 +82,15 @@ class TrainConfig:
         _check(self)
 
 
-POSITIVE = ("init_channels", "layers", "epochs", "batch_size", "learning_rate", "grad_clip")
-NOT_NEGATIVE = (
-    "seed",
-    "workers",
-    "cutout",
-    "auxiliary_weight",
-    "learning_rate_warmup_epochs",
-    "weight_decay",
-)
-FRACTIONS = ("drop_path", "momentum", "label_smoothing")
-
-
 def _check(config: TrainConfig) -> None:
-    for name in (*POSITIVE, *NOT_NEGATIVE, *FRACTIONS):
-        value = getattr(config, name)
-        if name in POSITIVE:
-            fits, wanted = value > 0, "more than 0"
-        elif name in NOT_NEGATIVE:
-            fits, wanted = value >= 0, "0 or more"
-        else:
-            fits, wanted = 0 <= value < 1, "at least 0 and below 1"
-        if not fits:
-            raise UserError(f"--{name.replace('_', '-')} is {value}, wanted {wanted}")
+    check_range(config, ["seed"], SEED)
+    check_range(config, ("init_channels", "layers", "epochs", "batch_size", "image_size"), COUNT)
+    check_range(config, ("learning_rate", "grad_clip"), POSITIVE)
+    check_range(
+        config,
+        ("workers", "cutout", "auxiliary_weight", "learning_rate_warmup_epochs", "weight_decay"),
+        NOT_NEGATIVE,
+    )
+    check_range(config, ("drop_path", "momentum", "label_smoothing"), FRACTION)
     if config.batch_size == 1:
         raise UserError("--batch-size is 1, wanted 2 or more: batch-norm needs two images")

@@ -48,7 +48,7 @@ def epoch_of_training(
         start=state.steps_done,
         shard=shard,
     )
-    pace = Pace(state.totals, total_steps, group.count)
+    pace = Pace(state.seconds, total_steps, group.count)
     network.train()
     for step, (images, labels) in enumerate(batches, state.steps_done):
         # Drop path draws other paths in every process.
@@ -67,6 +67,7 @@ def epoch_of_training(
             yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate)
         if group.any(stop(), images.device.type):
             means(state.totals, epoch)
+            state.seconds = pace.seconds()
             group.average_buffers(network)  # the checkpoint has one set of them
             return None
 

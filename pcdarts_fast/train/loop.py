@@ -40,7 +40,7 @@ MAY_CHANGE = {"data_dir", "workers", "damaged_images", "device"}
 def train(
     config: TrainConfig,
     genotype: Genotype | None,
-    output_dir: Path,
+    output_dir: str | Path,
     *,
     resume: bool = False,
     stop: Stop = never,
@@ -57,7 +57,7 @@ def train(
     """
     if genotype is None and not resume:
         raise UserError("no genotype to train; name one with --genotype FILE or NAME")
-    device = pick_device(config.device)
+    device, output_dir = pick_device(config.device), Path(output_dir)
     with processes(device) as group:
         group.check_batch(config.batch_size)
         resume = group.agree_on(resumes, output_dir, resume)
@@ -66,6 +66,12 @@ def train(
             torch.manual_seed(config.seed)
             damaged = Damaged(config.damaged_images == "skip")
             data = _load(config, device, damaged)
+            total_steps = steps(len(data.train.labels), config.batch_size, group.count)
+            if not total_steps:
+                raise UserError(
+                    f"{len(data.train.labels)} training images are too few for one step "
+                    f"of {group.count} process{'es' * (group.count > 1)}, which takes two for each"
+                )
             state = new_state(config, genotype, data, device, group)
             if checkpoint:
                 state.restore(checkpoint)
@@ -81,7 +87,7 @@ def train(
                 test_images=len(data.test.labels),
                 epochs_done=state.epochs_done,
                 epochs=config.epochs,
-                steps=steps(len(data.train.labels), config.batch_size, group.count),
+                steps=total_steps,
             )
             if note:
                 yield Notice(note)

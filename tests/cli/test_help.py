@@ -64,7 +64,7 @@ MISTAKES = {
     "search": (
         ("--epochs ten", "--epochs cannot be 'ten', wanted --epochs INT"),
         ("--epoch 3", "did you mean --epochs?"),
-        ("--epochs 0", "--epochs is 0, wanted more than 0"),
+        ("--epochs 0", "--epochs is 0, wanted 1 or more"),
         ("--epochs", "--epochs needs a value"),
         ("--stem vgg", "--stem cannot be 'vgg', wanted one of cifar, imagenet"),
         ("more", "Unrecognized options: more"),

@@ -285,3 +285,9 @@ def test_resuming_another_commands_run_names_that_command(capsys):
 def test_seeds_that_are_no_range(seeds, capsys):
     assert main(["search", "--seeds=" + seeds]) == 2
     assert "wanted FIRST..LAST such as 0..4" in capsys.readouterr().err
+
+
+def test_random_sampling_from_the_options_to_the_report(tmp_path):
+    options = ["--epochs", "1", "--sampling", "random", "--output-dir", "run"]
+    assert main(["search", *TINY, *options]) == 0
+    assert "Kept for backward (estimate)" in (tmp_path / "run" / "report.html").read_text()

@@ -66,7 +66,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         assert train(*args) == 2, args
         (sentence,) = capsys.readouterr().err.splitlines()
         assert wanted in sentence
-    for wrong, wanted in (("0", "--epochs is 0, wanted more than 0"), ("ten", "'ten'")):
+    for wrong, wanted in (("0", "--epochs is 0, wanted 1 or more"), ("ten", "'ten'")):
         assert train("--genotype", "PDARTS", "--epochs", wrong) == 2
         assert wanted in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from pcdarts_fast.data import Augment
-from pcdarts_fast.data.augment import augment_batch, blank_squares, normalize
+from pcdarts_fast.data.augment import augment_batch, blank, normalize, random_squares
 
 
 def generator() -> torch.Generator:
@@ -30,7 +30,7 @@ def test_flip_mirrors_about_half_of_the_images():
 
 
 def test_cutout_blanks_one_square_clipped_at_the_border():
-    blanked = blank_squares(torch.ones(300, 2, 8, 8), 4, generator()) == 0
+    blanked = blank(torch.ones(300, 2, 8, 8), random_squares(300, 8, 4, generator())) == 0
     assert torch.equal(blanked[:, 0], blanked[:, 1])
     rows, columns = blanked[:, 0].any(2).sum(1), blanked[:, 0].any(1).sum(1)
     assert torch.equal(rows * columns, blanked[:, 0].sum((1, 2)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -261,7 +262,7 @@ def test_image_folder_that_is_none(tmp_path, photos):
     with pytest.raises(UserError, match="Found no valid file for the classes green"):
         image_folder.read(request(photos))
     Image.new("RGB", (40, 40)).save(photos / "val" / "green" / "0.png")
-    with pytest.raises(UserError, match=r"green is not in train/ and val/"):
+    with pytest.raises(UserError, match=r"train/ has no green; both need every class"):
         image_folder.read(request(photos))
 
 
@@ -292,8 +293,10 @@ def test_image_folder_of_damaged_images_only_is_one_sentence(photos):
         list(data.train.shuffled(8, seed=0))
 
 
-def test_image_folder_is_dealt_out_and_goes_on_in_the_middle(photos):
-    images = load("imagefolder", photos, image_size=16).train
+@pytest.mark.parametrize("cutout", [0, 8])
+def test_image_folder_is_dealt_out_and_goes_on_in_the_middle(photos, cutout):
+    augment = Augment(flip=True, cutout=cutout)
+    images = load("imagefolder", photos, image_size=16, augment=augment).train
     whole = [x for x, _ in images.shuffled(8, seed=5)]
     shares = [[x for x, _ in images.shuffled(8, seed=5, shard=Shard(n, 2))] for n in range(2)]
     for batch, first, second in zip(whole, *shares, strict=True):
@@ -315,3 +318,32 @@ def test_image_folder_prepares_as_the_documents_say(photos):
     index = data.test.paths.index(str(path))
     images, _ = next(data.test.subset(torch.tensor([index])).ordered(1))
     torch.testing.assert_close(names["prepare"](picture)[None], images)
+
+
+def test_image_folder_leaves_out_what_is_hidden_and_what_only_sounds_like_an_image(photos):
+    (photos / "train" / ".ipynb_checkpoints").mkdir()
+    for name in ("._0.png", "features.h5", "film.mpg"):
+        (photos / "train" / "red" / name).write_bytes(b"no image")
+    data = load("imagefolder", photos, image_size=16)
+    assert data.classes == ("blue", "red") and len(data.train.labels) == 40
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_image_folder_takes_grey_images_of_16_bits(photos, ending):
+    for path in (photos / "val" / "red").iterdir():
+        path.unlink()
+    grey = np.full((40, 40), 0x4000, dtype=np.uint16)
+    Image.fromarray(grey).save(photos / "val" / "red" / f"0.{ending}")
+    data = load("imagefolder", photos, image_size=16)
+    images, labels = next(data.test.ordered(6))
+    (image,) = images[labels == data.classes.index("red")]
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.test.mean, data.test.std))
+    torch.testing.assert_close(image * std + mean, torch.full((3, 16, 16), 64 / 255))
+
+
+def test_image_folder_without_val_needs_some_images_of_every_class(photos):
+    shutil.rmtree(photos / "val")
+    for path in sorted((photos / "train" / "red").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(UserError, match=r"class red has 1 images, too few .* into \S*val/CLASS"):
+        load("imagefolder", photos, image_size=16)

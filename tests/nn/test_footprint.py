@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,18 +13,21 @@ from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
 from pcdarts_fast.testing.costs import saved_bytes
 
-SMALL = {"C": 8, "num_classes": 10, "layers": 3, "nodes": 2}
+SMALL: dict[str, Any] = {"C": 8, "num_classes": 10, "layers": 3, "nodes": 2}
 
 
-@pytest.mark.parametrize("memory", ["recompute", "store"])
+@pytest.mark.parametrize(
+    ("memory", "sampling"), [("recompute", "shuffle"), ("store", "shuffle"), ("store", "random")]
+)
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-def test_equals_what_is_kept(backend: str, memory: str) -> None:
+def test_equals_what_is_kept(backend: str, memory: str, sampling: str) -> None:
     if why_not(backend):
         pytest.skip(str(why_not(backend)))
-    net = SearchNetwork(**SMALL, backend=backend, memory=memory)
+    options = SMALL | {"backend": backend, "memory": memory, "sampling": sampling}
+    net = SearchNetwork(**options)
     x = torch.randn(2, 3, 16, 16)
     really = saved_bytes(lambda: net(x), exclude=[*net.parameters(), *net.buffers()]) // 2
-    assert kept_for_backward((3, 16, 16), **SMALL, backend=backend, memory=memory) == really
+    assert kept_for_backward((3, 16, 16), **options) == really
 
 
 def test_what_cannot_be_built() -> None:

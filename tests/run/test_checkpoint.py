@@ -84,3 +84,13 @@ def test_checkpoint_cannot_run_code(folder):
     torch.save({"epoch": 3, "harm": Harm()}, folder.checkpoint, pickle_module=pickle)
     state, note = load_checkpoint(folder)
     assert state["epoch"] == 1 and "damaged" in note
+
+
+def test_checkpoints_that_were_taken_away_are_missed(folder):
+    for path in (folder.checkpoint, folder.previous_checkpoint):
+        path.unlink()
+    folder.append_metrics({"epoch": 0})
+    assert load_checkpoint(folder) == (None, None)  # a kill can leave one epoch without them
+    folder.append_metrics({"epoch": 1})
+    with pytest.raises(UserError, match=r"checkpoint.pt is missing, and without it the 2 epochs"):
+        load_checkpoint(folder)

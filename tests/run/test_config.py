@@ -71,8 +71,12 @@ def test_unknown_preset_or_variant(preset, variant, sentence):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"epochs": 0}, "--epochs is 0, wanted more than 0"),
+        ({"epochs": 0}, "--epochs is 0, wanted 1 or more"),
         ({"seed": -1}, "--seed is -1, wanted 0 or more"),
+        ({"seed": 2**64}, "--seed is 18446744073709551616, wanted 0 or more and below 2"),
+        ({"image_size": -32}, "--image-size is -32, wanted 1 or more"),
+        ({"arch_grad_clip": -1.0}, "--arch-grad-clip is -1.0, wanted more than 0"),
+        ({"max_skips": -1}, "--max-skips is -1, wanted 0 or more"),
         ({"learning_rate": float("nan")}, "--learning-rate is nan, wanted more than 0"),
         ({"momentum": 1.0}, "--momentum is 1.0, wanted"),
         ({"train_fraction": 0.6}, "--train-fraction 0.6 and --valid-fraction 0.5 .* disjoint"),

@@ -144,3 +144,12 @@ def test_environment_is_recorded_at_every_start_and_names_no_machine(tmp_path):
             folder.environment.write_bytes(damaged)
             with pytest.raises(UserError, match=r"environment.json is damaged; take it away"):
                 record_environment(folder, {})
+
+
+def test_a_folder_in_which_nothing_began_goes_away_again(tmp_path):
+    with RunFolder.create(tmp_path / "refused"):
+        pass
+    assert not (tmp_path / "refused").exists()
+    with RunFolder.create(tmp_path / "begun") as folder:
+        folder.config.write_text("epochs: 1")
+    assert folder.begun

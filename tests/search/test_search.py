@@ -280,3 +280,10 @@ def test_search_in_fp16_scales_its_loss_and_resumes_with_the_scale(tiny, tmp_pat
 def test_fp16_is_refused_by_an_engine_that_does_not_have_it(tiny, tmp_path):
     with pytest.raises(UserError, match="--backend cpu cannot run --precision fp16; take"):
         run(replace(tiny, precision="fp16", backend="cpu"), tmp_path)
+
+
+def test_a_search_that_ends_in_its_first_epoch_keeps_that_epochs_genotype(tiny, tmp_path):
+    config = replace(tiny, frozen_epochs=0, primitives=("none", "skip_connect"), stop_at_skips=2)
+    (notice,) = of(Notice, run(config, tmp_path))
+    assert notice.text.endswith("the genotype is that of this first epoch")
+    assert Genotype.load(tmp_path / "genotype.json").normal[0][0] == "skip_connect"

@@ -12,7 +12,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pcdarts_fast import SearchNetwork
+from pcdarts_fast.errors import UserError
 from pcdarts_fast.run.processes import Processes
+from pcdarts_fast.search.hessian import ITERATIONS, dominant_eigenvalue
 from pcdarts_fast.search.steps import architecture_step, weight_step
 from pcdarts_fast.search.unrolled import unrolled_gradient
 
@@ -161,3 +163,35 @@ def test_unrolled_gradient_is_the_derivative_through_the_weight_step(steps_befor
 
     (result,) = unrolled_gradient(network, optimizer, train, valid)
     assert (result - exact).norm() <= 1e-4 * (exact - first_order).norm()
+
+
+@pytest.mark.parametrize("gradient", ["unrolled", "hessian"])
+def test_a_difference_of_gradients_is_of_one_choice_of_channels(batches, gradient, monkeypatch):
+    """With random sampling every pass would else be another function."""
+    torch.manual_seed(0)
+    network = SearchNetwork(
+        4, 3, 3, k=2, nodes=1, primitives=("none", "sep_conv_3x3"), in_channels=1, sampling="random"
+    )
+    drawn: list[tuple[int, ...]] = []
+
+    def randperm(count: int) -> torch.Tensor:
+        order = original(count)
+        drawn.append(tuple(order.tolist()))
+        return order
+
+    original = torch.randperm
+    monkeypatch.setattr(torch, "randperm", randperm)
+    if gradient == "unrolled":
+        unrolled_gradient(network, sgd(network), *batches)
+        passes = 4
+    else:
+        dominant_eigenvalue(network, batches[0])
+        passes = 2 * ITERATIONS
+    cells = len(network.cells)
+    assert len(set(drawn[:cells])) > 1
+    assert drawn == drawn[:cells] * passes
+
+
+def test_only_weights_and_architecture_can_learn(network):
+    with pytest.raises(UserError, match="learning: got 'weight', wanted one of weights, architec"):
+        network.learning("weight").__enter__()

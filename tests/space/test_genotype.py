@@ -16,6 +16,21 @@ CELL = [["sep_conv_3x3", 0], ["skip_connect", 1], ["max_pool_3x3", 2], ["dil_con
 FIELDS = {"normal": CELL, "normal_concat": [2, 3], "reduce": CELL, "reduce_concat": [2, 3]}
 
 
+@pytest.mark.parametrize(
+    "form",
+    ["{}", "PDARTS = {}\n", "  {}"],
+)
+@pytest.mark.parametrize("concat", ["range(2, 6)", "[2, 3, 4, 5,]", "(2, 3, 4, 5)"])
+def test_the_published_form_is_read(form: str, concat: str, tmp_path: Path) -> None:
+    wanted = PUBLISHED["PDARTS"]
+    call = (
+        f"Genotype(normal={list(wanted.normal)}, normal_concat={concat},\n"
+        f"reduce={list(wanted.reduce)}, reduce_concat={concat},)"
+    )
+    (tmp_path / "genotype.txt").write_text(form.format(call))
+    assert Genotype.load(tmp_path / "genotype.txt") == wanted
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_json_round_trip_of_published_genotypes(name: str, tmp_path: Path) -> None:
     genotype = Genotype.load(name)
@@ -81,3 +96,9 @@ def test_edges_of_a_cell() -> None:
     for target in range(2, 6):
         assert [e.source for e in edges[edges_into(target)]] == list(range(target))
         assert {e.target for e in edges[edges_into(target)]} == {target}
+
+
+def test_a_genotype_cannot_be_saved_onto_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        PUBLISHED["PDARTS"].save(tmp_path)
+    assert list(tmp_path.parent.glob(f".{tmp_path.name}*")) == []

@@ -41,16 +41,19 @@ def test_names_are_unique_and_say_something(tmp_path: Path) -> None:
     for folder in ("a/search-digits", "b/search-digits"):
         (tmp_path / folder).mkdir(parents=True)
         TINY.save(tmp_path / folder / "genotype.json")
-    TINY.save(tmp_path / "mine.json")
-    files = [*sorted(tmp_path.glob("*/*/genotype.json")), tmp_path / "mine.json"]
+    plain = [tmp_path / name for name in ("mine.json", "...json", "compare.json.json")]
+    for path in plain:
+        TINY.save(path)
+    files = [*sorted(tmp_path.glob("*/*/genotype.json")), *plain]
     field = contestants([*map(str, files), "DARTS_V2", "random:2"], seed=7, nodes=4)
     assert [one.name for one in field] == [
-        *("search-digits", "search-digits-2", "mine", "DARTS_V2", "random-7", "random-8"),
+        *("search-digits", "search-digits-2", "mine", "genotype", "compare-json"),
+        *("DARTS_V2", "random-7", "random-8"),
     ]
-    assert [one.drawn for one in field] == [False] * 4 + [True] * 2
+    assert [one.drawn for one in field] == [False] * 6 + [True] * 2
     # A fair field: random cells have as many nodes as the first genotype.
     assert field[-1].genotype == random_genotype(8, nodes=1)
-    assert field[3].genotype == PUBLISHED["DARTS_V2"]
+    assert field[5].genotype == PUBLISHED["DARTS_V2"]
 
 
 def test_random_genotypes_alone_have_the_nodes_of_the_preset() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.derived import DerivedCell
@@ -250,3 +251,25 @@ def test_a_new_run_needs_a_genotype(tmp_path: Path) -> None:
 def test_a_loss_that_overflows_is_a_sentence_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="finite"):
         run(small(learning_rate=1e30), tmp_path / "run")
+
+
+def test_too_few_images_for_a_step_are_one_sentence(tmp_path: Path) -> None:
+    for part, count in (("train", 1), ("val", 1)):
+        (tmp_path / part / "one").mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (32, 32)).save(tmp_path / part / "one" / f"{number}.png")
+    config = small(preset="imagefolder", data_dir=tmp_path, image_size=16, workers=0)
+    with pytest.raises(UserError, match="1 training images are too few for one step of 1 process,"):
+        run(config, tmp_path / "run")
+
+
+def test_an_epoch_in_two_parts_counts_the_time_of_both(tmp_path: Path) -> None:
+    config, steps = small(epochs=1), iter([False, True])
+    run(config, tmp_path, stop=lambda: next(steps))
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert checkpoint["step"] == 2 and checkpoint["seconds"] > 0
+    checkpoint["seconds"] = 1000.0
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    run(config, tmp_path, resume=True)
+    (line,) = read_lines(tmp_path / "metrics.jsonl")
+    assert line["seconds"] > 1000 and 0 < line["images_per_second"] < 1797 / 1000

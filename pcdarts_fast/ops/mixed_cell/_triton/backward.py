@@ -14,7 +14,7 @@ from ..._triton.sums import weight_gradients
 from ...processes import total
 from .edge_kernels import edge_gradient_kernel
 from .first_kernels import first_pointwise_kernel
-from .forward import Cell, Group, make_cell
+from .forward import Cell, Group, make_cell, padded
 from .input_kernels import input_gradient_kernel
 from .plan import make_graph
 from .second_kernels import first_norm_kernel, second_depthwise_kernel, second_pointwise_kernel
@@ -36,6 +36,11 @@ class Gradients:
     alpha: Tensor  # likewise
     beta: Tensor
     training: bool
+
+    @property
+    def stored(self) -> bool:
+        """Whether forward has kept z."""
+        return self.z.numel() > 0
 
 
 def backward(*arguments: Any) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
@@ -99,23 +104,23 @@ def synchronized_backward(
 
 def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -> None:
     """All passes of a group's sources, whose later states are done."""
-    graph, plan, H, W = cell.graph, group.plan, cell.H, cell.W
-    jobs, separable = group.sources * group.edges, len(group.plan.separable)
-    need_weights, stored = grads.weights.numel() > 0, grads.z.numel() > 0
-    where = group.first, group.edges, cell.count
-    state = group.states, group.sample, cell.tables
-    norms = grads.mean, grads.variance
-    node_grads = grads.out, grads.nodes
-    grid = cell.tiles, jobs
-    block = min(128, power_of_2(cell.tiles))
+    z_first, coefficients = sums_pass(cell, group, grads)
+    if need_state or grads.weights.numel():
+        g_first, first_coefficients = second_pass(cell, group, grads, z_first, coefficients)
+        first_pass(cell, group, grads, z_first, coefficients, g_first, first_coefficients)
 
-    z_first = cell.empty_maps(jobs * separable)
+
+def sums_pass(cell: Cell, group: Group, grads: Gradients) -> tuple[Tensor, Tensor]:
+    """C': z of the separable convolutions' first stages, and what the last batch-norms need."""
+    graph, plan, H, W = cell.graph, group.plan, cell.H, cell.W
+    z_first = cell.empty_maps(_firsts(group))
     empty = z_first.new_empty(0)
-    if separable:
+    if plan.separable:
         launch(
             first_stage_kernel,
-            grid,
-            *(*state, cell.weights, grads.z, z_first, empty, *where, H, W, cell.tiles),
+            (cell.tiles, group.jobs),
+            *(group.states, group.sample, cell.tables, cell.weights, grads.z, z_first, empty),
+            *(*_where(cell, group), H, W, cell.tiles),
             GRAPH=graph,
             PLAN=plan,
             ONLY_SEPARABLE=True,
@@ -123,7 +128,7 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
             P=cell.tile,
             warps=cell.warps,
         )
-    bypasses = graph.channels - graph.sampled
+    jobs, bypasses = group.jobs, graph.channels - graph.sampled
     partial = empty.new_empty(jobs * plan.sums * graph.sampled * cell.tiles)
     bypass = empty.new_empty(jobs * bypasses * cell.tiles)
     coefficients = empty.new_empty(jobs * (len(plan.convolutions) + 2) * 3 * graph.sampled)
@@ -131,11 +136,11 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
     launch(
         sums_kernel,
         (cell.tiles, jobs + (group.sources * bypasses if need_beta else 0)),
-        *(*state, cell.weights, *norms, grads.z, z_first, *node_grads),
-        *(partial, bypass, *where, H, W, cell.tiles, jobs),
+        *(*_read(cell, group, grads, z_first), partial, bypass),
+        *(*_where(cell, group), H, W, cell.tiles, jobs),
         GRAPH=graph,
         PLAN=plan,
-        STORED=stored,
+        STORED=grads.stored,
         P=cell.tile,
         warps=cell.warps,
     )
@@ -147,73 +152,94 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
         launch(
             edge_gradient_kernel,
             (jobs,),
-            *(sums, bypass, cell.alpha, cell.beta, *norms, coefficients, grads.alpha, grads.beta),
-            *(group.first, group.edges, count, tiles),
+            *(sums, bypass, cell.alpha, cell.beta, grads.mean, grads.variance, coefficients),
+            *(grads.alpha, grads.beta, group.first, group.edges, count, tiles),
             GRAPH=graph,
             PLAN=plan,
             TRAINING=grads.training,
             NEED_ALPHA=for_alpha,
             NEED_BETA=for_beta,
-            BLOCK=min(block, power_of_2(tiles)),
+            BLOCK=_block(tiles),
             P=128,
         )
-    if not need_state and not need_weights:
-        return
+    return z_first, coefficients
 
-    g_first = cell.empty_maps(jobs * separable)
-    first_coefficients = empty.new_empty(jobs * separable * 3 * graph.sampled)
-    if separable:
-        dt = cell.empty_maps(jobs * separable)
-        launch(
-            second_pointwise_kernel,
-            grid,
-            *(*state, cell.weights, *norms, grads.z, z_first, *node_grads),
-            *(coefficients, dt, grads.weights, *where, H, W),
-            GRAPH=graph,
-            PLAN=plan,
-            STORED=stored,
-            WEIGHTS=need_weights,
-            P=cell.tile,
-            warps=cell.warps,
-        )
-        partial = empty.new_empty(jobs * separable * 2 * graph.sampled * cell.tiles)
-        launch(
-            second_depthwise_kernel,
-            (cell.tiles, jobs * separable, graph.sampled),
-            *(cell.weights, *norms, z_first, dt, g_first, partial, grads.weights),
-            *(*where, H, W, cell.tiles),
-            GRAPH=graph,
-            PLAN=plan,
-            WEIGHTS=need_weights,
-            P=cell.tile,
-            warps=cell.warps,
-        )
-        sums, count, tiles = _of_all(cell, partial)
-        launch(
-            first_norm_kernel,
-            (jobs * separable,),
-            *(sums, *norms, first_coefficients, group.first, group.edges, count, tiles),
-            GRAPH=graph,
-            PLAN=plan,
-            TRAINING=grads.training,
-            BLOCK=min(block, power_of_2(tiles)),
-            P=128,
-        )
-    dt = cell.empty_maps(jobs * plan.grads)
-    pools = plan.kinds_of_pools > 0
+
+def second_pass(
+    cell: Cell, group: Group, grads: Gradients, z_first: Tensor, coefficients: Tensor
+) -> tuple[Tensor, Tensor]:
+    """B': gradients of the first batch-norms' outputs, and what these batch-norms need."""
+    graph, plan, H, W = cell.graph, group.plan, cell.H, cell.W
+    firsts, need_weights = _firsts(group), grads.weights.numel() > 0
+    norms = grads.mean, grads.variance
+    g_first = cell.empty_maps(firsts)
+    first_coefficients = z_first.new_empty(firsts * 3 * graph.sampled)
+    if not firsts:
+        return g_first, first_coefficients
+    dt = cell.empty_maps(firsts)
+    launch(
+        second_pointwise_kernel,
+        (cell.tiles, group.jobs),
+        *(*_read(cell, group, grads, z_first), coefficients, dt, grads.weights),
+        *(*_where(cell, group), H, W),
+        GRAPH=graph,
+        PLAN=plan,
+        STORED=grads.stored,
+        WEIGHTS=need_weights,
+        P=cell.tile,
+        warps=cell.warps,
+    )
+    partial = z_first.new_empty(firsts * 2 * graph.sampled * cell.tiles)
+    launch(
+        second_depthwise_kernel,
+        (cell.tiles, firsts, graph.sampled),
+        *(cell.weights, *norms, z_first, dt, g_first, partial, grads.weights),
+        *(*_where(cell, group), H, W, cell.tiles),
+        GRAPH=graph,
+        PLAN=plan,
+        WEIGHTS=need_weights,
+        P=cell.tile,
+        warps=cell.warps,
+    )
+    sums, count, tiles = _of_all(cell, partial)
+    launch(
+        first_norm_kernel,
+        (firsts,),
+        *(sums, *norms, first_coefficients, group.first, group.edges, count, tiles),
+        GRAPH=graph,
+        PLAN=plan,
+        TRAINING=grads.training,
+        BLOCK=_block(tiles),
+        P=128,
+    )
+    return g_first, first_coefficients
+
+
+def first_pass(
+    cell: Cell,
+    group: Group,
+    grads: Gradients,
+    z_first: Tensor,
+    coefficients: Tensor,
+    g_first: Tensor,
+    first_coefficients: Tensor,
+) -> None:
+    """A': the first stages, and everything else that reaches the states."""
+    graph, plan, H, W = cell.graph, group.plan, cell.H, cell.W
+    need_weights, pools = grads.weights.numel() > 0, plan.kinds_of_pools > 0
+    dt = cell.empty_maps(group.jobs * plan.grads)
     pool_grads = cell.empty_maps(group.sources * 2 if pools else 0)
-    winners = empty.new_empty(
+    winners = dt.new_empty(
         group.sources * cell.count * graph.sampled if plan.max_pools else 0, dtype=torch.int8
     )
     launch(
         first_pointwise_kernel,
-        (cell.tiles, jobs + (group.sources if pools else 0)),
-        *(*state, cell.weights, *norms, grads.z, z_first, *node_grads),
-        *(coefficients, first_coefficients, g_first, dt, grads.weights, pool_grads, winners),
-        *(*where, H, W, jobs),
+        (cell.tiles, group.jobs + (group.sources if pools else 0)),
+        *(*_read(cell, group, grads, z_first), coefficients, first_coefficients, g_first, dt),
+        *(grads.weights, pool_grads, winners, *_where(cell, group), H, W, group.jobs),
         GRAPH=graph,
         PLAN=plan,
-        STORED=stored,
+        STORED=grads.stored,
         WEIGHTS=need_weights,
         P=cell.tile,
         warps=cell.warps,
@@ -223,19 +249,38 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
         written: tuple[Tensor, ...] = (grads.nodes[:, node * C : (node + 1) * C],)
     else:
         written = grads.inputs[group.first : group.first + group.sources]
-    channels = graph.channels
     launch(
         input_gradient_kernel,
-        (-(-cell.count * plan.stride**2 // cell.tile), group.sources * channels),
-        *(group.states, written + written[:1] * (graph.inputs - len(written)), group.sample),
+        (-(-cell.count * plan.stride**2 // cell.tile), group.sources * graph.channels),
+        *(group.states, padded(written, graph.inputs), group.sample),
         *(cell.tables, cell.alpha, cell.beta, cell.weights, dt, grads.weights),
-        *(pool_grads, winners, *node_grads, *where, H, W),
+        *(pool_grads, winners, grads.out, grads.nodes, *_where(cell, group), H, W),
         GRAPH=graph,
         PLAN=plan,
         WEIGHTS=need_weights,
         P=cell.tile,
         warps=cell.warps,
     )
+
+
+def _read(cell: Cell, group: Group, grads: Gradients, z_first: Tensor) -> tuple[Any, ...]:
+    """What every pass reads first."""
+    state = group.states, group.sample, cell.tables, cell.weights
+    return *state, grads.mean, grads.variance, grads.z, z_first, grads.out, grads.nodes
+
+
+def _where(cell: Cell, group: Group) -> tuple[int, int, int]:
+    return group.first, group.edges, cell.count
+
+
+def _firsts(group: Group) -> int:
+    """First stages of separable convolutions, of all edges that leave the group."""
+    return group.jobs * len(group.plan.separable)
+
+
+def _block(tiles: int) -> int:
+    """Tiles whose sums a program adds up at once."""
+    return min(128, power_of_2(tiles))
 
 
 def _of_all(cell: Cell, partial: Tensor) -> tuple[Tensor, int, int]:

@@ -28,6 +28,11 @@ class Group:
     plan: EdgePlan
     sample: int  # elements between two samples
 
+    @property
+    def jobs(self) -> int:
+        """Edges that leave the group."""
+        return self.sources * self.edges
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -65,8 +70,12 @@ class Cell:
             node = first - graph.inputs
             states = (self.out[:, node * C : (node + 1) * C],)
             plan, sample = graph.from_node, graph.nodes * C * self.H * self.W
-        padded = states + states[:1] * (graph.inputs - len(states))
-        return Group(padded, first, sources, edges, plan, sample)
+        return Group(padded(states, graph.inputs), first, sources, edges, plan, sample)
+
+
+def padded(states: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
+    """Up to `count` of them: a kernel takes as many, used or not."""
+    return states + states[:1] * (count - len(states))
 
 
 def make_cell(
@@ -154,7 +163,7 @@ def run_source(
 ) -> None:
     """Passes A and B of a group's sources, and the statistics."""
     graph, plan = cell.graph, group.plan
-    jobs = group.sources * group.edges
+    jobs = group.jobs
     own, separable = len(plan.convolutions), len(plan.separable)
     z_first = cell.empty_maps(jobs * separable)
     maps = jobs * own + 2 * group.sources

@@ -1,0 +1,31 @@
+"""Numbers out of their range, named by their options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..errors import UserError
+
+Range = tuple[Callable[[Any], bool], str]
+"""Whether a number is in it, and how it is called."""
+
+POSITIVE: Range = (lambda value: value > 0, "more than 0")
+NOT_NEGATIVE: Range = (lambda value: value >= 0, "0 or more")
+FRACTION: Range = (lambda value: 0 <= value < 1, "at least 0 and below 1")
+COUNT: Range = (lambda value: value >= 1, "1 or more")
+SEED: Range = (lambda value: 0 <= value < 2**63, "0 or more and below 2 ** 63")
+
+
+def option(name: str) -> str:
+    """How the command line calls a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def check_range(settings: Any, names: Iterable[str], within: Range) -> None:
+    """Raises UserError for the first of the settings that is a number out of the range."""
+    fits, wanted = within
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not fits(value):
+            raise UserError(f"{option(name)} is {value}, wanted {wanted}")
