@@ -80,21 +80,24 @@ def build(package_dir: Path) -> None:
         print(f"pcdarts_fast: there will be no CUDA engine: {failure}", file=sys.stderr)
 
 
-def _build_part(
-    name: str, targets: list[str], torch_dir: Path, options: list[str], package_dir: Path
-) -> None:
+def configure_command(folder: Path, torch_dir: Path) -> list[str]:
+    """CMake's, for a build with torch in `folder`."""
     import pybind11  # a build requirement, absent where only find_torch() is wanted
 
-    folder = ROOT / "build" / f"{name}-{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
-    configure = [
-        *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja"),
+    return [
+        *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DBUILD_TESTING=OFF"),
         f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",
         f"-DPCDARTS_TORCH_DIR={torch_dir}",
         f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-        "-DBUILD_TESTING=OFF",
-        *options,
     ]
+
+
+def _build_part(
+    name: str, targets: list[str], torch_dir: Path, options: list[str], package_dir: Path
+) -> None:
+    folder = ROOT / "build" / f"{name}-{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
+    configure = [*configure_command(folder, torch_dir), *options]
     try:
         _run(configure)
     except BuildFailure:

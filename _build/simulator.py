@@ -12,8 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pybind11
-from native import ROOT, find_torch
+from native import ROOT, configure_command, find_torch
 
 
 def build() -> Path:
@@ -21,15 +20,10 @@ def build() -> Path:
     folder = ROOT / "build" / f"simulator-{sys.implementation.cache_tag}"
     torch_dir = find_torch()
     assert torch_dir, "no torch to build against"
-    configure = [
-        *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DBUILD_TESTING=OFF"),
-        f"-DPCDARTS_TORCH_DIR={torch_dir}",
-        f"-DPython_EXECUTABLE={sys.executable}",
-        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-    ]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for command in (configure, ["cmake", "--build", str(folder), "--target", "simulator"]):
-        subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # has cmake, ninja
+    build_it = ["cmake", "--build", str(folder), "--target", "simulator"]
+    for command in (configure_command(folder, torch_dir), build_it):
+        subprocess.run(command, check=True, stdout=sys.stderr)
     return folder / "libsimulator.so"
 
 

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import pytest
 from torch import nn
 
-from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
-from pcdarts_fast.testing.cases import CASES, Case
+from pcdarts_fast.testing.cases import EDGES, Case, edge_of
 
-EDGES = [case for case in CASES["mixed_op"] if case.bench]
 LIMIT = 2e-5  # of float32 against float32; against float64 the tests hold each side to 1e-5
-
-
-def edge_of(case: Case) -> tuple[Callable[..., FusedPartialMixedOp], dict[str, Any]]:
-    """What makes the edge, given a backend, and the arguments of a call of it."""
-    arguments = case.make(requires_grad=True)
-    return partial(FusedPartialMixedOp, arguments.pop("C"), arguments.pop("stride")), arguments
 
 
 @pytest.mark.parametrize("memory", ["recompute", "store"])

@@ -9,6 +9,7 @@ Skipped without a GPU. Results are compared before anything is timed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -16,10 +17,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
-from pcdarts_fast.testing.cases import CASES, Case
+from pcdarts_fast.testing.cases import EDGES, Case, edge_of
 from pcdarts_fast.testing.tolerances import relative_error
 
 pytestmark = [
@@ -32,19 +32,13 @@ TILES = [(64, 2), (64, 4), (64, 8), (128, 4), (128, 8), (256, 4), (256, 8), (512
 LIMIT = 1e-3  # of a whole super-net's loss gradients, float32 against float32
 
 
-def _edge(C: int, stride: int, shape: tuple[int, ...]) -> Callable[..., Any]:
-    def make(backend: str) -> tuple[nn.Module, list[Tensor]]:
-        edge = FusedPartialMixedOp(C, stride, backend=backend).cuda()
-        x = torch.randn(shape, device="cuda", requires_grad=True)
-        return edge, [x, torch.full((8,), 1 / 8, device="cuda", requires_grad=True)]
-
-    return make
+def _edge(case: Case, backend: str) -> tuple[nn.Module, list[Tensor]]:
+    make, arguments = edge_of(case, device="cuda")
+    return make(backend=backend).cuda(), [arguments["x"], arguments["weights"]]
 
 
-for case in CASES["mixed_op"]:
-    if case.bench:
-        given = case.make()
-        ROWS[f"edge {case.id}"] = _edge(given["C"], given["stride"], tuple(given["x"].shape))
+for edge in EDGES:
+    ROWS[f"edge {edge.id}"] = partial(_edge, edge)
 
 
 def _super_net(backend: str) -> tuple[nn.Module, list[Tensor]]:
@@ -103,7 +97,7 @@ def test_step(name: str, backend: str, tabulate: Callable[..., None]) -> None:
 
 
 @pytest.mark.skipif("triton" not in BACKENDS, reason=str(why_not("triton")))
-@pytest.mark.parametrize("case", [c for c in CASES["mixed_op"] if c.bench], ids=lambda c: c.id)
+@pytest.mark.parametrize("case", EDGES, ids=lambda c: c.id)
 def test_tiles(case: Case, monkeypatch: pytest.MonkeyPatch, tabulate: Callable[..., None]) -> None:
     """Every tile of pixels and warps, in float32; `tile_of` chose the one with a star."""
     from triton.runtime.errors import OutOfResources

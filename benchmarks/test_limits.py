@@ -15,9 +15,8 @@ import torch
 
 from pcdarts_fast import _native
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
-from pcdarts_fast.testing.cases import CASES, Case
+from pcdarts_fast.testing.cases import EDGES, Case, edge_of
 
-EDGES = [case for case in CASES["mixed_op"] if case.bench]
 SECONDS = 0.5  # of measuring a limit
 
 
@@ -45,9 +44,9 @@ def multiply_adds(x: torch.Tensor, out: torch.Tensor, edge: FusedPartialMixedOp)
 @pytest.mark.parametrize("case", EDGES, ids=lambda case: case.id)
 def test_edge(case: Case, memory: str, benchmark, tabulate, limits: tuple[float, float]) -> None:
     peak_flops, bandwidth = limits
-    arguments = case.make(requires_grad=True)
+    make, arguments = edge_of(case)
     x, weights = arguments["x"], arguments["weights"]
-    edge = FusedPartialMixedOp(arguments["C"], arguments["stride"], backend="cpu", memory=memory)
+    edge = make(backend="cpu", memory=memory)
     inputs = [x, weights, *edge.parameters()]
     out = edge(x, weights)
     grad = torch.randn_like(out)

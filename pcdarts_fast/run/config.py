@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from ..errors import UserError
 from ..space import PRIMITIVES
-from .ranges import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_range
+from .ranges import BATCH, COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_range
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """The settings of one search. Those of the super-net are checked where it is built.
+    """The settings of one search. What else the super-net needs is checked where it is built.
 
     Raises:
         UserError: a number out of its range.
@@ -150,7 +150,9 @@ class SearchConfig:
 
 def _check(config: SearchConfig) -> None:
     check_range(config, ["seed"], SEED)
-    check_range(config, ("epochs", "batch_size", "image_size", "stop_at_skips"), COUNT)
+    check_range(config, ["batch_size"], BATCH)
+    check_range(config, ("init_channels", "layers", "nodes", "k"), COUNT)
+    check_range(config, ("epochs", "image_size", "stop_at_skips"), COUNT)
     check_range(config, ("max_parameters", "max_multiply_adds"), COUNT)
     check_range(config, ("derived_init_channels", "derived_layers"), COUNT)
     check_range(

@@ -14,6 +14,7 @@ POSITIVE: Range = (lambda value: value > 0, "more than 0")
 NOT_NEGATIVE: Range = (lambda value: value >= 0, "0 or more")
 FRACTION: Range = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 COUNT: Range = (lambda value: value >= 1, "1 or more")
+BATCH: Range = (lambda value: value >= 2, "2 or more: batch-norm needs two images")
 SEED: Range = (lambda value: 0 <= value < 2**63, "0 or more and below 2 ** 63")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..nn.cell import SearchCell
+from ..nn.mixed_op import FusedPartialMixedOp
 from ..ops.channels import Sampling, channel_tables
 from ..space import PRIMITIVES
 
@@ -122,6 +124,18 @@ CASES: dict[str, list[Case]] = {
         _partial_mix(64, 16, 4, 32, 32, stride=2, bench=True),
     ],
 }
+
+
+EDGES = [case for case in CASES["mixed_op"] if case.bench]
+"""Those of the benchmarks."""
+
+
+def edge_of(
+    case: Case, device: str = "cpu"
+) -> tuple[Callable[..., FusedPartialMixedOp], Arguments]:
+    """What makes the edge of a case, given a backend, and the arguments of a call of it."""
+    arguments = case.make(device=device, requires_grad=True)
+    return partial(FusedPartialMixedOp, arguments.pop("C"), arguments.pop("stride")), arguments
 
 
 def super_net_cell(C_in: int, C: int, *, reduction: bool, backend: str) -> SearchCell:

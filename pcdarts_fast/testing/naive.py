@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..nn.naive import channel_shuffle
 from ..ops.channels import Table, channel_tables
 
 
@@ -30,6 +31,6 @@ def naive_partial_mix(
     for i, (weight, output) in enumerate(zip(weights, outputs, strict=True)):
         mixed = weight * output if i == 0 else mixed + weight * output
     cat = mixed if k == 1 else torch.cat([mixed, bypass], 1)
-    if tables is None:  # the shuffle as it is usually written
-        return cat.view(B, k, C // k, *cat.shape[2:]).transpose(1, 2).reshape(cat.shape)
+    if tables is None:
+        return channel_shuffle(cat, k)
     return cat[:, [destination.index(c) for c in range(C)]]

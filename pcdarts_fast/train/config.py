@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import UserError
-from ..run.ranges import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_range
+from ..run.ranges import BATCH, COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_range
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class TrainConfig:
 
 def _check(config: TrainConfig) -> None:
     check_range(config, ["seed"], SEED)
-    check_range(config, ("init_channels", "layers", "epochs", "batch_size", "image_size"), COUNT)
+    check_range(config, ["batch_size"], BATCH)
+    check_range(config, ("init_channels", "layers", "epochs", "image_size"), COUNT)
     check_range(config, ("learning_rate", "grad_clip"), POSITIVE)
     check_range(
         config,
@@ -92,5 +92,3 @@ def _check(config: TrainConfig) -> None:
         NOT_NEGATIVE,
     )
     check_range(config, ("drop_path", "momentum", "label_smoothing"), FRACTION)
-    if config.batch_size == 1:
-        raise UserError("--batch-size is 1, wanted 2 or more: batch-norm needs two images")

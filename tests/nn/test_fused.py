@@ -20,6 +20,7 @@ from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
 from pcdarts_fast.space import PRIMITIVES
+from pcdarts_fast.testing.threads import with_threads
 from pcdarts_fast.testing.tolerances import relative_error
 from pcdarts_fast.testing.training_pass import coarse_images, training_pass
 
@@ -164,18 +165,17 @@ def test_same_bits_for_any_threads_and_memory(reduction: bool) -> None:
         coarse_images(21, 16, 8, 12, dtype=torch.float32),
     ]
     arch = [torch.rand(14, 8).softmax(-1), torch.rand(14)]
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads, memory in itertools.product((1, 2, 3, 8), ("recompute", "store")):
-            torch.set_num_threads(threads)
-            results.append(
-                training_pass(cell("cpu", reduction=reduction, memory=memory), [*inputs, *arch])
+    found = [
+        results
+        for memory in ("recompute", "store")
+        for results in with_threads(
+            lambda memory=memory: training_pass(
+                cell("cpu", reduction=reduction, memory=memory), [*inputs, *arch]
             )
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        for name, value in results[0].items():
+        )
+    ]
+    for other in found[1:]:
+        for name, value in found[0].items():
             assert torch.equal(other[name], value), name
 
 
@@ -324,19 +324,16 @@ def test_super_net_has_the_same_bits_for_any_threads() -> None:
     torch.manual_seed(0)
     net = SearchNetwork(8, 10, 3, backend="cpu")
     x, target = coarse_images(17, 3, 8, 8, dtype=torch.float32), torch.arange(17) % 10
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 8):
-            torch.set_num_threads(threads)
-            copied = copy.deepcopy(net)
-            nn.functional.cross_entropy(copied(x), target).backward()
-            state = copied.state_dict()
-            results.append(state | {f"grad/{n}": p.grad for n, p in copied.named_parameters()})
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        for name, value in results[0].items():
+
+    def step() -> dict[str, Tensor]:
+        copied = copy.deepcopy(net)
+        nn.functional.cross_entropy(copied(x), target).backward()
+        gradients = {f"grad/{n}": p.grad for n, p in copied.named_parameters()}
+        return copied.state_dict() | gradients
+
+    first, *others = with_threads(step)
+    for other in others:
+        for name, value in first.items():
             assert torch.equal(other[name], value), name
 
 

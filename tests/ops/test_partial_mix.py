@@ -12,6 +12,7 @@ from pcdarts_fast.ops._registry import kernel
 from pcdarts_fast.testing.cases import CASES, Case, leaves
 from pcdarts_fast.testing.costs import saved_bytes
 from pcdarts_fast.testing.naive import naive_partial_mix
+from pcdarts_fast.testing.threads import with_threads
 from pcdarts_fast.testing.tolerances import tolerance
 
 
@@ -127,15 +128,9 @@ def test_same_bits_whatever_the_number_of_threads(stride):
         for case in CASES["partial_mix"]
         if case.bench and case.id.endswith(f"s{stride}-p7")
     )
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3, 8):
-            torch.set_num_threads(threads)
-            found.append(results(partial_mix, arguments, backend="cpu"))
-    finally:
-        torch.set_num_threads(before)
-    for other in found[1:]:
-        assert_equal(other, found[0], rtol=0, atol=0)
+    first, *others = with_threads(lambda: results(partial_mix, arguments, backend="cpu"))
+    for other in others:
+        assert_equal(other, first, rtol=0, atol=0)
 
 
 @each_backend
