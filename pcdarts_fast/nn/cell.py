@@ -63,9 +63,8 @@ class SearchCell(nn.Module):
         )
         self._fused: FusedGraph | None = None
         if is_fused(primitives, CELL_INPUTS + nodes):
-            graph = CellGraph(
-                tuple(primitives), nodes, k, 2 if reduction else 1, EPS, memory == "store"
-            )
+            stride, store = 2 if reduction else 1, memory == "store"
+            graph = CellGraph(tuple(primitives), CELL_INPUTS, nodes, k, stride, EPS, store)
             operations = [edge._ops for edge in self._edges()]
             self._fused = FusedGraph(operations, graph, C, sampling)
 

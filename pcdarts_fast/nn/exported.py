@@ -79,6 +79,8 @@ def read_metadata(path: str | Path) -> tuple[Genotype, dict[str, Any], TrainedOn
     Raises:
         UserError: as `load_network`.
     """
+    if Path(path).is_dir():
+        raise UserError(f"weights {path}: a folder; name the weights.safetensors in it")
     with _reading(path), safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if set(metadata) - {"trained_on"} != {"genotype", "network"}:

@@ -75,7 +75,7 @@ class FusedPartialMixedOp(nn.Module):
         )
         self._fused: FusedGraph | None = None
         if is_fused(primitives, 2):
-            graph = CellGraph(self.primitives, 1, k, stride, EPS, memory == "store")
+            graph = CellGraph(self.primitives, 1, 1, k, stride, EPS, memory == "store")
             self._fused = FusedGraph([self._ops], graph, C, sampling)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:

@@ -35,12 +35,12 @@ class Watched:
         self.norms = [leaf for leaf in leaves if isinstance(leaf, nn.BatchNorm2d)]
 
     def fused(self, backend: str, modules: Sequence[nn.Module], training: bool) -> bool:
-        """Whether the engine of `backend` computes in their place, all in one mode."""
-        return backend != "reference" and self.intact(modules, training)
-
-    def intact(self, modules: Sequence[nn.Module], training: bool) -> bool:
-        """Whether they compute what they were built for, all in one mode. Constant to a tracer."""
-        if not torch.compiler.is_compiling() and self.stale:
+        """Whether the engine of `backend` computes in the place of the modules: where they compute
+        what they were built for, all in one mode. A tracer does not look again.
+        """
+        if backend == "reference":
+            return False
+        if self.stale and not torch.compiler.is_compiling():
             self._find_leaves(modules)
             self._intact = described(modules) == self._built and self._agree(training)
             self.stale = False

@@ -85,7 +85,7 @@ def test_arguments_that_do_not_fit(
     error: type[Exception],
     message: str,
 ) -> None:
-    graph = CellGraph(("dil_conv_3x3",), 1, K, 2, EPS, False)
+    graph = CellGraph(("dil_conv_3x3",), 1, 1, K, 2, EPS, False)
     weights = [torch.randn(2, 1, 3, 3), torch.randn(weight or (2, 2, 1, 1))]
     with pytest.raises(error, match=message):
         mixed_cell(
@@ -108,7 +108,7 @@ def test_running_statistics_that_do_not_fit(sizes: tuple[int, int]) -> None:
             torch.ones(1),
             torch.ones(1),
             [torch.randn(2, 1, 3, 3), torch.randn(2, 2, 1, 1)],
-            graph=CellGraph(("dil_conv_3x3",), 1, K, 1, EPS, False),
+            graph=CellGraph(("dil_conv_3x3",), 1, 1, K, 1, EPS, False),
             tables=channel_tables(8, K),
             running=(torch.ones(sizes[0]), torch.ones(sizes[1])),
             backend="cpu",

@@ -43,6 +43,7 @@ class CellGraph:
     """What does not change from call to call.
 
     primitives: candidate operations, any of KINDS: alpha's columns.
+    inputs: 1 for a single edge, 2 for a cell.
     nodes: every node has an edge from each input and each earlier node.
     k: C/k channels are mixed.
     stride: of the edges that leave an input, 1 or 2.
@@ -51,6 +52,7 @@ class CellGraph:
     """
 
     primitives: tuple[str, ...]
+    inputs: int
     nodes: int
     k: int
     stride: int
@@ -58,14 +60,12 @@ class CellGraph:
     store: bool
     codes: tuple[int, ...] = field(init=False)
     """The primitives' positions in KINDS."""
-
-    def edges(self, inputs: int) -> int:
-        """Of a graph with so many inputs."""
-        return sum(edge_counts(inputs, self.nodes))
+    edges: int = field(init=False)
 
     def __post_init__(self) -> None:
         codes = tuple(KINDS.index(primitive) for primitive in self.primitives)
         object.__setattr__(self, "codes", codes)  # frozen
+        object.__setattr__(self, "edges", sum(edge_counts(self.inputs, self.nodes)))
 
 
 class _MixedCell(torch.autograd.Function):
@@ -180,9 +180,12 @@ def mixed_cell(
         [batch-norms, C/k] (empty with `running`), in the order of the weights' batch-norms.
 
     Raises:
-        UserError: the shape or dtype of an input, or the shape of alpha or beta, does not fit.
+        UserError: the number of inputs, the shape or dtype of one, or the shape of alpha or beta,
+            does not fit.
         RuntimeError: the number of the weights, or of the elements of one, does not fit.
     """
+    if len(inputs) != graph.inputs:
+        raise UserError(f"inputs: got {len(inputs)}, wanted {graph.inputs}")
     x, shape = inputs[0], inputs[0].shape
     if len(shape) != 4 or shape[1] % graph.k or 0 in shape:
         raise UserError(
@@ -197,7 +200,7 @@ def mixed_cell(
                 f"wanted {list(x.shape)}, {x.dtype} on {x.device} as inputs[0]"
             )
     check_dtype("inputs", x, backend)
-    edges, choices = graph.edges(len(inputs)), len(graph.primitives)
+    edges, choices = graph.edges, len(graph.primitives)
     if beta.shape != (edges,) or alpha.numel() != edges * choices:
         raise UserError(
             f"alpha, beta: got {list(alpha.shape)} and {list(beta.shape)}, "
