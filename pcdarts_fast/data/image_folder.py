@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 from torch.utils import data as torch_data
-from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from ..errors import UserError
 from .augment import Augment, blank, normalize, random_squares
 from .dataset import Dataset, Request
+from .decoding import Decoder, collate, decoded, leave_signals_to_the_parent
+from .image_paths import find_images
 from .image_set import WHOLE, Batch, ImageSet, Shard, derive_seed, shuffled_indices, split
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -123,15 +120,15 @@ class FolderImages:
         """The images of `plan` that are whole; a batch may be left with none."""
         on_gpu = self.device != "cpu"
         loader: torch_data.DataLoader[Any] = torch_data.DataLoader(
-            _Decoder(self.paths, self.labels, transform, seed),
+            Decoder(self.paths, self.labels, transform, seed),
             batch_sampler=[indices.tolist() for indices in plan],
             num_workers=self.workers,
-            collate_fn=_collate,
+            collate_fn=collate,
             pin_memory=on_gpu,
             generator=Generator().manual_seed(seed),
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=leave_signals_to_the_parent,
         )
-        for images, labels, damaged in _decoded(loader):
+        for images, labels, damaged in decoded(loader):
             self._note(damaged)
             if len(labels):
                 images = normalize(images.to(self.device, non_blocking=on_gpu), self.mean, self.std)
@@ -147,109 +144,15 @@ class FolderImages:
             self.damaged.extend(path for path in damaged if path not in self.damaged)
 
 
-@dataclass(frozen=True)
-class _Decoder(torch_data.Dataset[tuple[Tensor, int] | str]):
-    """Index -> (image [3, S, S] uint8, label), or the path when the image is damaged."""
-
-    paths: Sequence[str]
-    labels: Tensor
-    transform: v2.Transform
-    seed: int
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
-        # Seeded an image, so that neither workers nor batches change what it becomes.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, index))
-            try:
-                with Image.open(self.paths[index]) as image:
-                    pixels = _in_colour(image)
-            except Exception:  # what decoders raise at damaged bytes has no common class
-                return self.paths[index]
-            tensor = v2.functional.pil_to_tensor(self.transform(pixels))
-        return tensor, int(self.labels[index])
-
-
-def _in_colour(image: Image.Image) -> Image.Image:
-    """As RGB of 8 bits; Pillow would cut the values of 16 bits off at 255."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
-
-
-def _collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor, list[str]]:
-    """Images, labels, and the paths of the damaged ones: an exception would arrive as text."""
-    whole = [item for item in items if not isinstance(item, str)]
-    damaged = [item for item in items if isinstance(item, str)]
-    images, labels = torch_data.default_collate(whole) if whole else (torch.empty(0),) * 2
-    return images, labels.long(), damaged
-
-
-def _decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """The batches of `loader`; what kills its processes becomes a sentence."""
-    try:
-        yield from loader
-    except (RuntimeError, OSError) as error:
-        if not loader.num_workers:
-            raise
-        cause = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"a process that decodes images failed ({cause}); where /dev/shm is small, "
-            "take fewer --workers or a smaller --batch-size; --workers 0 needs no /dev/shm"
-        ) from None
-
-
-def _leave_signals_to_the_parent(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end a worker
-
-
-NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
-"""Formats that Pillow knows by their endings and decodes not at all, or by other programs."""
-
-
-def _is_image(path: str) -> bool:
-    """By its ending; what is in it shows when it is opened. Hidden files are none."""
-    kind = Image.registered_extensions().get(Path(path).suffix.lower())
-    hidden = Path(path).name.startswith(".")
-    return kind in Image.OPEN and kind not in NO_PICTURES and not hidden
-
-
-class _Folder(ImageFolder):  # type: ignore[misc]
-    """Without hidden folders, such as .ipynb_checkpoints."""
-
-    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        """Names in order, and the label of each."""
-        names = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
-        if not names:
-            raise FileNotFoundError(f"Couldn't find any class folder in {directory}.")
-        return names, {name: label for label, name in enumerate(names)}
-
-
 def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, list[str]]:
-    folder: Path = request.data_dir / part
-    if not folder.is_dir():
-        raise UserError(
-            f"image folder {request.data_dir}: no {part}/; wanted {folder}/CLASS/*.jpg, "
-            "or name another folder with --data-dir"
-        )
-    try:
-        found = _Folder(str(folder), is_valid_file=_is_image)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"image folder {folder}: {str(error).splitlines()[0]} Wanted {folder}/CLASS/*.jpg, "
-            "or any other ending that Pillow knows"
-        ) from None
-    paths = [path for path, _ in found.samples]
+    paths, labels, classes = find_images(request.data_dir, part)
     images = FolderImages(
         paths,
-        torch.tensor(found.targets),
+        torch.tensor(labels),
         image_size,
         request.augment,
         request.device,
         request.workers,
         request.damaged,
     )
-    return images, found.classes
+    return images, classes

@@ -40,9 +40,11 @@ class Position:
     def restore_position(self, checkpoint: dict[str, Any], group: Processes) -> None:
         """The inverse of `saved_position`; anything else in it raises some exception."""
         epoch, step = checkpoint["epoch"], checkpoint["step"]
+        seconds = checkpoint.get("seconds", 0.0)  # those of earlier versions have none
         if type(step) is not int or step < 0:
             raise ValueError(f"step is {step!r:.40}")
+        if type(seconds) is not float or not 0 <= seconds < 1e9:
+            raise ValueError(f"seconds are {seconds!r:.40}")
         rows = checkpoint["totals"].double().view(-1, 3)
-        self.epochs_done, self.steps_done = epoch, step
-        self.seconds = float(checkpoint["seconds"])
+        self.epochs_done, self.steps_done, self.seconds = epoch, step, seconds
         self.totals = group.own_row(rows).to(self.totals.device)
