@@ -125,7 +125,7 @@ def _as_json(text: str) -> str:
         printed[1],
     )
     values = values.translate(str.maketrans("()'", '[]"'))
-    values = re.sub(r"(\w+) *=", r'"\1":', values)
+    values = re.sub(r"\b(\w+) *=", r'"\1":', values)
     return "{" + re.sub(r",(\s*(?:\]|$))", r"\1", values) + "}"
 
 
