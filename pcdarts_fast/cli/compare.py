@@ -20,6 +20,7 @@ from ..run.stop import StopRequest
 from ..train.config import TrainConfig
 from ..train.presets import train_config
 from .follow import follow, interrupting
+from .interrupted import Interrupted
 from .options import output_folder, same_command, starting_settings
 from .parse import parse
 from .report import PAGE
@@ -148,6 +149,9 @@ def _compare(
         )
         write_report([own_folder], own_folder / PAGE)
         save()
+        if stop.signal and number < len(trainings):  # after the last step
+            said = f"stopped between two trainings; go on with: {go_on}"
+            raise Interrupted(said, 128 + stop.signal)
     reached = save()
     console.print("", comparison_table(reached), sep="\n")
     drawn = random_means(reached)

@@ -135,12 +135,13 @@ def _search(
         introduce=_introduce,
         summarize=_summarize,
     )
+    stopped = stop.signal  # after the last step
     if rank() == 0:
         write_report([folder], folder / PAGE)
-        stopped = _time_naive(folder, console)
+        stopped = stopped or _time_naive(folder, console)
         write_report([folder], folder / PAGE)
-        if stopped and more:
-            raise Interrupted(f"stopped between two seeds; go on with: {go_on}", 128 + stopped)
+    if stopped and more:
+        raise Interrupted(f"stopped between two seeds; go on with: {go_on}", 128 + stopped)
 
 
 def _time_naive(folder: Path, console: Console) -> signal.Signals | None:

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pcdarts_fast.cli import main
+from pcdarts_fast.cli import compare, main
 
 TINY = [
     *("--init-channels", "2", "--layers", "1", "--batch-size", "256", "--epochs", "3"),
@@ -81,6 +82,21 @@ def test_interrupted_and_gone_on_with(
     assert "6 of them done before" in capsys.readouterr().out
     assert main([*go_on, "--epochs", "4"]) == 2
     assert "--epochs is 4, but the run to resume has 3" in capsys.readouterr().err
+
+
+def test_ctrl_c_after_the_last_step_of_a_training_ends_the_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def summarize(metrics: dict[str, Any]) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return ""
+
+    monkeypatch.setattr(compare, "summarize", summarize)
+    folder = tmp_path / "run"
+    options = [*TINY, "--epochs", "1", "--output-dir", str(folder)]
+    assert main(["compare", *FIELD, *options]) == 130
+    assert "stopped between two trainings; go on with: pcdarts compare" in capsys.readouterr().err
+    assert len(trainings(folder)) == 1
 
 
 @pytest.mark.parametrize(

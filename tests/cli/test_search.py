@@ -253,6 +253,16 @@ def test_several_seeds_take_the_best_and_go_on_by_themselves(capsys):
     assert "epoch 1/2" not in capsys.readouterr().out
 
 
+def test_ctrl_c_after_the_last_step_of_a_seed_is_heard(monkeypatch, capsys):
+    from pcdarts_fast.cli import search
+
+    monkeypatch.setattr(search, "_summarize", lambda _: signal.raise_signal(signal.SIGINT) or "")
+    options = [*TINY, "--epochs", "1", "--frozen-epochs", "0", "--output-dir", "many"]
+    assert main(["search", *options, "--seeds", "0..1"]) == 130
+    assert "stopped between two seeds; go on with: pcdarts search" in capsys.readouterr().err
+    assert Path("many/seed-0/report.html").exists() and not Path("many/seed-1").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_between_two_seeds_is_heard(number, monkeypatch, capsys):
     from pcdarts_fast.search import naive_time
