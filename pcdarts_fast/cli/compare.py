@@ -150,8 +150,7 @@ def _compare(
         write_report([own_folder], own_folder / PAGE)
         save()
         if stop.signal and number < len(trainings):  # after the last step
-            said = f"stopped between two trainings; go on with: {go_on}"
-            raise Interrupted(said, 128 + stop.signal)
+            raise Interrupted(stop.signal, "stopped between two trainings", go_on)
     reached = save()
     console.print("", comparison_table(reached), sep="\n")
     drawn = random_means(reached)

@@ -9,9 +9,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ..errors import UserError
 from ..run.presets import IMAGES
-from ..run.ranges import option
+from ..run.ranges import COUNT, check_range
 from ..space import Genotype
 from ..train.presets import train_config
 from .parse import parse
@@ -52,10 +51,11 @@ def main(args: list[str]) -> int:
     genotype = Genotype.load(command.genotype)
     config = train_config(command.preset)
     classes, channels, size = IMAGES[command.preset]
-    C = _given(command, "init_channels", config.init_channels)
-    layers = _given(command, "layers", config.layers)
-    classes = _given(command, "num_classes", classes)
-    size = _given(command, "image_size", size)
+    check_range(command, ("init_channels", "layers", "num_classes", "image_size"), COUNT)
+    C = command.init_channels or config.init_channels
+    layers = command.layers or config.layers
+    classes = command.num_classes or classes
+    size = command.image_size or size
     # Take seconds to import.
     import torch
 
@@ -94,10 +94,3 @@ def main(args: list[str]) -> int:
     console.print(f"images of {channels} x {size} x {size}")
     console.print(table)
     return 0
-
-
-def _given(command: Count, name: str, otherwise: int) -> int:
-    value = getattr(command, name)
-    if value is not None and value < 1:
-        raise UserError(f"{option(name)} is {value}, wanted 1 or more")
-    return otherwise if value is None else int(value)

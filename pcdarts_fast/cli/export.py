@@ -14,6 +14,7 @@ from ..run.config import SearchConfig
 from ..run.files import write_atomically
 from ..run.folder import RunFolder
 from ..run.presets import IMAGES, images_of
+from ..run.ranges import COUNT, check_range
 from ..run.settings import load_settings
 from ..space import PUBLISHED, Genotype
 from ..train.config import TrainConfig
@@ -207,8 +208,7 @@ def _told(trained_on: TrainedOn | None) -> list[str]:
 def _image_size(command: Export, weights: Path) -> int:
     """As given, or that of the images of the run that `weights` lies in."""
     if command.image_size is not None:
-        if command.image_size < 1:
-            raise UserError(f"--image-size is {command.image_size}, wanted 1 or more")
+        check_range(command, ["image_size"], COUNT)
         return command.image_size
     folder = RunFolder(weights.parent)
     if not folder.begun:

@@ -61,7 +61,7 @@ def follow(
                     where = f"in epoch {epoch + 1} after step {step} of {started.steps}"
                     # Another process of the run may have had the signal.
                     number = stop.signal or signal.SIGTERM
-                    raise _interrupted(number, f"stopped {where}, checkpoint written", go_on)
+                    raise Interrupted(number, f"stopped {where}, checkpoint written", go_on)
     return event
 
 
@@ -71,8 +71,4 @@ def interrupting(stop: StopRequest, go_on: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise _interrupted(stop.signal or signal.SIGINT, "stopped at once", go_on) from None
-
-
-def _interrupted(number: int, what: str, go_on: str) -> Interrupted:
-    return Interrupted(f"{what}; go on with: {go_on}", 128 + number)
+        raise Interrupted(stop.signal or signal.SIGINT, "stopped at once", go_on) from None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 
 class Interrupted(Exception):
-    """Its text is for the user; `exit_code` is 128 plus the signal's number."""
+    """Its text is for the user: what has happened, and the command to go on with.
 
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
+    `exit_code` is 128 plus the signal's number.
+    """
+
+    def __init__(self, number: int, what: str, go_on: str) -> None:
+        super().__init__(f"{what}; go on with: {go_on}")
+        self.exit_code = 128 + number

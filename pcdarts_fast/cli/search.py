@@ -141,7 +141,7 @@ def _search(
         stopped = stopped or _time_naive(folder, console)
         write_report([folder], folder / PAGE)
     if stopped and more:
-        raise Interrupted(f"stopped between two seeds; go on with: {go_on}", 128 + stopped)
+        raise Interrupted(stopped, "stopped between two seeds", go_on)
 
 
 def _time_naive(folder: Path, console: Console) -> signal.Signals | None:

@@ -34,27 +34,23 @@ def read(request: Request) -> Dataset:
     if (request.data_dir / "val").is_dir():
         test, test_classes = _scan(request, "val", size)
         if test_classes != classes:
-            lacking = [
-                f"{part}/ has no {', '.join(sorted(set(others) - set(own)))}"
-                for part, own, others in (
-                    ("train", classes, test_classes),
-                    ("val", test_classes, classes),
-                )
-                if set(others) - set(own)
-            ]
+            lacks = {
+                "train": sorted(set(test_classes) - set(classes)),
+                "val": sorted(set(classes) - set(test_classes)),
+            }
+            said = [f"{part}/ has no {', '.join(some)}" for part, some in lacks.items() if some]
             raise UserError(
-                f"image folder {request.data_dir}: {' and '.join(lacking)}; both need every class"
+                f"image folder {request.data_dir}: {' and '.join(said)}; both need every class"
             )
         return Dataset(len(classes), 3, size, train, test, tuple(classes))
-    counts = dict(zip(classes, train.labels.bincount().tolist(), strict=True))
-    rare = [name for name, n in counts.items() if round((1 - TEST_FRACTION) * n) == n]
-    if rare:
-        raise UserError(
-            f"image folder {request.data_dir}: class {rare[0]} has {counts[rare[0]]} images, too "
-            f"few to take a tenth of them for the test; add more, leave the class out, or put "
-            f"test images of every class into {request.data_dir / 'val'}/CLASS"
-        )
-    rest, test_part = split(train, (1 - TEST_FRACTION, TEST_FRACTION), seed=0)
+    rest, test_part = split(
+        train,
+        (1 - TEST_FRACTION, TEST_FRACTION),
+        seed=0,
+        classes=classes,
+        advice="the second one is the test; add more, leave the class out, or put test images of "
+        f"every class into {request.data_dir / 'val'}/CLASS",
+    )
     return Dataset(len(classes), 3, size, rest, test_part, tuple(classes))
 
 

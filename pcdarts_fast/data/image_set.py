@@ -140,11 +140,16 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 
 def split(
-    images: ImageSet, fractions: Sequence[float], *, seed: int, classes: Sequence[str] = ()
+    images: ImageSet,
+    fractions: Sequence[float],
+    *,
+    seed: int,
+    classes: Sequence[str] = (),
+    advice: str = "take larger fractions or leave the class out",
 ) -> list[ImageSet]:
     """Disjoint random parts, each holding its fraction of every class (paper section 4.3).
 
-    `classes` are the names of the labels, for errors.
+    `classes`, the names of the labels, and `advice` are for the error.
 
     Raises:
         UserError: a class is too small to give every part an image.
@@ -161,7 +166,7 @@ def split(
                 raise UserError(
                     f"class {name} has {len(members)} images, too few for parts of "
                     f"{' and '.join(f'{fraction:.3g}' for fraction in fractions)}; "
-                    "take larger fractions or leave the class out"
+                    f"{advice}"
                 )
             part.append(members[start:end])
     return [images.subset(torch.cat(part).sort().values) for part in parts]

@@ -28,7 +28,6 @@ from .fused import classify, engine, run_stem
 from .stem import Stem, cifar_stem, imagenet_stems
 from .watched import Watched
 
-"""Of cells: each has its own alpha and beta."""
 ARCHITECTURE = ("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce")
 
 

@@ -22,11 +22,11 @@ FAMILIES = ("sep", "dil", "max", "avg", "skip")
 
 def draw_cells(genotype: Genotype) -> dict[str, Markup]:
     """Both cells, by `normal` and `reduce`."""
-    concat = {"normal": genotype.normal_concat, "reduce": genotype.reduce_concat}
-    return {
-        kind: _draw(layout_cell(getattr(genotype, kind), concat[kind]), title)
-        for kind, title in TITLES.items()
-    }
+    drawings = {}
+    for kind, title in TITLES.items():
+        cell, concat = getattr(genotype, kind), getattr(genotype, f"{kind}_concat")
+        drawings[kind] = _draw(layout_cell(cell, concat), title)
+    return drawings
 
 
 def sentences(genotype: Genotype) -> dict[str, list[str]]:

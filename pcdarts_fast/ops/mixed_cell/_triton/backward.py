@@ -42,6 +42,10 @@ class Gradients:
         """Whether forward has kept z."""
         return self.z.numel() > 0
 
+    @property
+    def need_weights(self) -> bool:
+        return self.weights.numel() > 0
+
 
 def backward(*arguments: Any) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
     return synchronized_backward(1, *arguments)
@@ -105,7 +109,7 @@ def synchronized_backward(
 def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -> None:
     """All passes of a group's sources, whose later states are done."""
     z_first, coefficients = sums_pass(cell, group, grads)
-    if need_state or grads.weights.numel():
+    if need_state or grads.need_weights:
         g_first, first_coefficients = second_pass(cell, group, grads, z_first, coefficients)
         first_pass(cell, group, grads, z_first, coefficients, g_first, first_coefficients)
 
@@ -170,8 +174,7 @@ def second_pass(
 ) -> tuple[Tensor, Tensor]:
     """B': gradients of the first batch-norms' outputs, and what these batch-norms need."""
     graph, plan, H, W = cell.graph, group.plan, cell.H, cell.W
-    firsts, need_weights = _firsts(group), grads.weights.numel() > 0
-    norms = grads.mean, grads.variance
+    firsts, norms = _firsts(group), (grads.mean, grads.variance)
     g_first = cell.empty_maps(firsts)
     first_coefficients = z_first.new_empty(firsts * 3 * graph.sampled)
     if not firsts:
@@ -185,7 +188,7 @@ def second_pass(
         GRAPH=graph,
         PLAN=plan,
         STORED=grads.stored,
-        WEIGHTS=need_weights,
+        WEIGHTS=grads.need_weights,
         P=cell.tile,
         warps=cell.warps,
     )
@@ -197,7 +200,7 @@ def second_pass(
         *(*_where(cell, group), H, W, cell.tiles),
         GRAPH=graph,
         PLAN=plan,
-        WEIGHTS=need_weights,
+        WEIGHTS=grads.need_weights,
         P=cell.tile,
         warps=cell.warps,
     )
@@ -226,7 +229,7 @@ def first_pass(
 ) -> None:
     """A': the first stages, and everything else that reaches the states."""
     graph, plan, H, W = cell.graph, group.plan, cell.H, cell.W
-    need_weights, pools = grads.weights.numel() > 0, plan.kinds_of_pools > 0
+    pools = plan.kinds_of_pools > 0
     dt = cell.empty_maps(group.jobs * plan.grads)
     pool_grads = cell.empty_maps(group.sources * 2 if pools else 0)
     winners = dt.new_empty(
@@ -240,7 +243,7 @@ def first_pass(
         GRAPH=graph,
         PLAN=plan,
         STORED=grads.stored,
-        WEIGHTS=need_weights,
+        WEIGHTS=grads.need_weights,
         P=cell.tile,
         warps=cell.warps,
     )
@@ -257,7 +260,7 @@ def first_pass(
         *(pool_grads, winners, grads.out, grads.nodes, *_where(cell, group), H, W),
         GRAPH=graph,
         PLAN=plan,
-        WEIGHTS=need_weights,
+        WEIGHTS=grads.need_weights,
         P=cell.tile,
         warps=cell.warps,
     )
