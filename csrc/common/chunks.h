@@ -14,22 +14,33 @@ PCDARTS_INLINE int64_t chunk_count(int64_t batch) {
   return by_size > 8 ? by_size : batch < 8 ? batch : 8;
 }
 
-// f(chunk, first sample, last sample + 1)
-template <class F>
-PCDARTS_INLINE void for_chunks(const Parallel& parallel, int64_t batch, F f) {
+// f(scratch, chunk, first sample, last sample + 1), the scratch from prepare(), once a thread.
+template <class Prepare, class F>
+PCDARTS_INLINE void for_chunks(const Parallel& parallel, int64_t batch, Prepare prepare, F f) {
   struct Body {
+    Prepare& prepare;
     F& f;
     int64_t batch, chunks;
-  } body{f, batch, chunk_count(batch)};
+  } body{prepare, f, batch, chunk_count(batch)};
   parallel.run(
       body.chunks,
       [](void* data, int64_t begin, int64_t end) {
         Body& self = *static_cast<Body*>(data);
+        const auto scratch = self.prepare();
         for (int64_t c = begin; c < end; ++c) {
-          self.f(c, self.batch * c / self.chunks, self.batch * (c + 1) / self.chunks);
+          self.f(scratch, c, self.batch * c / self.chunks, self.batch * (c + 1) / self.chunks);
         }
       },
       &body);
+}
+
+// f(chunk, first sample, last sample + 1)
+template <class F>
+PCDARTS_INLINE void for_chunks(const Parallel& parallel, int64_t batch, F f) {
+  struct Nothing {};
+  for_chunks(
+      parallel, batch, [] { return Nothing{}; },
+      [&](Nothing, int64_t chunk, int64_t begin, int64_t end) { f(chunk, begin, end); });
 }
 
 // The first of the chunks' sums [chunks, size] becomes the sum of all.

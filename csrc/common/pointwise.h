@@ -1,7 +1,8 @@
 // Pointwise (1x1) convolution of maps and its weight gradient: register blocks of 4 outputs x 2
-// vectors, every output's sum in the same order whatever the block.
+// vectors (4 where they are wide), every output's sum in the same order whatever the block.
 #pragma once
 #include "common/strips.h"
+#include "common/wide.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {
@@ -13,18 +14,18 @@ struct Matrix {
   int64_t out_stride, in_stride;
 };
 
-template <int outs, int vectors, class T>
+template <int outs, int vectors, class V, class T>
 PCDARTS_INLINE void pointwise_block(const T* in, int64_t map, int channels, const Matrix<T>& w,
-                                    int o, Vec<T> (&sum)[outs][vectors]) {
-  PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-    PCDARTS_UNROLL for (int v = 0; v < vectors; ++v) sum[k][v] = Vec<T>{};
-  }
+                                    int o, V (&sum)[outs][vectors]) {
+  PCDARTS_UNROLL for (int k = 0; k < outs; ++k) clear(sum[k]);
   const T* weight = w.data + o * w.out_stride;
   for (int c = 0; c < channels; ++c, in += map, weight += w.in_stride) {
-    Vec<T> value[vectors];
-    PCDARTS_UNROLL for (int v = 0; v < vectors; ++v) value[v] = load8(in + v * kLanes);
+    V value[vectors];
+    PCDARTS_UNROLL for (int v = 0; v < vectors; ++v) {
+      value[v] = load_as<V>(in + v * static_cast<int>(sizeof(V) / sizeof(T)));
+    }
     PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-      const Vec<T> tap = splat(weight[k * w.out_stride]);
+      const V tap = splat_as<V>(weight[k * w.out_stride]);
       PCDARTS_UNROLL for (int v = 0; v < vectors; ++v) sum[k][v] += tap * value[v];
     }
   }
@@ -34,23 +35,23 @@ template <int outs, class T, class F>
 PCDARTS_INLINE void pointwise_vectors(const auto& g, const T* in, int channels, const Matrix<T>& w,
                                       int o, F sink) {
   MapCursor at = {0, 0, 0};
-  while (at.vector + 2 <= g.vectors) {
-    Vec<T> sum[outs][2];
+  const auto block = [&]<class V, int count>() __attribute__((always_inline)) {
+    V sum[outs][count];
     pointwise_block(in + at.vector * kLanes, g.map, channels, w, o, sum);
-    PCDARTS_UNROLL for (int v = 0; v < 2; ++v) {
+    PCDARTS_UNROLL for (int v = 0; v < count; ++v) {
       PCDARTS_UNROLL for (int k = 0; k < outs; ++k) sink(o + k, at, sum[k][v]);
-      advance(g, at);
+      for (size_t part = 0; part < sizeof(V) / sizeof(Vec<T>); ++part) advance(g, at);
     }
+  };
+  if constexpr (kParts<T> > 1) {
+    while (at.vector + 4 * kParts<T> <= g.vectors) block.template operator()<Wide<T>, 4>();
   }
-  if (at.vector < g.vectors) {
-    Vec<T> sum[outs][1];
-    pointwise_block(in + at.vector * kLanes, g.map, channels, w, o, sum);
-    PCDARTS_UNROLL for (int k = 0; k < outs; ++k) sink(o + k, at, sum[k][0]);
-  }
+  while (at.vector + 2 <= g.vectors) block.template operator()<Vec<T>, 2>();
+  if (at.vector < g.vectors) block.template operator()<Vec<T>, 1>();
 }
 
-// sink(output, place, values) for every vector of every output; in: maps [channels]. The usual
-// numbers of channels get loops of fixed length.
+// sink(output, place, values) for every register, of one vector or of several, of every output; in:
+// maps [channels]. The usual numbers of channels get loops of fixed length.
 template <class T, class F>
 PCDARTS_INLINE void pointwise(const auto& g, const T* in, int channels, const Matrix<T>& w,
                               int outputs, F sink) {
@@ -70,8 +71,8 @@ PCDARTS_INLINE void pointwise(const auto& g, const T* in, int channels, const Ma
 template <class T>
 PCDARTS_NOINLINE void pointwise_to_maps(const auto& g, const T* in, int channels,
                                         const Matrix<T>& w, int outputs, T* out, int64_t stride) {
-  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
-    store8(out + o * stride + at.vector * kLanes, v);
+  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, auto v) {
+    store_as(out + o * stride + at.vector * kLanes, v);
   });
 }
 
@@ -79,17 +80,20 @@ template <class T>
 PCDARTS_NOINLINE void pointwise_add_to_maps(const auto& g, const T* in, int channels,
                                             const Matrix<T>& w, int outputs, T* out,
                                             int64_t stride) {
-  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
+  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, auto v) {
     T* to = out + o * stride + at.vector * kLanes;
-    store8(to, load8(to) + v);
+    store_as(to, load_as<decltype(v)>(to) + v);
   });
 }
 
 template <class T>
 PCDARTS_NOINLINE void pointwise_to_planes(const auto& g, const T* in, int channels,
                                           const Matrix<T>& w, int outputs, T* out) {
-  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, Vec<T> v) {
-    put(g, out + int64_t{o} * g.plane, at.strip, at.row, v);
+  pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, auto v) {
+    for_parts<T>(v, [&](int, Vec<T> part) {
+      put(g, out + int64_t{o} * g.plane, at.strip, at.row, part);
+      advance(g, at);
+    });
   });
 }
 
@@ -100,27 +104,25 @@ struct Stretches {
   int64_t grad_apart, in_apart;  // elements between two stretches
 };
 
-template <int outs, int ins, class T>
+template <class V, int outs, int ins, class T>
 PCDARTS_INLINE void weight_block(const Stretches& over, const T* grad, const T* in, Vec<T>* dw,
                                  int64_t row) {
-  Vec<T> sum[outs][ins];
+  V sum[outs][ins];
   PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] = dw[k * row + c];
+    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] = widen<V, T>(dw[k * row + c]);
   }
   for (int i = 0; i < over.count; ++i, grad += over.grad_apart, in += over.in_apart) {
-    for (int v = 0; v < over.vectors; ++v) {
-      Vec<T> value[ins];
-      PCDARTS_UNROLL for (int c = 0; c < ins; ++c) {
-        value[c] = load8(in + c * over.map + v * kLanes);
-      }
+    for (int at = 0; at < over.vectors * kLanes; at += static_cast<int>(sizeof(V) / sizeof(T))) {
+      V value[ins];
+      PCDARTS_UNROLL for (int c = 0; c < ins; ++c) value[c] = load_as<V>(in + c * over.map + at);
       PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-        const Vec<T> g = load8(grad + k * over.map + v * kLanes);
+        const V g = load_as<V>(grad + k * over.map + at);
         PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] += g * value[c];
       }
     }
   }
   PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) dw[k * row + c] = sum[k][c];
+    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) dw[k * row + c] = narrow<T>(sum[k][c]);
   }
 }
 
@@ -133,29 +135,40 @@ template <class T>
 constexpr bool kThreeInputs = false;
 #endif
 
-template <int outs, class T>
+template <class V, int outs, class T>
 PCDARTS_INLINE void weight_rows(const Stretches& over, const T* grad, const T* in, int channels,
                                 Vec<T>* dw) {
   int c = 0;
   for (; kThreeInputs<T> && c + 3 <= channels && c + 4 != channels; c += 3) {
-    weight_block<outs, 3>(over, grad, in + c * over.map, dw + c, channels);
+    weight_block<V, outs, 3>(over, grad, in + c * over.map, dw + c, channels);
   }
   for (; c + 2 <= channels; c += 2) {
-    weight_block<outs, 2>(over, grad, in + c * over.map, dw + c, channels);
+    weight_block<V, outs, 2>(over, grad, in + c * over.map, dw + c, channels);
   }
-  if (c < channels) weight_block<outs, 1>(over, grad, in + c * over.map, dw + c, channels);
+  if (c < channels) weight_block<V, outs, 1>(over, grad, in + c * over.map, dw + c, channels);
 }
 
-// dw[output][channel] += grad[output] . in[channel], lane by lane.
-template <class T>
-PCDARTS_NOINLINE void pointwise_weight_gradient(const Stretches& over, const T* grad, int outputs,
-                                                const T* in, int channels, Vec<T>* dw) {
+template <class V, class T>
+PCDARTS_NOINLINE void weight_gradient(const Stretches& over, const T* grad, int outputs,
+                                      const T* in, int channels, Vec<T>* dw) {
   int o = 0;
   for (; o + 4 <= outputs; o += 4) {
-    weight_rows<4>(over, grad + o * over.map, in, channels, dw + int64_t{o} * channels);
+    weight_rows<V, 4>(over, grad + o * over.map, in, channels, dw + int64_t{o} * channels);
   }
   for (; o < outputs; ++o) {
-    weight_rows<1>(over, grad + o * over.map, in, channels, dw + int64_t{o} * channels);
+    weight_rows<V, 1>(over, grad + o * over.map, in, channels, dw + int64_t{o} * channels);
+  }
+}
+
+// dw[output][channel] += grad[output] . in[channel], lane by lane; the lanes of a wide register are
+// added up to eight.
+template <class T>
+PCDARTS_INLINE void pointwise_weight_gradient(const Stretches& over, const T* grad, int outputs,
+                                              const T* in, int channels, Vec<T>* dw) {
+  if (over.vectors % kParts<T> == 0) {
+    weight_gradient<Wide<T>>(over, grad, outputs, in, channels, dw);
+  } else {
+    weight_gradient<Vec<T>>(over, grad, outputs, in, channels, dw);
   }
 }
 

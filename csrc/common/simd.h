@@ -169,5 +169,24 @@ PCDARTS_INLINE T sum_lanes(Vec<T> v) {
   return v[0] + v[1];
 }
 
+// sum_lanes of eight vectors at once, to the same bits.
+template <class T>
+PCDARTS_INLINE Vec<T> sums_of_lanes(const Vec<T>* v) {
+  Vec<T> half[4], quarter[2];
+  PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {  // lanes 0..3 of two vectors
+    const Vec<T> a = v[i], b = v[i + 4];
+    half[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+              __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+  PCDARTS_UNROLL for (int i = 0; i < 2; ++i) {  // lanes 0 and 1 of four
+    const Vec<T> a = half[i], b = half[i + 2];
+    quarter[i] = __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) +
+                 __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+  const Vec<T> a = quarter[0], b = quarter[1];
+  return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14) +
+         __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+}
+
 }  // namespace
 }  // namespace pcdarts::PCDARTS_ISA

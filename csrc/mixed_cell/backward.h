@@ -56,8 +56,8 @@ PCDARTS_INLINE double flush(LaneSum<T>& sum) {
   return sum.total;
 }
 template <class T>
-PCDARTS_INLINE void add_lanes(const auto& g, Vec<T> (&part)[4], LaneSum<T>& sum) {
-  sum.lanes += (part[0] + part[1]) + (part[2] + part[3]);
+PCDARTS_INLINE void add_lanes(const auto& g, Vec<T> lanes, LaneSum<T>& sum) {
+  sum.lanes += lanes;
   sum.pending += g.vectors;
   if (sum.pending >= kPending) flush(sum);
 }
@@ -65,32 +65,17 @@ PCDARTS_INLINE void add_lanes(const auto& g, Vec<T> (&part)[4], LaneSum<T>& sum)
 // Lanes outside the image are zero in a gradient.
 template <class T>
 PCDARTS_INLINE void add_sum(const auto& g, const T* gradient, LaneSum<T>& to) {
-  Vec<T> sum[4];
-  clear(sum);
-  int v = 0;
-  for (; v + 4 <= g.vectors; v += 4) {
-    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) sum[i] += load8(gradient + (v + i) * kLanes);
-  }
-  for (; v < g.vectors; ++v) sum[0] += load8(gradient + v * kLanes);
-  add_lanes(g, sum, to);
+  const auto of = [&]<class V>(int at) { return load_as<V>(gradient + at); };
+  add_lanes(g, sum_registers<T>(g.vectors, of), to);
 }
 
-// to += sum of gradient * (z - mean)
-template <class T>
+// to += sum of gradient * (z - mean); W as in sum_registers.
+template <class W, class T>
 PCDARTS_INLINE void add_dot(const auto& g, const T* gradient, const T* z, T mean, LaneSum<T>& to) {
-  Vec<T> sum[4];
-  clear(sum);
-  const Vec<T> m = splat(mean);
-  int v = 0;
-  for (; v + 4 <= g.vectors; v += 4) {
-    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
-      sum[i] += load8(gradient + (v + i) * kLanes) * (load8(z + (v + i) * kLanes) - m);
-    }
-  }
-  for (; v < g.vectors; ++v) {
-    sum[0] += load8(gradient + v * kLanes) * (load8(z + v * kLanes) - m);
-  }
-  add_lanes(g, sum, to);
+  const auto product = [&]<class V>(int at) __attribute__((always_inline)) {
+    return load_as<V>(gradient + at) * (load_as<V>(z + at) - splat_as<V>(mean));
+  };
+  add_lanes(g, sum_registers<T, W>(g.vectors, product), to);
 }
 
 // A chunk's sums of one edge: S0 [sampled], then raw S1 of every branch's last batch-norm (or of
@@ -176,14 +161,14 @@ template <class T, class F>
 PCDARTS_INLINE void through_norm(const MixedCell& p, const auto& g, const NormGradient* norm,
                                  F upstream, const T* z, T* dz) {
   for (int64_t c = 0; c < p.sampled; ++c, z += g.map, dz += g.map) {
-    const Vec<T> a = splat(static_cast<T>(norm[c].upstream)),
-                 b = splat(static_cast<T>(norm[c].own)),
-                 d = splat(static_cast<T>(norm[c].constant));
+    const T a = static_cast<T>(norm[c].upstream), b = static_cast<T>(norm[c].own),
+            d = static_cast<T>(norm[c].constant);
     const T* from = upstream(c);
-    for (int v = 0; p.training && v < g.map; v += kLanes) {
-      store8(dz + v, a * load8(from + v) + b * load8(z + v) + d);
-    }
-    for (int v = 0; !p.training && v < g.map; v += kLanes) store8(dz + v, a * load8(from + v));
+    for_registers<T>(g.vectors, [&]<class V>(int at) __attribute__((always_inline)) {
+      const V scaled = splat_as<V>(a) * load_as<V>(from + at);
+      store_as(dz + at,
+               p.training ? scaled + splat_as<V>(b) * load_as<V>(z + at) + splat_as<V>(d) : scaled);
+    });
     clear_tail(g, dz);
   }
 }
@@ -192,16 +177,6 @@ PCDARTS_INLINE void through_norm(const MixedCell& p, const auto& g, const NormGr
 template <class T>
 PCDARTS_INLINE Vec<T> through_relu(Vec<T> r, Vec<T> gradient) {
   return keep<T>(~(r <= Vec<T>{}), gradient);
-}
-template <class T>
-PCDARTS_INLINE void through_relu(const auto& g, const T* plane, T* map) {
-  for (int y = 0; y < g.height; ++y) {
-    for (int s = 0; s < g.strips; ++s) {
-      T* at = in_map(g, map, s, y);
-      const Vec<T> r = load8(in_plane(g, plane, s, y));
-      store8(at, through_relu<T>(r, load8(at)));
-    }
-  }
 }
 
 }  // namespace

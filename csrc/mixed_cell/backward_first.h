@@ -159,17 +159,22 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
   const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
   const int separable = plan.separable;
-  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
-    const int64_t second = grad.layout.second_size;
-    const int64_t dw_size = grad.dw != nullptr ? grad.layout.size - second : 0;
+  const int64_t second = grad.layout.second_size;
+  const int64_t dw_size = grad.dw != nullptr ? grad.layout.size - second : 0;
+  const auto prepare = [&] {
     const BackwardScratch<T> scratch = backward_scratch(p, state, dw_size);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
     set_state_terms(p, state, grad, scratch.terms);
+    return scratch;
+  };
+  const auto run = [&](const auto& scratch, int64_t chunk, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
     for (int64_t b = begin; b < end; ++b) {
       load_state<stride>(p, state, b, scratch.planes);
-      fill(scratch.dr, p.sampled * state.phases * g.map, T{0});
+      // the first convolution writes dr, but for phases that it does not read
+      bool written = stride == 2 || plan.units == 0;
+      if (written) fill(scratch.dr, p.sampled * state.phases * g.map, T{0});
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
         gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
@@ -207,7 +212,8 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
             reduce_skip_gradient(p, g, scratch, weights, dw, scratch.dr);
           } else {
             convolve_gradient(p, g, taps, stride * stride, scratch, scratch.planes, weights, dw,
-                              scratch.dr, true);
+                              scratch.dr, written);
+            written = true;
           }
         }
       }
@@ -222,7 +228,8 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
     if (dw_size > 0) {
       reduce_lanes(scratch.dw, dw_size, grad.dw + chunk * grad.layout.size + second);
     }
-  });
+  };
+  for_chunks(parallel, p.batch, prepare, run);
 }
 
 }  // namespace

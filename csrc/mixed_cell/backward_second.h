@@ -36,6 +36,30 @@ PCDARTS_INLINE void finish_first_norms(const MixedCell& p, const State<S, G>& st
   }
 }
 
+// map = the gradient of one channel through the ReLU, from the plane of what came out of it; s0 and
+// s1 get its sum and its dot product with z - mean, of which that ReLU is.
+template <class T>
+PCDARTS_INLINE void through_middle(const auto& g, const T* plane, const T* z, T mean, T* map,
+                                   LaneSum<T>& s0, LaneSum<T>& s1) {
+  Vec<T> sum[2], dot[2];
+  clear(sum), clear(dot);
+  const Vec<T> m = splat(mean);
+  const auto row = [&](int y, int chain) __attribute__((always_inline)) {
+    for (int s = 0; s < g.strips; ++s) {
+      T* at = in_map(g, map, s, y);
+      const Vec<T> r = load8(in_plane(g, plane, s, y)), v = through_relu<T>(r, load8(at));
+      store8(at, v);
+      sum[chain] += v;
+      dot[chain] += v * (load8(in_map(g, z, s, y)) - m);
+    }
+  };
+  int y = 0;
+  for (; y + 2 <= g.height; y += 2) row(y, 0), row(y + 1, 1);
+  if (y < g.height) row(y, 0);
+  add_lanes(g, sum[0] + sum[1], s0);
+  add_lanes(g, dot[0] + dot[1], s1);
+}
+
 // B': from the node's gradient through the second stage (whose input is computed again where C' has
 // not done so), to the first batch-norm of every separable convolution: grad.middle.
 template <int stride, class S, class G>
@@ -46,14 +70,17 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
   const EdgePlan& plan = state.plan;
   const int separable = plan.separable;
   const int64_t chunk_sums = state.edges * second_sums_of_edge(p, plan);
-  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
-    const int64_t dw_size = grad.dw != nullptr ? grad.layout.second_size : 0;
+  const int64_t dw_size = grad.dw != nullptr ? grad.layout.second_size : 0;
+  const auto prepare = [&] {
     const BackwardScratch<T> scratch = backward_scratch(p, state, dw_size);
     fill(scratch.planes, p.sampled * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
+    if (!grad.recompute) fill(scratch.state, p.sampled * state.phases * g.plane, T{0});
+    return scratch;
+  };
+  const auto run = [&](const auto& scratch, int64_t chunk, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < dw_size; ++i) scratch.dw[i] = Vec<T>{};
     for (int64_t i = 0; i < chunk_sums; ++i) scratch.sums[i] = LaneSum<T>{};
-    if (!grad.recompute) fill(scratch.state, p.sampled * state.phases * g.plane, T{0});
     for (int64_t b = begin; b < end; ++b) {
       if (!grad.recompute) load_state<stride>(p, state, b, scratch.state);
       for (int e = 0; e < state.edges; ++e) {
@@ -83,10 +110,8 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
           convolve_gradient(p, g, taps, 1, scratch, scratch.planes, weights, dw, middle, false);
           LaneSum<T>* const to = scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
           for (int64_t c = 0; c < p.sampled; ++c) {
-            T* channel = middle + c * g.map;
-            through_relu(g, scratch.planes + c * g.plane, channel);
-            add_sum(g, channel, to[c]);
-            add_dot(g, channel, z + c * g.map, edge.mean[first + c], to[p.sampled + c]);
+            through_middle(g, scratch.planes + c * g.plane, z + c * g.map, edge.mean[first + c],
+                           middle + c * g.map, to[c], to[p.sampled + c]);
           }
           middle += unit_size(p, g);
         }
@@ -95,7 +120,8 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
     if (dw_size > 0) reduce_lanes(scratch.dw, dw_size, grad.dw + chunk * grad.layout.size);
     double* const to = grad.sums + chunk * chunk_sums;
     for (int64_t i = 0; i < chunk_sums; ++i) to[i] = flush(scratch.sums[i]);
-  });
+  };
+  for_chunks(parallel, p.batch, prepare, run);
   finish_first_norms(p, state, grad);
 }
 

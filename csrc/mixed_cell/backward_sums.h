@@ -43,10 +43,13 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
   const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
   const int64_t edge_sums = sums_of_edge(p, plan), chunk_sums = state.edges * edge_sums;
-  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+  const auto prepare = [&] {
     const BackwardScratch<T> scratch = backward_scratch(p, state, 0);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
+    return scratch;
+  };
+  const auto run = [&](const auto& scratch, int64_t chunk, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < chunk_sums; ++i) scratch.sums[i] = LaneSum<T>{};
     for (int64_t b = begin; b < end; ++b) {
       if (grad.recompute) load_state<stride>(p, state, b, scratch.planes);
@@ -76,8 +79,8 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
             }
           }
           for (int64_t c = 0; c < p.sampled; ++c) {
-            add_dot(g, scratch.gradient[c], z + c * g.map, edge.mean[last + c],
-                    edge_sum[(1 + i) * p.sampled + c]);
+            add_dot<Wide<T>>(g, scratch.gradient[c], z + c * g.map, edge.mean[last + c],
+                             edge_sum[(1 + i) * p.sampled + c]);
           }
         }
         if (grad.need_beta) {
@@ -98,14 +101,16 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
             const bool skip = kind == Kind::skip;
             const T* z = skip ? plain : scratch.pooled + (kind == Kind::avg_pool) * g.map;
             const T mean = skip ? T{0} : state.edge[e].mean[plan.branch[i].slot * p.sampled + c];
-            add_dot(g, gradient, z, mean, scratch.sums[e * edge_sums + (1 + i) * p.sampled + c]);
+            add_dot<Vec<T>>(g, gradient, z, mean,
+                            scratch.sums[e * edge_sums + (1 + i) * p.sampled + c]);
           }
         }
       }
     }
     double* const to = grad.sums + chunk * chunk_sums;
     for (int64_t i = 0; i < chunk_sums; ++i) to[i] = flush(scratch.sums[i]);
-  });
+  };
+  for_chunks(parallel, p.batch, prepare, run);
 }
 
 // rstd of a branch's last batch-norm; 1 for the plain skip, which has none.

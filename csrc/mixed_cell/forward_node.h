@@ -39,18 +39,21 @@ PCDARTS_NOINLINE void add_stored_terms(const auto& g, const MixTerms<T>& terms, 
   for (; i + 4 <= terms.maps; i += 4) {
     const T *m0 = z + terms.map[i], *m1 = z + terms.map[i + 1], *m2 = z + terms.map[i + 2],
             *m3 = z + terms.map[i + 3];
-    const Vec<T> w0 = splat(terms.weight[i]), w1 = splat(terms.weight[i + 1]),
-                 w2 = splat(terms.weight[i + 2]), w3 = splat(terms.weight[i + 3]);
-    for (int v = 0; v < g.map; v += kLanes) {
-      store8(sum + v, load8(sum + v) + w0 * load8(m0 + v) + w1 * load8(m1 + v) +
-                          w2 * load8(m2 + v) + w3 * load8(m3 + v));
-    }
+    const T w0 = terms.weight[i], w1 = terms.weight[i + 1], w2 = terms.weight[i + 2],
+            w3 = terms.weight[i + 3];
+    for_registers<T>(g.vectors, [&]<class V>(int v) __attribute__((always_inline)) {
+      store_as(sum + v, load_as<V>(sum + v) + splat_as<V>(w0) * load_as<V>(m0 + v) +
+                            splat_as<V>(w1) * load_as<V>(m1 + v) +
+                            splat_as<V>(w2) * load_as<V>(m2 + v) +
+                            splat_as<V>(w3) * load_as<V>(m3 + v));
+    });
   }
   for (; i < terms.maps; ++i) {
-    const Vec<T> w = splat(terms.weight[i]);
-    for (int v = 0; v < g.map; v += kLanes) {
-      store8(sum + v, load8(sum + v) + w * load8(z + terms.map[i] + v));
-    }
+    const T* map = z + terms.map[i];
+    const T w = terms.weight[i];
+    for_registers<T>(g.vectors, [&]<class V>(int v) __attribute__((always_inline)) {
+      store_as(sum + v, load_as<V>(sum + v) + splat_as<V>(w) * load_as<V>(map + v));
+    });
   }
 }
 
@@ -114,14 +117,17 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, 
                                  const Parallel& parallel) {
   using T = Accumulate<S>;
   const int64_t size = p.height * p.width, sample = p.nodes * p.channels * size;
-  for_chunks(parallel, p.batch, [&](int64_t, int64_t begin, int64_t end) {
+  const auto& g = states[0].grid;
+  const auto prepare = [&] {
     const ForwardScratch<T> scratch = forward_scratch(p, states[0]);
-    const auto& g = states[0].grid;
     for (int64_t c = 0; c < p.sampled; ++c) {
       for (int j = 0; j < target; ++j) {
         set_mix_terms(p, states[j], edge_into(states[j], target), c, scratch.terms[c * target + j]);
       }
     }
+    return scratch;
+  };
+  const auto run = [&](const auto& scratch, int64_t, int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
       for (int64_t q = 0; q < p.channels; ++q) {
         S* to = out + b * sample + p.destination[q] * size;
@@ -149,7 +155,8 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, 
         write_channel<1>(g, to, [&](int, int s, int y) { return load8(in_map(g, sum, s, y)); });
       }
     }
-  });
+  };
+  for_chunks(parallel, p.batch, prepare, run);
 }
 
 }  // namespace

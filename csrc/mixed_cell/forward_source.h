@@ -56,9 +56,12 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
                            Moments* moments, int64_t slots) {
   using T = Accumulate<S>;
   const auto& g = state.grid;
-  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+  const auto prepare = [&] {
     const ForwardScratch<T> scratch = forward_scratch(p, state);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
+    return scratch;
+  };
+  const auto run = [&](const auto& scratch, int64_t chunk, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < slots * p.sampled; ++i) scratch.statistics[i] = Statistics<T>{};
     Statistics<T>* const pools = scratch.statistics + (slots - 2) * p.sampled;
     for (int64_t b = begin; b < end; ++b) {
@@ -89,7 +92,8 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
       }
     }
     report(p, slots, scratch.statistics, moments + chunk * slots * p.sampled);
-  });
+  };
+  for_chunks(parallel, p.batch, prepare, run);
 }
 
 template <class S, class G>
@@ -97,9 +101,12 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const P
                            Moments* moments, int64_t slots) {
   using T = Accumulate<S>;
   const auto& g = state.grid;
-  for_chunks(parallel, p.batch, [&](int64_t chunk, int64_t begin, int64_t end) {
+  const auto prepare = [&] {
     const ForwardScratch<T> scratch = forward_scratch(p, state);
     fill(scratch.planes, p.sampled * g.plane, T{0});
+    return scratch;
+  };
+  const auto run = [&](const auto& scratch, int64_t chunk, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < slots * p.sampled; ++i) scratch.statistics[i] = Statistics<T>{};
     for (int64_t b = begin; b < end; ++b) {
       for (int e = 0; e < state.edges; ++e) {
@@ -121,7 +128,8 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const P
       }
     }
     report(p, slots, scratch.statistics, moments + chunk * slots * p.sampled);
-  });
+  };
+  for_chunks(parallel, p.batch, prepare, run);
 }
 
 // Merges the moments of chunks and processes into mean, variance and rstd of the slots that were

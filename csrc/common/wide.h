@@ -1,0 +1,100 @@
+// Registers of AVX-512 hold two vectors of eight floats. Code that walks through memory in order
+// takes V = Wide<T> for as long as it can and Vec<T> for what is left; code that moves lanes or
+// keeps to rows stays with eight. Elsewhere Wide is Vec.
+#pragma once
+#include "common/simd.h"
+
+namespace pcdarts::PCDARTS_ISA {
+namespace {
+
+#ifdef __AVX512F__
+template <class T>
+constexpr int kParts = sizeof(T) == 4 ? 2 : 1;  // vectors in a register
+#else
+template <class T>
+constexpr int kParts = 1;
+#endif
+
+template <class T, int lanes>
+struct Lanes {
+  typedef T value __attribute__((vector_size(lanes * sizeof(T))));
+  typedef T unaligned __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T))));
+};
+template <class T>
+using Wide = typename Lanes<T, kParts<T> * kLanes>::value;
+
+template <class V, class T>
+using Unaligned = typename Lanes<T, sizeof(V) / sizeof(T)>::unaligned;
+
+template <class V, class T>
+PCDARTS_INLINE V load_as(const T* p) {
+  return *reinterpret_cast<const Unaligned<V, T>*>(p);
+}
+template <class V, class T>
+PCDARTS_INLINE void store_as(T* p, V v) {
+  *reinterpret_cast<Unaligned<V, T>*>(p) = v;
+}
+template <class V, class T>
+PCDARTS_INLINE V splat_as(T value) {
+  return value - V{};  // the compiler knows that this is the value, even where it is -0
+}
+
+// f(part, vector) for the vectors of eight in a register.
+template <class T, class V, class F>
+PCDARTS_INLINE void for_parts(V v, F f) {
+  if constexpr (sizeof(V) == sizeof(Vec<T>)) {
+    f(0, v);
+  } else {
+    f(0, __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7));
+    f(1, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  }
+}
+
+// The vector in the first lanes of a register, zero in the others; and the way back, all added up.
+template <class V, class T>
+PCDARTS_INLINE V widen(Vec<T> v) {
+  if constexpr (sizeof(V) == sizeof(v)) {
+    return v;
+  } else {
+    return __builtin_shufflevector(v, Vec<T>{}, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+                                   15);
+  }
+}
+template <class T, class V>
+PCDARTS_INLINE Vec<T> narrow(V v) {
+  Vec<T> sum = {};
+  for_parts<T>(v, [&](int part, Vec<T> of)
+                      __attribute__((always_inline)) { sum = part == 0 ? of : sum + of; });
+  return sum;
+}
+
+// f.template operator()<V>(first element) for `vectors` vectors of eight.
+template <class T, class F>
+PCDARTS_INLINE void for_registers(int vectors, F f) {
+  int v = 0;
+  for (; v + kParts<T> <= vectors; v += kParts<T>) f.template operator()<Wide<T>>(v * kLanes);
+  for (; v < vectors; ++v) f.template operator()<Vec<T>>(v * kLanes);
+}
+
+// The sum of f.template operator()<V>(first element) over `vectors` vectors of eight, in four
+// chains, which hide the latency of an addition. W = Vec<T> reads what has just been written by
+// vectors of eight: a wide load would wait until that has left the store buffer.
+template <class T, class W = Wide<T>, class F>
+PCDARTS_INLINE Vec<T> sum_registers(int vectors, F f) {
+  constexpr int width = sizeof(W) / sizeof(Vec<T>);
+  W chain[4];
+  clear(chain);
+  int v = 0;
+  for (; v + 4 * width <= vectors; v += 4 * width) {
+    PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
+      chain[i] += f.template operator()<W>((v + i * width) * kLanes);
+    }
+  }
+  for (; v + width <= vectors; v += width) chain[0] += f.template operator()<W>(v * kLanes);
+  Vec<T> sum = narrow<T>((chain[0] + chain[1]) + (chain[2] + chain[3]));
+  for (; v < vectors; ++v) sum += f.template operator()<Vec<T>>(v * kLanes);
+  return sum;
+}
+
+}  // namespace
+}  // namespace pcdarts::PCDARTS_ISA
