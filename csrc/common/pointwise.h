@@ -90,10 +90,12 @@ template <class T>
 PCDARTS_NOINLINE void pointwise_to_planes(const auto& g, const T* in, int channels,
                                           const Matrix<T>& w, int outputs, T* out) {
   pointwise(g, in, channels, w, outputs, [&](int o, MapCursor at, auto v) {
-    for_parts<T>(v, [&](int, Vec<T> part) {
-      put(g, out + int64_t{o} * g.plane, at.strip, at.row, part);
+    T* const plane = out + int64_t{o} * g.plane;
+    put(g, plane, at.strip, at.row, part_of<0, T>(v));
+    if constexpr (sizeof(v) > sizeof(Vec<T>)) {
       advance(g, at);
-    });
+      put(g, plane, at.strip, at.row, part_of<1, T>(v));
+    }
   });
 }
 

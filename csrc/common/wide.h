@@ -39,18 +39,19 @@ PCDARTS_INLINE V splat_as(T value) {
   return value - V{};  // the compiler knows that this is the value, even where it is -0
 }
 
-// f(part, vector) for the vectors of eight in a register.
-template <class T, class V, class F>
-PCDARTS_INLINE void for_parts(V v, F f) {
+// Vector `part` of a register.
+template <int part, class T, class V>
+PCDARTS_INLINE Vec<T> part_of(V v) {
   if constexpr (sizeof(V) == sizeof(Vec<T>)) {
-    f(0, v);
+    return v;
   } else {
-    f(0, __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7));
-    f(1, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+    constexpr int at = part * kLanes;
+    return __builtin_shufflevector(v, v, at, at + 1, at + 2, at + 3, at + 4, at + 5, at + 6,
+                                   at + 7);
   }
 }
 
-// The vector in the first lanes of a register, zero in the others; and the way back, all added up.
+// A vector in the first lanes of a register, zero in the others; and back, its vectors added up.
 template <class V, class T>
 PCDARTS_INLINE V widen(Vec<T> v) {
   if constexpr (sizeof(V) == sizeof(v)) {
@@ -62,10 +63,11 @@ PCDARTS_INLINE V widen(Vec<T> v) {
 }
 template <class T, class V>
 PCDARTS_INLINE Vec<T> narrow(V v) {
-  Vec<T> sum = {};
-  for_parts<T>(v, [&](int part, Vec<T> of)
-                      __attribute__((always_inline)) { sum = part == 0 ? of : sum + of; });
-  return sum;
+  if constexpr (sizeof(V) == sizeof(Vec<T>)) {
+    return v;
+  } else {
+    return part_of<0, T>(v) + part_of<1, T>(v);
+  }
 }
 
 // f.template operator()<V>(first element) for `vectors` vectors of eight.
