@@ -27,8 +27,8 @@ from typing import Any
 import torch
 import yaml
 
+from pcdarts_fast.files import write_atomically
 from pcdarts_fast.run.config import SearchConfig
-from pcdarts_fast.run.files import write_atomically
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.settings import load_settings
 from pcdarts_fast.search import EpochDone, search

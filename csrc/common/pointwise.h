@@ -22,7 +22,7 @@ PCDARTS_INLINE void pointwise_block(const T* in, int64_t map, int channels, cons
   for (int c = 0; c < channels; ++c, in += map, weight += w.in_stride) {
     V value[vectors];
     PCDARTS_UNROLL for (int v = 0; v < vectors; ++v) {
-      value[v] = load_as<V>(in + v * static_cast<int>(sizeof(V) / sizeof(T)));
+      value[v] = load_as<V>(in + v * kElements<V, T>);
     }
     PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
       const V tap = splat_as<V>(weight[k * w.out_stride]);
@@ -40,7 +40,7 @@ PCDARTS_INLINE void pointwise_vectors(const auto& g, const T* in, int channels, 
     pointwise_block(in + at.vector * kLanes, g.map, channels, w, o, sum);
     PCDARTS_UNROLL for (int v = 0; v < count; ++v) {
       PCDARTS_UNROLL for (int k = 0; k < outs; ++k) sink(o + k, at, sum[k][v]);
-      for (size_t part = 0; part < sizeof(V) / sizeof(Vec<T>); ++part) advance(g, at);
+      for (int part = 0; part < kElements<V, T> / kLanes; ++part) advance(g, at);
     }
   };
   if constexpr (kParts<T> > 1) {
@@ -114,7 +114,7 @@ PCDARTS_INLINE void weight_block(const Stretches& over, const T* grad, const T* 
     PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] = widen<V, T>(dw[k * row + c]);
   }
   for (int i = 0; i < over.count; ++i, grad += over.grad_apart, in += over.in_apart) {
-    for (int at = 0; at < over.vectors * kLanes; at += static_cast<int>(sizeof(V) / sizeof(T))) {
+    for (int at = 0; at < over.vectors * kLanes; at += kElements<V, T>) {
       V value[ins];
       PCDARTS_UNROLL for (int c = 0; c < ins; ++c) value[c] = load_as<V>(in + c * over.map + at);
       PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {

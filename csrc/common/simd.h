@@ -188,5 +188,13 @@ PCDARTS_INLINE Vec<T> sums_of_lanes(const Vec<T>* v) {
          __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
 }
 
+// to[i] = the sum of v[i]'s lanes.
+template <class T>
+PCDARTS_NOINLINE void reduce_lanes(const Vec<T>* v, int64_t count, T* to) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store8(to + i, sums_of_lanes<T>(v + i));
+  for (; i < count; ++i) to[i] = sum_lanes<T>(v[i]);
+}
+
 }  // namespace
 }  // namespace pcdarts::PCDARTS_ISA

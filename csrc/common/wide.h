@@ -24,7 +24,9 @@ template <class T>
 using Wide = typename Lanes<T, kParts<T> * kLanes>::value;
 
 template <class V, class T>
-using Unaligned = typename Lanes<T, sizeof(V) / sizeof(T)>::unaligned;
+constexpr int kElements = sizeof(V) / sizeof(T);  // of a register
+template <class V, class T>
+using Unaligned = typename Lanes<T, kElements<V, T>>::unaligned;
 
 template <class V, class T>
 PCDARTS_INLINE V load_as(const T* p) {
@@ -83,7 +85,7 @@ PCDARTS_INLINE void for_registers(int vectors, F f) {
 // vectors of eight: a wide load would wait until that has left the store buffer.
 template <class T, class W = Wide<T>, class F>
 PCDARTS_INLINE Vec<T> sum_registers(int vectors, F f) {
-  constexpr int width = sizeof(W) / sizeof(Vec<T>);
+  constexpr int width = kElements<W, T> / kLanes;
   W chain[4];
   clear(chain);
   int v = 0;

@@ -71,14 +71,6 @@ PCDARTS_INLINE WeightLayout weight_layout(const MixedCell& p, int stride, int ed
   return layout;
 }
 
-// The lanes of dw summed into this chunk's part of the result.
-template <class T>
-PCDARTS_NOINLINE void reduce_lanes(const Vec<T>* lanes, int64_t count, T* to) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) store8(to + i, sums_of_lanes<T>(lanes + i));
-  for (; i < count; ++i) to[i] = sum_lanes<T>(lanes[i]);
-}
-
 // Sums the chunks, in order, into the weights' own tensors; depthwise taps leave their blocks.
 template <class S, class G>
 PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S, G>& state,

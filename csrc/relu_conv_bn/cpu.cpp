@@ -180,9 +180,7 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
         }
       });
     }
-    for (int64_t i = 0; need_weights && i < elements; ++i) {
-      arena.dw[chunk * elements + i] = sum_lanes<T>(scratch.dw[i]);
-    }
+    if (need_weights) reduce_lanes(scratch.dw, elements, arena.dw + chunk * elements);
   });
 
   if (!need_weights) return;

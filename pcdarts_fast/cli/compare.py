@@ -93,10 +93,10 @@ def main(args: list[str]) -> int:
     field = contestants(
         command.genotypes, seed=command.random_seed, nodes=search_config(preset).nodes
     )
-    folder = output_folder(command.output_dir, f"compare-{preset}")
-    go_on = same_command("compare", args, command.output_dir, folder)
-    with interrupting(StopRequest(), go_on):  # between two trainings
-        _compare(command.config, field, seeds, folder, go_on)
+    with output_folder(command.output_dir, f"compare-{preset}") as folder:
+        go_on = same_command("compare", args, command.output_dir, folder)
+        with interrupting(StopRequest(), go_on):  # between two trainings
+            _compare(command.config, field, seeds, folder, go_on)
     return 0
 
 
@@ -109,7 +109,7 @@ def _compare(
     from ..train.compare import is_finished, random_means, results, save_comparison, training_folder
     from ..train.loop import train
 
-    console, summary = Console(), folder / COMPARISON
+    console, summary = Console(markup=False, emoji=False), folder / COMPARISON
     _, (_, size, _) = images_of(config.preset, config.image_size)
     trainings = [
         (one, replace(config, seed=seed), training_folder(folder, one, seed))

@@ -89,7 +89,7 @@ def main(args: list[str]) -> int:
     for name, cost in (("network", alone), ("with auxiliary head", training)):
         numbers = (cost.parameters, cost.multiply_adds, cost.multiply_adds_published)
         table.add_row(name, *(f"{number:,}" for number in numbers))
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     console.print(f"{command.genotype}: {C} channels, {layers} cells, {classes} classes")
     console.print(f"images of {channels} x {size} x {size}")
     console.print(table)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import UserError
+from ..files import write_atomically
 from ..run.config import SearchConfig
-from ..run.files import write_atomically
 from ..run.folder import RunFolder
 from ..run.presets import IMAGES, images_of
 from ..run.ranges import COUNT, check_range

@@ -37,7 +37,7 @@ def main(args: list[str]) -> int:
         table.add_row(f"backend {backend}", f"not available: {reason}" if reason else "available")
     table.add_row("to check a GPU", "pytest -m gpu && pytest benchmarks/test_gpu.py")
     table.add_row("instruction sets", _instruction_sets())
-    Console().print(table, highlight=False)
+    Console(markup=False, emoji=False).print(table, highlight=False)
     return 0
 
 

@@ -18,6 +18,8 @@ from ..run.memory import peak_memory_mib
 
 SIDE_BY_SIDE, BETWEEN = 66, 2
 """Columns that two cells side by side need, and those left free beside each."""
+DOT, ASCII_DOT = "\u25cf", "*"
+"""Before an edge that would be kept."""
 OTHER_LINES = 3
 """Beside the cells: bar, status, explanation."""
 
@@ -75,7 +77,7 @@ class LiveView:
         beside = options.max_width >= SIDE_BY_SIDE
         room = options.max_width // (1 + beside) - BETWEEN
         blocks = [
-            Group(Text(title, style="bold", no_wrap=True), _cell(edges, room))
+            Group(Text(title, style="bold", no_wrap=True), _cell(edges, room, options.ascii_only))
             for title, edges in shown.items()
         ]
         if beside:
@@ -86,7 +88,8 @@ class LiveView:
             for block in blocks:
                 grid.add_row(block)
         yield grid
-        text = "\u25cf kept if it ended now  < another leads  shares: softmax(alpha)"
+        kept = DOT if not options.ascii_only else ASCII_DOT
+        text = f"{kept} kept if it ended now  < another leads  shares: softmax(alpha)"
         yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
     def _shown(self, width: int, height: int) -> dict[str, list[Edge]]:
@@ -100,17 +103,18 @@ class LiveView:
         return {}
 
 
-def _cell(edges: list[Edge], room: int) -> Table:
+def _cell(edges: list[Edge], room: int, ascii_only: bool) -> Table:
     """A row an edge: the operation that is kept, or else the one that leads; `room` columns."""
     table = Table.grid(padding=(0, 1, 0, 0))
     shown = [edge.kept or edge.leading for edge in edges]
-    arrows = [f"{edge.source}\u2192{edge.target}" for edge in edges]
-    taken = len("\u25cf  ") + max(map(len, arrows)) + len(" ") + max(map(len, shown))
-    for edge, arrow, operation in zip(edges, arrows, shown, strict=True):
+    dot, arrow = (ASCII_DOT, "->") if ascii_only else (DOT, "\u2192")
+    arrows = [f"{edge.source}{arrow}{edge.target}" for edge in edges]
+    taken = len(f"{dot}  ") + max(map(len, arrows)) + len(" ") + max(map(len, shown))
+    for edge, states, operation in zip(edges, arrows, shown, strict=True):
         style = "" if edge.kept else "dim"
         table.add_row(
-            Text("\u25cf" if edge.kept else " ", style="green"),
-            Text(arrow, no_wrap=True),
+            Text(dot if edge.kept else " ", style="green"),
+            Text(states, no_wrap=True),
             Text(operation, style, no_wrap=True),
             Text(_share(edge, operation, room - taken), style, no_wrap=True),
         )

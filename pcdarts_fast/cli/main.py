@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -25,6 +26,9 @@ COMMANDS = {
     "info": "version, backends and instruction sets of this machine",
 }
 """Name -> what it does. `main(args)` of the module of that name runs it, imported when needed."""
+
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
+"""What PyTorch says of GPUs, and of the CPU."""
 
 EXAMPLES = """\
 pcdarts search                                    digits, from scikit-learn
@@ -65,7 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"pcdarts{f' (process {rank()})' if rank() else ''}: {error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         print(
             f"pcdarts: not enough memory ({str(error).splitlines()[0]:.120}); "

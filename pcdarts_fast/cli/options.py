@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,12 +65,22 @@ def same_command(name: str, args: Sequence[str], given: Path | None, folder: Pat
     return as_started(name, *args, *taken)
 
 
-def output_folder(given: Path | None, name: str) -> Path:
-    """`given`, or the first free one of runs/NAME, runs/NAME-2, ...
+@contextmanager
+def output_folder(given: Path | None, name: str) -> Iterator[Path]:
+    """`given`, or the first free one of runs/NAME, runs/NAME-2, ..., which is made now, so that
+    another command takes the next one, and goes away again where nothing is left in it.
 
     Raises:
         UserError: none is given where several processes, now or after a restart, must agree on it.
     """
-    if given is None and started_by_torchrun():
+    if given is not None:
+        yield given
+        return
+    if started_by_torchrun():
         raise UserError("a run of several processes needs --output-dir: they share one folder")
-    return given or free_folder(Path("runs"), name)
+    folder = free_folder(Path("runs"), name)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()

@@ -68,24 +68,27 @@ def main(args: list[str]) -> int:
     """
     start = Search(starting_settings(args, SearchConfig, search_config))
     command = parse(Search, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
-    config = command.config
-    folder = output_folder(command.output_dir, f"search-{config.preset}")
+    with output_folder(command.output_dir, f"search-{command.config.preset}") as folder:
+        _search_and_show(command, args, folder)
+    return 0
 
+
+def _search_and_show(command: Search, args: list[str], folder: Path) -> None:
     # Takes seconds to import, and --help does without.
     from ..report.commands import train_command
     from ..report.draw import draw_genotype
     from ..report.page import write_report
     from ..search.seeds import SUMMARY
 
-    console = Console(quiet=rank() > 0)
+    console = Console(quiet=rank() > 0, markup=False, emoji=False)
     if command.seeds is not None:
         go_on = same_command("search", args, command.output_dir, folder)
         _search_seeds(command, folder, console, go_on)
     else:
         go_on = resuming_command("search", folder, tensorboard=command.tensorboard)
-        _search(command, config, folder, console, resume=command.resume, go_on=go_on)
+        _search(command, command.config, folder, console, resume=command.resume, go_on=go_on)
     if rank() > 0:
-        return 0
+        return
     run = RunFolder(folder)
     genotype = Genotype.load(run.genotype)
     drawing = folder / "genotype.svg"
@@ -101,11 +104,10 @@ def main(args: list[str]) -> int:
         f"report    {folder / PAGE}\n"
         f"{'seeds    ' if command.seeds else 'metrics  '} {numbers}\n\n"
         "Next, train the network it describes:\n"
-        f"  {train_command(run.genotype, config)}",
+        f"  {train_command(run.genotype, command.config)}",
         highlight=False,
         soft_wrap=True,
     )
-    return 0
 
 
 def _search(
@@ -184,9 +186,9 @@ def _search_seeds(command: Search, folder: Path, console: Console, go_on: str) -
     for seed, accuracy in result.accuracies.items():
         best = "  best" if seed == result.best else ""
         console.print(f"seed {seed:3}  valid {accuracy:6.2%}{best}", highlight=False)
-    console.print(
-        f"mean {result.mean:.2%}, standard deviation {result.deviation:.2%}", highlight=False
-    )
+    if result.deviation is not None:
+        spread = f"mean {result.mean:.2%}, standard deviation {result.deviation:.2%}"
+        console.print(spread, highlight=False)
 
 
 def _introduce(started: Any) -> str:

@@ -37,7 +37,7 @@ def main(args: list[str]) -> int:
     command = parse(Show, args, examples=EXAMPLES)
     genotype = Genotype.load(command.genotype)
     if command.output is None:
-        console = Console()
+        console = Console(markup=False, emoji=False)
         console.print(
             "Normal cell",
             cell_table(genotype.normal, genotype.normal_concat),

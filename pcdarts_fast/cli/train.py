@@ -66,8 +66,12 @@ def main(args: list[str]) -> int:
     start = Train(starting_settings(args, TrainConfig, lambda preset, _: train_config(preset)))
     command = parse(Train, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
     genotype = Genotype.load(command.genotype) if command.genotype else None
-    folder = output_folder(command.output_dir, f"train-{command.config.preset}")
+    with output_folder(command.output_dir, f"train-{command.config.preset}") as folder:
+        _train(command, genotype, folder)
+    return 0
 
+
+def _train(command: Train, genotype: Genotype | None, folder: Path) -> None:
     # Takes seconds to import, and --help does without.
     from ..report.page import write_report
     from ..report.tensorboard import check_installed, logged
@@ -76,7 +80,7 @@ def main(args: list[str]) -> int:
     if command.tensorboard:
         check_installed()
     go_on = resuming_command("train", folder, tensorboard=command.tensorboard)
-    console, stop = Console(quiet=rank() > 0), StopRequest()
+    console, stop = Console(quiet=rank() > 0, markup=False, emoji=False), StopRequest()
     events = train(command.config, genotype, folder, resume=command.resume, stop=stop)
     finished = follow(
         logged(events) if command.tensorboard and rank() == 0 else events,
@@ -87,7 +91,7 @@ def main(args: list[str]) -> int:
         summarize=summarize,
     )
     if rank() > 0:
-        return 0
+        return
     write_report([folder], folder / PAGE)
     metrics, run = finished.metrics, RunFolder(folder)
     console.print(
@@ -98,7 +102,6 @@ def main(args: list[str]) -> int:
         highlight=False,
         soft_wrap=True,
     )
-    return 0
 
 
 def introduce(started: Any) -> str:

@@ -19,8 +19,22 @@ from .image_set import derive_seed
 
 
 @dataclass(frozen=True)
-class Decoder(torch_data.Dataset[tuple[Tensor, int] | str]):
-    """Index -> (image [3, S, S] uint8, label), or the path when the image is damaged."""
+class Unread:
+    """An image that could not be decoded."""
+
+    path: str
+    reason: str | None
+    """What the system says why it cannot be read; None: its bytes are damaged."""
+
+
+Item = tuple[Tensor, int] | Unread
+
+
+@dataclass(frozen=True)
+class Decoder(torch_data.Dataset[Item]):
+    """Index -> (image [3, S, S] uint8, label), or why there is none: an exception of a worker
+    would arrive as text.
+    """
 
     paths: Sequence[str]
     labels: Tensor
@@ -30,15 +44,16 @@ class Decoder(torch_data.Dataset[tuple[Tensor, int] | str]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
+    def __getitem__(self, index: int) -> Item:
         # Seeded an image, so that neither workers nor batches change what it becomes.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, index))
             try:
                 with Image.open(self.paths[index]) as image:
                     pixels = _in_colour(image)
-            except Exception:  # what decoders raise at damaged bytes has no common class
-                return self.paths[index]
+            except Exception as error:  # what decoders raise at damaged bytes has no common class
+                reason = error.strerror if isinstance(error, OSError) else None
+                return Unread(self.paths[index], reason)
             tensor = v2.functional.pil_to_tensor(self.transform(pixels))
         return tensor, int(self.labels[index])
 
@@ -50,15 +65,15 @@ def _in_colour(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor, list[str]]:
-    """Images, labels, and the paths of the damaged ones: an exception would arrive as text."""
-    whole = [item for item in items if not isinstance(item, str)]
-    damaged = [item for item in items if isinstance(item, str)]
+def collate(items: list[Item]) -> tuple[Tensor, Tensor, list[Unread]]:
+    """Images, labels, and those that could not be decoded."""
+    whole = [item for item in items if not isinstance(item, Unread)]
+    unread = [item for item in items if isinstance(item, Unread)]
     images, labels = torch_data.default_collate(whole) if whole else (torch.empty(0),) * 2
-    return images, labels.long(), damaged
+    return images, labels.long(), unread
 
 
-def decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+def decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor, list[Unread]]]:
     """The batches of `loader`; what kills its processes becomes a sentence."""
     try:
         yield from loader
@@ -73,5 +88,8 @@ def decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor
 
 
 def leave_signals_to_the_parent(_: int) -> None:
+    """A worker's: schedulers send SIGTERM to all processes of a run, and the parent needs its
+    workers until the checkpoint is written. It ends those that it no longer needs by SIGTERM too.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end a worker
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

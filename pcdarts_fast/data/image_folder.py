@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +16,7 @@ from torchvision.transforms import v2
 from ..errors import UserError
 from .augment import Augment, blank, normalize, random_squares
 from .dataset import Dataset, Request
-from .decoding import Decoder, collate, decoded, leave_signals_to_the_parent
+from .decoding import Decoder, Unread, collate, decoded, leave_signals_to_the_parent
 from .image_paths import find_images
 from .image_set import WHOLE, Batch, ImageSet, Shard, derive_seed, shuffled_indices, split
 
@@ -70,6 +72,12 @@ class FolderImages:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
 
+    def digest(self) -> str:
+        """See `ImageSet`; of the names of the files, wherever their folder lies."""
+        common = os.path.commonpath(self.paths)
+        names = [os.path.relpath(path, common) for path in self.paths]
+        return hashlib.sha256(repr((names, self.labels.tolist())).encode()).hexdigest()
+
     def subset(self, indices: Tensor) -> ImageSet:
         """See `ImageSet`."""
         paths = [self.paths[index] for index in indices.tolist()]
@@ -124,20 +132,23 @@ class FolderImages:
             generator=Generator().manual_seed(seed),
             worker_init_fn=leave_signals_to_the_parent,
         )
-        for images, labels, damaged in decoded(loader):
-            self._note(damaged)
+        for images, labels, unread in decoded(loader):
+            self._note(unread)
             if len(labels):
                 images = normalize(images.to(self.device, non_blocking=on_gpu), self.mean, self.std)
             yield images, labels.to(self.device, non_blocking=on_gpu)
 
-    def _note(self, damaged: Sequence[str]) -> None:
-        if damaged and self.damaged is None:
-            raise UserError(
-                f"image {damaged[0]} is damaged; get it again or take it out, or leave out all "
-                "such images with --damaged-images skip (and --resume, to go on with this run)"
-            )
-        if self.damaged is not None:
-            self.damaged.extend(path for path in damaged if path not in self.damaged)
+    def _note(self, unread: Sequence[Unread]) -> None:
+        for image in unread:
+            if image.reason is not None:
+                raise UserError(f"image {image.path} cannot be read: {image.reason}")
+            if self.damaged is None:
+                raise UserError(
+                    f"image {image.path} is damaged; get it again, or leave out all such images "
+                    "with --damaged-images skip (and --resume, to go on with this run)"
+                )
+            if image.path not in self.damaged:
+                self.damaged.append(image.path)
 
 
 def _scan(request: Request, part: str, image_size: int) -> tuple[FolderImages, list[str]]:

@@ -48,6 +48,9 @@ class ImageSet(Protocol):
     def std(self) -> tuple[float, ...]:
         """Per channel, of images in [0, 1]; they are divided by it."""
 
+    def digest(self) -> str:
+        """Which images these are: another one where some are added, removed or renamed."""
+
     def subset(self, indices: Tensor) -> ImageSet:
         """The images of `indices` [M] int64, in that order; nothing on the disk is copied."""
 
@@ -79,6 +82,12 @@ class MemoryImages:
     std: tuple[float, ...]
     """Per channel, of images in [0, 1]."""
     augment: Augment
+
+    def digest(self) -> str:
+        """See `ImageSet`."""
+        found = hashlib.sha256(self.labels.numpy().tobytes())
+        found.update(self.images.cpu().numpy().tobytes())
+        return found.hexdigest()
 
     def subset(self, indices: Tensor) -> MemoryImages:
         """See `ImageSet`."""

@@ -37,11 +37,11 @@ class Identity(nn.Module):
 class ReLUConvBN(nn.Module):
     """ReLU, convolution, batch-norm: the 1x1 preprocessing of a cell's inputs."""
 
-    def __init__(self, C_in: int, C_out: int, kernel: int = 1, *, affine: bool = True) -> None:
+    def __init__(self, C_in: int, C_out: int, *, affine: bool = True) -> None:
         super().__init__()
         self.op = nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(C_in, C_out, kernel, padding=kernel // 2, bias=False),
+            nn.Conv2d(C_in, C_out, 1, bias=False),
             nn.BatchNorm2d(C_out, affine=affine),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from ..errors import UserError
 from ..run.config import SearchConfig
 from ..run.folder import RunFolder
+from ..run.launcher import command_line
 from ..run.presets import search_config
 from ..train.config import TrainConfig
 from ..train.presets import train_config
@@ -24,9 +24,10 @@ def commands(run: Run) -> list[Command]:
     """What one would do next, the likeliest first."""
     folder = str(run.path)
     genotype = str(RunFolder(run.path).genotype)
+    processes = _processes(run)
     found: list[Command] = []
     if not run.finished:
-        line = _typed(run.kind, "--resume", "--output-dir", folder)
+        line = _typed(run.kind, "--resume", "--output-dir", folder, processes=processes)
         found.append(("Go on with this run", line))
     if run.kind == "search":
         found.append(("Train the network that was found", train_command(genotype, run.config)))
@@ -41,8 +42,15 @@ def commands(run: Run) -> list[Command]:
     if run.kind == "train":
         again = "Train again with the same settings"
     first = ["--genotype", genotype] if run.kind == "train" else []
-    found.append((again, _typed(run.kind, *first, *changed_options(run.config))))
+    line = _typed(run.kind, *first, *changed_options(run.config), processes=processes)
+    found.append((again, line))
     return found
+
+
+def _processes(run: Run) -> int | None:
+    """How many torchrun started for the run, the last time; taken to be those of one machine."""
+    count = run.environments[-1].get("processes") if run.environments else None
+    return count if isinstance(count, int) and count > 1 else None
 
 
 def train_command(genotype: Path | str, config: SearchConfig | TrainConfig) -> str:
@@ -99,5 +107,5 @@ def _option(name: str, value: Any) -> list[str]:
     return [f"--{name}", *(str(v) for v in values)]
 
 
-def _typed(*words: str | Path) -> str:
-    return shlex.join(["pcdarts", *map(str, words)])
+def _typed(*words: str | Path, processes: int | None = None) -> str:
+    return command_line(*map(str, words), processes=processes)

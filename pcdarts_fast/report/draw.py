@@ -14,7 +14,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path as Outline
 
 from ..errors import UserError
-from ..run.files import write_atomically
+from ..files import write_atomically
 from ..space import Genotype
 from .layout import HEIGHT, Item, Layout, Line, layout_cell
 

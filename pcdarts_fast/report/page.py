@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ..files import write_atomically
 from ..run.config import SearchConfig
-from ..run.files import write_atomically
 from ..run.versions import installed_version
 from . import architecture, cells
 from .architecture import Movement

@@ -14,7 +14,7 @@ import torch
 from torch.optim import SGD, Adam, Optimizer
 
 from ..errors import UserError
-from .files import write_atomically, writing
+from ..files import write_atomically, writing
 from .folder import RunFolder, read_lines
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .files import write_atomically
+from ..files import write_atomically
 from .folder import RunFolder
 from .versions import installed_version
 

@@ -21,14 +21,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
-from .files import append_line, left_by_a_kill, write_atomically, writing
+from ..files import append_line, left_by_a_kill, write_atomically, writing
 from .launcher import restarts
 
 if TYPE_CHECKING:  # imports torch, which --help does without
@@ -112,10 +111,11 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         """Lets other processes use the folder; one in which no run has begun goes away again."""
-        held = self._lock.is_locked
+        unused = self._lock.is_locked and not self.begun
+        if unused:
+            (self.path / LOCK).unlink(missing_ok=True)  # while nobody else can hold it
         self._lock.release()
-        if held and not self.begun:
-            (self.path / LOCK).unlink(missing_ok=True)
+        if unused:
             with suppress(OSError):  # it is not empty
                 self.path.rmdir()
 
@@ -206,9 +206,20 @@ def seed_folder(parent: Path, seed: int) -> Path:
 
 
 def free_folder(parent: Path, name: str) -> Path:
-    """`parent/name`, or the first of `parent/name-2`, `-3`, ... that does not exist."""
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(parent / name for name in names if not (parent / name).exists())
+    """Makes `parent/name`, or the first of `parent/name-2`, `-3`, ... that did not exist.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    folder, number = parent / name, 1
+    while True:
+        with writing(folder):
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                number += 1
+                folder = parent / f"{name}-{number}"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -18,10 +18,15 @@ def restarts() -> int:
 
 def as_started(*words: str) -> str:
     """The command `pcdarts WORDS` with as many processes as this run has on this machine."""
-    if not started_by_torchrun():
+    processes = int(os.environ["LOCAL_WORLD_SIZE"]) if started_by_torchrun() else None
+    return command_line(*words, processes=processes)
+
+
+def command_line(*words: str, processes: int | None = None) -> str:
+    """The command `pcdarts WORDS`, by torchrun where `processes` are given."""
+    if processes is None:
         return f"pcdarts {shlex.join(words)}"
-    count = os.environ["LOCAL_WORLD_SIZE"]
-    return f"torchrun --nproc-per-node {count} -m pcdarts_fast {shlex.join(words)}"
+    return f"torchrun --nproc-per-node {processes} -m pcdarts_fast {shlex.join(words)}"
 
 
 def rank() -> int:

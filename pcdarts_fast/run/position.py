@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .processes import Processes
 
 
@@ -17,6 +18,8 @@ class Position:
 
     totals: Tensor
     """Sum of this process's tallies of these steps, [3] float64."""
+    images: str
+    """Digest of the run's images."""
     epochs_done: int = 0
     steps_done: int = 0
     """Above 0 in a run that was asked to stop."""
@@ -35,7 +38,20 @@ class Position:
             "step": self.steps_done,
             "seconds": self.seconds,
             "totals": group.gather(self.totals),
+            "images": self.images,
         }
+
+    def check_images(self, checkpoint: dict[str, Any]) -> None:
+        """Others would go into other parts than those that the run has learnt from.
+
+        Raises:
+            UserError: the run began with other images.
+        """
+        if checkpoint.get("images", self.images) != self.images:  # earlier versions have none
+            raise UserError(
+                "the data set is not the one that this run began with: images were added, removed "
+                "or renamed; put it back, or start anew in another --output-dir"
+            )
 
     def restore_position(self, checkpoint: dict[str, Any], group: Processes) -> None:
         """The inverse of `saved_position`; anything else in it raises some exception."""

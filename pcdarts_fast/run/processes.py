@@ -147,7 +147,8 @@ class Processes:
         own = torch.cat([tensor.detach().flatten() for tensor in tensors])
         first = own.clone()
         dist.broadcast(first, 0)
-        if self.any(not torch.equal(own, first), str(own.device)):
+        same = torch.equal(own.view(torch.uint8), first.view(torch.uint8))  # a NaN is itself
+        if self.any(not same, str(own.device)):
             raise UserError(
                 f"{what} are no longer the same in all processes; the last checkpoint is intact: "
                 "go on from it with --resume, and use the same software on every machine"

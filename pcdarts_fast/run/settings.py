@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_t
 import yaml
 
 from ..errors import UserError
-from .files import write_atomically
+from ..files import write_atomically
 from .ranges import option
 
 

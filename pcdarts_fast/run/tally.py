@@ -26,9 +26,11 @@ def means(totals: Tensor, epoch: int) -> tuple[float, float]:
     """Mean loss and accuracy of a sum of tallies.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or there is none.
     """
     loss, right, images = totals.tolist()
+    if not images:
+        raise UserError(f"no image is whole, of those to validate or test with (epoch {epoch})")
     if not math.isfinite(loss):
         raise _not_finite("the loss is", epoch)
     return loss / images, right / images
@@ -46,6 +48,6 @@ def check_finite(parameters: Iterable[Tensor], epoch: int) -> None:
 
 def _not_finite(what: str, epoch: int) -> UserError:
     return UserError(
-        f"{what} no longer finite (epoch {epoch}): start anew with a lower learning rate. "
-        "The checkpoint before is intact, and --resume goes on from it"
+        f"{what} no longer finite (epoch {epoch}): start anew with a lower learning rate, "
+        "in another --output-dir"
     )

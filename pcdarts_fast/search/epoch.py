@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -43,11 +43,12 @@ class Setting:
 
 
 def epoch_of_search(
-    setting: Setting, state: SearchState, epoch: int, stop: Stop
+    setting: Setting, state: SearchState, epoch: int, stop: Stop, save: Callable[[], None]
 ) -> Generator[Event, None, dict[str, Any] | None]:
     """From `state.steps_done` to the end of the epoch; returns its line for metrics.jsonl.
 
-    None when `stop` said true before the end: `state` then tells how far it came.
+    None when `stop` said true before the end, after `save`, which writes a checkpoint. It is called
+    before the validation as well, where an unreadable image would cost the epoch.
 
     Raises:
         UserError: the loss is not finite, or the processes do not agree.
@@ -93,14 +94,20 @@ def epoch_of_search(
             means(state.totals, epoch)
             state.seconds = pace.seconds()
             group.average_buffers(state.network)  # the checkpoint has one set of them
+            save()
             return None
 
     train_loss, train_accuracy = means(group.total(state.totals), epoch)
     images_per_second = pace.images_per_second(state.totals)
     group.check_equal("weights, alpha and beta", list(state.network.parameters()))
     group.average_buffers(state.network)
+    state.seconds = pace.seconds()
+    save()
     hessian = {"arch_hessian": _hessian(setting, state, epoch)} if config.hessian else {}
-    valid_loss, valid_accuracy = means(_validate(setting, state), epoch)
+    validated = _validate(setting, state, stop)
+    if validated is None:
+        return None
+    valid_loss, valid_accuracy = means(group.total(validated), epoch)
     state.next_epoch()
     return {
         "epoch": epoch,
@@ -140,10 +147,13 @@ def _hessian(setting: Setting, state: SearchState, epoch: int) -> float:
 
 
 @torch.no_grad()
-def _validate(setting: Setting, state: SearchState) -> Tensor:
-    """Sum of the tallies over all of `for_arch`, of which this process takes its share."""
+def _validate(setting: Setting, state: SearchState, stop: Stop) -> Tensor | None:
+    """Sum of the tallies over this process's share of `for_arch`; None when `stop` said true."""
     state.network.eval()
     totals = torch.zeros_like(state.totals)
-    for x, labels in share(setting.for_arch, setting.shard).ordered(setting.config.batch_size):
+    images, processes = share(setting.for_arch, setting.shard), setting.group.count
+    for x, labels in images.ordered(setting.config.batch_size // processes):
         totals += tally(state.precision.forward(state.network, x), labels)
-    return setting.group.total(totals)
+        if processes == 1 and stop():  # several need not have the same number of batches
+            return None
+    return totals

@@ -42,8 +42,8 @@ def search(
 
     With `resume` the run in `output_dir` goes on where its checkpoint was written: on the CPU it
     ends in the same bits as a run that was never stopped. `config` may then differ from the run's
-    in `MAY_CHANGE` only. `stop` is asked after every step; when it says true, a checkpoint is
-    written and the last event is `Stopped`.
+    in `MAY_CHANGE` only. `stop` is asked after every step and batch of a validation; when it says
+    true, a checkpoint is written and the last event is `Stopped`.
 
     Raises:
         UserError: data, settings or folder cannot be used, or the loss is no longer finite.
@@ -93,12 +93,15 @@ def search(
                 yield Notice(text)
             setting = Setting(config, for_weights, for_arch, group, device)
             last = group.agree_on(_last_metrics, folder)
+
+            def save() -> None:
+                check_finite(state.network.parameters(), state.epochs_done)
+                group.agree_on(save_checkpoint, folder, state.checkpoint())
+
             epochs = range(state.epochs_done, 0 if config.ends_after(last) else config.epochs)
             for epoch in epochs:
-                metrics = yield from epoch_of_search(setting, state, epoch, stop)
+                metrics = yield from epoch_of_search(setting, state, epoch, stop, save)
                 if metrics is None:
-                    check_finite(state.network.parameters(), epoch)
-                    group.agree_on(save_checkpoint, folder, state.checkpoint())
                     yield Stopped(epoch, state.steps_done)
                     return
                 genotype = state.network.genotype(ceilings)

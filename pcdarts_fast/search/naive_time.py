@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch.optim import SGD, Adam
 
+from ..files import write_atomically
 from ..nn.footprint import kept_for_backward
 from ..nn.search_network import SearchNetwork
 from ..run.config import SearchConfig
 from ..run.device import pick_device
-from ..run.files import write_atomically
 from ..run.folder import RunFolder
 from ..run.precision import Precision
 from ..run.presets import images_of
@@ -40,8 +40,8 @@ def time_against_naive(
     constant and a share for every image.
 
     `begin` is called before the first step. Nothing is written where `stop` says true in between,
-    where a few images do not fit, where the machine was too busy to tell, nor for a run that was
-    naive itself or whose environment.json was taken away.
+    where a few images do not fit, where the machine was too busy to tell, nor for a run whose
+    environment.json was taken away, or that was naive itself: it also loses what it had before.
 
     Raises:
         UserError: a file of the run cannot be read or written.

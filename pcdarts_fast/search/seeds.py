@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..run.files import write_atomically
+from ..files import write_atomically
 from ..run.folder import RunFolder, read_lines, seed_folder
 from ..space import Genotype
 
@@ -32,10 +32,10 @@ class Seeds:
         return statistics.mean(self.accuracies.values())
 
     @property
-    def deviation(self) -> float:
-        """Sample standard deviation; 0 for a single seed."""
+    def deviation(self) -> float | None:
+        """Sample standard deviation; None for a single seed."""
         values = list(self.accuracies.values())
-        return statistics.stdev(values) if len(values) > 1 else 0.0
+        return statistics.stdev(values) if len(values) > 1 else None
 
 
 def compare_seeds(parent: Path, seeds: range) -> Seeds:

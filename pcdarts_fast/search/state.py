@@ -58,8 +58,9 @@ class SearchState(Position):
         """The inverse of `checkpoint`.
 
         Raises:
-            UserError: the checkpoint is of another network or another search.
+            UserError: the checkpoint is of another network, another search or other images.
         """
+        self.check_images(checkpoint)
         with restoring():
             self.restore_position(checkpoint, self.group)
             self.network.load_state_dict(checkpoint["network"])
@@ -121,6 +122,7 @@ def new_state(
         for_arch,
         group,
         totals=torch.zeros(3, dtype=torch.float64, device=device),
+        images=data.train.digest(),
     )
 
 

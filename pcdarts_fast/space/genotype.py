@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import write_atomically
 from .primitives import CELL_INPUTS, CELLS
 
 Cell = tuple[tuple[str, int], ...]
@@ -99,17 +100,7 @@ class Genotype:
         Raises:
             UserError: `path` cannot be written.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(self.to_json())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(f"genotype {path}: cannot be written ({error})") from None
+        write_atomically(Path(path), self.to_json().encode())
 
 
 def _as_json(text: str) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import write_atomically
 from ..nn.count import count
 from ..nn.exported import load_network
-from ..run.files import write_atomically
 from ..run.folder import RunFolder, read_lines, seed_folder
 from ..run.settings import check_unchanged, load_settings
 from ..space import PUBLISHED, Genotype, random_genotype

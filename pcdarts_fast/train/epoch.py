@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -29,10 +29,12 @@ def epoch_of_training(
     group: Processes,
     epoch: int,
     stop: Stop,
+    save: Callable[[], None],
 ) -> Generator[Event, None, dict[str, Any] | None]:
     """From `state.steps_done` to the end of the epoch; returns its line for metrics.jsonl.
 
-    None when `stop` said true before the end: `state` then tells how far it came.
+    None when `stop` said true before the end, after `save`, which writes a checkpoint. It is called
+    before the test as well, where an unreadable image would cost the epoch.
 
     Raises:
         UserError: the loss is not finite, or the processes do not agree.
@@ -69,13 +71,18 @@ def epoch_of_training(
             means(state.totals, epoch)
             state.seconds = pace.seconds()
             group.average_buffers(network)  # the checkpoint has one set of them
+            save()
             return None
 
     train_loss, train_accuracy = means(group.total(state.totals), epoch)
     images_per_second = pace.images_per_second(state.totals)
     group.check_equal("weights", list(network.parameters()))
     group.average_buffers(network)
-    tested = _test(config, state, share(data.test, shard))
+    state.seconds = pace.seconds()
+    save()
+    tested = _test(config, state, share(data.test, shard), stop)
+    if tested is None:
+        return None
     test_loss, test_accuracy = means(group.total(tested), epoch)
     state.next_epoch()
     return {
@@ -93,13 +100,15 @@ def epoch_of_training(
 
 
 @torch.no_grad()
-def _test(config: TrainConfig, state: TrainState, images: ImageSet) -> Tensor:
-    """Sum of tallies over all `images`."""
+def _test(config: TrainConfig, state: TrainState, images: ImageSet, stop: Stop) -> Tensor | None:
+    """Sum of tallies over this process's `images`; None when `stop` said true."""
     state.network.eval()
-    totals = torch.zeros_like(state.totals)
-    for x, labels in images.ordered(config.batch_size):  # [B, C, H, W], [B]
+    totals, processes = torch.zeros_like(state.totals), state.group.count
+    for x, labels in images.ordered(config.batch_size // processes):  # [B, C, H, W], [B]
         logits, _ = state.precision.forward(state.network, x)
         totals += tally(logits, labels)
+        if processes == 1 and stop():  # several need not have the same number of batches
+            return None
     return totals
 
 

@@ -15,13 +15,13 @@ import torch
 
 from ..data import DATASETS, Dataset, load, steps
 from ..errors import UserError
+from ..files import write_atomically
 from ..nn.exported import TrainedOn, export
 from ..run.checkpoint import load_checkpoint, save_checkpoint
 from ..run.damaged import Damaged
 from ..run.device import pick_device
 from ..run.environment import environment, record_environment
 from ..run.events import EpochDone, Notice, Stopped
-from ..run.files import write_atomically
 from ..run.folder import RunFolder, read_lines, resumes, run_folder
 from ..run.processes import processes
 from ..run.settings import check_unchanged, load_settings, save_settings
@@ -50,7 +50,8 @@ def train(
     With `resume` the run in `output_dir` goes on where its checkpoint was written: on the CPU it
     ends in the same bits as a run that was never stopped. `config` may then differ from the run's
     in `MAY_CHANGE` only, and `genotype` may be None for the run's own. `stop` is asked after every
-    step; when it says true, a checkpoint is written and the last event is `Stopped`.
+    step and batch of a test; when it says true, a checkpoint is written and the last event is
+    `Stopped`.
 
     Raises:
         UserError: data, settings, genotype or folder cannot be used, or the loss is not finite.
@@ -91,11 +92,16 @@ def train(
             )
             if note:
                 yield Notice(note)
+
+            def save() -> None:
+                check_finite(state.network.parameters(), state.epochs_done)
+                group.agree_on(save_checkpoint, folder, state.checkpoint())
+
             for epoch in range(state.epochs_done, config.epochs):
-                metrics = yield from epoch_of_training(config, state, data, group, epoch, stop)
+                metrics = yield from epoch_of_training(
+                    config, state, data, group, epoch, stop, save
+                )
                 if metrics is None:
-                    check_finite(state.network.parameters(), epoch)
-                    group.agree_on(save_checkpoint, folder, state.checkpoint())
                     yield Stopped(epoch, state.steps_done)
                     return
                 group.agree_on(_commit, folder, metrics, state.checkpoint())

@@ -48,8 +48,9 @@ class TrainState(Position):
         """The inverse of `checkpoint`.
 
         Raises:
-            UserError: the checkpoint is of another network.
+            UserError: the checkpoint is of another network or other images.
         """
+        self.check_images(checkpoint)
         with restoring():
             self.restore_position(checkpoint, self.group)
             self.network.load_state_dict(checkpoint["network"])
@@ -91,4 +92,5 @@ def new_state(
         group.averaging(network),
         group,
         totals=torch.zeros(3, dtype=torch.float64, device=device),
+        images=data.train.digest() + data.test.digest(),
     )

@@ -72,7 +72,7 @@ def run(folder: Path, die_at: int | None = None) -> int:
 
 
 def count_writes(die_at: int | None) -> list[str]:
-    """Wraps what `run/files.py` calls; a child that dies leaves its file without the last bytes."""
+    """Wraps what `files.py` calls; a child that dies leaves its file without the last bytes."""
     writes: list[str] = []
     for name in ("fsync", "replace"):
         original = getattr(os, name)

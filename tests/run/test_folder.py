@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pcdarts_fast.errors import UserError
+from pcdarts_fast.files import append_line, write_atomically
 from pcdarts_fast.run.environment import environment, record_environment
-from pcdarts_fast.run.files import append_line, write_atomically
 from pcdarts_fast.run.folder import RunFolder, free_folder, read_lines
 
 
@@ -81,11 +81,9 @@ def test_nothing_to_resume(tmp_path):
 
 
 def test_free_folder_counts_up(tmp_path):
-    names = []
-    for _ in range(3):
-        names.append(free_folder(tmp_path, "search-digits").name)
-        (tmp_path / names[-1]).mkdir()
-    assert names == ["search-digits", "search-digits-2", "search-digits-3"]
+    (tmp_path / "search-digits-2").write_text("a file")
+    names = [free_folder(tmp_path, "search-digits").name for _ in range(3)]
+    assert names == ["search-digits", "search-digits-3", "search-digits-4"]
 
 
 def test_cut_back_leaves_the_bytes_of_the_epochs_before(tmp_path):

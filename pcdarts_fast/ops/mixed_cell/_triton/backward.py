@@ -111,7 +111,8 @@ def run_group(cell: Cell, group: Group, grads: Gradients, *, need_state: bool) -
     z_first, coefficients = sums_pass(cell, group, grads)
     if need_state or grads.need_weights:
         g_first, first_coefficients = second_pass(cell, group, grads, z_first, coefficients)
-        first_pass(cell, group, grads, z_first, coefficients, g_first, first_coefficients)
+        first = (z_first, coefficients, g_first, first_coefficients)
+        first_pass(cell, group, grads, *first, need_state=need_state)
 
 
 def sums_pass(cell: Cell, group: Group, grads: Gradients) -> tuple[Tensor, Tensor]:
@@ -226,6 +227,8 @@ def first_pass(
     coefficients: Tensor,
     g_first: Tensor,
     first_coefficients: Tensor,
+    *,
+    need_state: bool,
 ) -> None:
     """A': the first stages, and everything else that reaches the states."""
     graph, plan, H, W = cell.graph, group.plan, cell.H, cell.W
@@ -252,15 +255,17 @@ def first_pass(
         written: tuple[Tensor, ...] = (grads.nodes[:, node * C : (node + 1) * C],)
     else:
         written = grads.inputs[group.first : group.first + group.sources]
+    channels = graph.channels if need_state else graph.sampled
     launch(
         input_gradient_kernel,
-        (-(-cell.count * plan.stride**2 // cell.tile), group.sources * graph.channels),
+        (-(-cell.count * plan.stride**2 // cell.tile), group.sources * channels),
         *(group.states, padded(written, graph.inputs), group.sample),
         *(cell.tables, cell.alpha, cell.beta, cell.weights, dt, grads.weights),
         *(pool_grads, winners, grads.out, grads.nodes, *_where(cell, group), H, W),
         GRAPH=graph,
         PLAN=plan,
         WEIGHTS=grads.need_weights,
+        NEED=need_state,
         P=cell.tile,
         warps=cell.warps,
     )

@@ -63,17 +63,20 @@ def through_pools(total, max_grad, avg_grad, winners, y, x, ok, H, W, PLAN: tl.c
 def input_gradient_kernel(
     states, grads, sample_stride, tables, alpha, beta, weights, dt, grad_weights, pool_grads,
     winners, grad_out, grad_nodes, source, edges, count, H, W,
-    GRAPH: tl.constexpr, PLAN: tl.constexpr, WEIGHTS: tl.constexpr, P: tl.constexpr,
+    GRAPH: tl.constexpr, PLAN: tl.constexpr, WEIGHTS: tl.constexpr, NEED: tl.constexpr,
+    P: tl.constexpr,
 ):  # fmt: skip
     """The gradient of a source, one channel of one tile of its pixels: program (tile, source, q).
 
-    count: pixels of the nodes; a source of stride 2 has four times as many.
+    count: pixels of the nodes; a source of stride 2 has four times as many. Without NEED only the
+    weights' gradients, for which there are programs of the sampled channels alone.
     """
     INPUTS: tl.constexpr = GRAPH.inputs
     C: tl.constexpr = GRAPH.channels
     S: tl.constexpr = PLAN.stride
     SAMPLED: tl.constexpr = GRAPH.sampled
-    tile, q, number = tl.program_id(0), tl.program_id(1) % C, tl.program_id(1) // C
+    rows: tl.constexpr = C if NEED else SAMPLED
+    tile, q, number = tl.program_id(0), tl.program_id(1) % rows, tl.program_id(1) // rows
     first_target = tl.maximum(source + 1, INPUTS)
     ok, sample, y, x = pixels_of(tile, count * S * S, H * S, W * S, P)
     here = tl.load(tables + q) * (H * W * S * S) + y * (W * S) + x
@@ -89,44 +92,46 @@ def input_gradient_kernel(
                 count, H, W,
                 PLAN.convolutions[i], GRAPH, PLAN, WEIGHTS,
             )  # fmt: skip
-        total = tl.where(r <= 0, 0.0, total)
-        if PLAN.kinds_of_pools > 0:
-            own = q * (H * W)
-            total = through_pools(
-                total,
-                map_at(pool_grads, number * 2, sample, count, H * W, SAMPLED) + own,
-                map_at(pool_grads, number * 2 + 1, sample, count, H * W, SAMPLED) + own,
-                map_at(winners, number, sample, count, H * W, SAMPLED) + own,
-                y, x, ok, H, W, PLAN,
-            )  # fmt: skip
-    if q >= SAMPLED or len(PLAN.skips) > 0:
-        passed = tl.zeros((P,), tl.float32)
-        output = (y // S) * W + x // S
-        for e in range(edges):
-            target = first_target + e
-            row, _, _ = edge_into(target, source + number, GRAPH)
-            w = tl.load(beta + row)
-            if q < SAMPLED:
-                share = 0.0
-                for i in tl.static_range(len(PLAN.skips)):
-                    share += tl.load(alpha + row * GRAPH.columns + PLAN.skips[i])
-                w *= share
-            G = node_gradient(grad_out, grad_nodes, target, GRAPH)
-            channel = node_channel + (target - INPUTS) * C
-            at = sample * (GRAPH.nodes * C * H * W) + channel * (H * W) + output
-            passed += w * tl.load(G + at, ok, other=0.0).to(tl.float32)
-        if S == 2 and q >= SAMPLED:
-            tap = tl.arange(0, 4)[:, None]
-            corner = tl.load(tables + q) * (H * W * 4) + (y // 2) * (4 * W) + x // 2 * 2
-            valid = (tap >= 0) & ok[None, :]
-            offset = corner[None, :] + (tap // 2) * (2 * W) + tap % 2
-            v = tl.load(state[None, :] + offset, valid, other=0.0).to(tl.float32)
-            largest = tl.max(v, 0)
-            wins = winner_of(v, valid, largest, 4) == y % 2 * 2 + x % 2
-            passed = tl.where(wins, passed, 0.0)
-        total += passed
-    if source >= INPUTS:
-        at = sample * (GRAPH.nodes * C * H * W) + (source - INPUTS) * C * (H * W) + here
-        total += tl.load(grad_out + at, ok, other=0.0).to(tl.float32)
-    to = one_of(grads, number) + sample * sample_stride + here
-    tl.store(to, total.to(grad_out.dtype.element_ty), ok)
+        if NEED:
+            total = tl.where(r <= 0, 0.0, total)
+            if PLAN.kinds_of_pools > 0:
+                own = q * (H * W)
+                total = through_pools(
+                    total,
+                    map_at(pool_grads, number * 2, sample, count, H * W, SAMPLED) + own,
+                    map_at(pool_grads, number * 2 + 1, sample, count, H * W, SAMPLED) + own,
+                    map_at(winners, number, sample, count, H * W, SAMPLED) + own,
+                    y, x, ok, H, W, PLAN,
+                )  # fmt: skip
+    if NEED:
+        if q >= SAMPLED or len(PLAN.skips) > 0:
+            passed = tl.zeros((P,), tl.float32)
+            output = (y // S) * W + x // S
+            for e in range(edges):
+                target = first_target + e
+                row, _, _ = edge_into(target, source + number, GRAPH)
+                w = tl.load(beta + row)
+                if q < SAMPLED:
+                    share = 0.0
+                    for i in tl.static_range(len(PLAN.skips)):
+                        share += tl.load(alpha + row * GRAPH.columns + PLAN.skips[i])
+                    w *= share
+                G = node_gradient(grad_out, grad_nodes, target, GRAPH)
+                channel = node_channel + (target - INPUTS) * C
+                at = sample * (GRAPH.nodes * C * H * W) + channel * (H * W) + output
+                passed += w * tl.load(G + at, ok, other=0.0).to(tl.float32)
+            if S == 2 and q >= SAMPLED:
+                tap = tl.arange(0, 4)[:, None]
+                corner = tl.load(tables + q) * (H * W * 4) + (y // 2) * (4 * W) + x // 2 * 2
+                valid = (tap >= 0) & ok[None, :]
+                offset = corner[None, :] + (tap // 2) * (2 * W) + tap % 2
+                v = tl.load(state[None, :] + offset, valid, other=0.0).to(tl.float32)
+                largest = tl.max(v, 0)
+                wins = winner_of(v, valid, largest, 4) == y % 2 * 2 + x % 2
+                passed = tl.where(wins, passed, 0.0)
+            total += passed
+        if source >= INPUTS:
+            at = sample * (GRAPH.nodes * C * H * W) + (source - INPUTS) * C * (H * W) + here
+            total += tl.load(grad_out + at, ok, other=0.0).to(tl.float32)
+        to = one_of(grads, number) + sample * sample_stride + here
+        tl.store(to, total.to(grad_out.dtype.element_ty), ok)
