@@ -44,6 +44,11 @@ def _led(link: re.Match[str], folder: str) -> str:
     pages = {document: page for page, document in BESIDE.items()}
     if path in pages:
         return f"{image}[{text}]({pages[path]}{anchor})"
-    if path.startswith("docs/"):
+    if _is_page(path):
         return f"{image}[{text}]({path.removeprefix('docs/')}{anchor})"
     return text if (ROOT / path).exists() else link[0]
+
+
+def _is_page(path: str) -> bool:
+    """Whether the site has it: not the folders in docs/, nor this file."""
+    return path.startswith("docs/") and (ROOT / path).is_file() and not path.endswith(".py")

@@ -110,14 +110,26 @@ inline void check_running(const char* op, const std::optional<Tensor>& mean,
   }
 }
 
+// Raises where a tensor that a kernel of x reads lies elsewhere: the dispatcher takes the engine of
+// one of them.
+inline void check_device(const Tensor& x, const Tensor& tensor) {
+  STD_TORCH_CHECK(tensor.get_device_index() == x.get_device_index(),
+                  "expected all tensors on the device of the input; move the module there");
+}
+
 // Where a batch-norm's mean or variance lies: the batch's own, to be written, or the running one.
 inline void* moments_data(Tensor& own, const std::optional<Tensor>& running) {
+  if (running) check_device(own, *running);
   return running ? const_cast<void*>(running->const_data_ptr()) : own.mutable_data_ptr();
 }
 
-inline std::vector<const void*> addresses(const std::vector<Tensor>& tensors) {
+// Where tensors lie that a kernel of x reads.
+inline std::vector<const void*> addresses(const Tensor& x, const std::vector<Tensor>& tensors) {
   std::vector<const void*> result;
-  for (const Tensor& tensor : tensors) result.push_back(tensor.const_data_ptr());
+  for (const Tensor& tensor : tensors) {
+    check_device(x, tensor);
+    result.push_back(tensor.const_data_ptr());
+  }
   return result;
 }
 

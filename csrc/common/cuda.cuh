@@ -30,9 +30,17 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, void* st
   static_assert((sizeof(P) + ... + 0) <= 4096, "older drivers take 4 KiB of arguments");
 #ifdef __CUDACC__
   constexpr size_t kWithoutAsking = 48 * 1024;
-  if (shared > kWithoutAsking) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared));
+  if (shared > kWithoutAsking) {  // all that there is: less would be taken from another thread
+    int device = 0, most = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (shared > static_cast<size_t>(most)) {
+      throw std::runtime_error("a CUDA kernel needs " + std::to_string(shared) +
+                               " bytes of shared memory a block, and this GPU has " +
+                               std::to_string(most) +
+                               "; take fewer channels, or the backend triton");
+    }
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
   }
   kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(arguments...);
   const cudaError_t error = cudaGetLastError();

@@ -40,7 +40,7 @@ __device__ __forceinline__ void put_warp_moments(const float (&values)[OB][4], i
   }
 }
 
-constexpr int kMostMerged = 33;  // slots of one edge: two a primitive and a skip
+constexpr int kMostMerged = 16;  // slots of one edge at a time: one a primitive
 constexpr int kMostEdges = 16;
 
 struct MergeMoments {

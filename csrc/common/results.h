@@ -61,6 +61,7 @@ inline void* take_result(size_t bytes) {
 inline void give_back_result(void* memory) {
   char* const begin = static_cast<char*>(memory) - ResultBlock::kAlignment;
   auto* const block = reinterpret_cast<ResultBlock*>(begin);
+  if (block->bytes > kMostKept) return std::free(begin);
   std::vector<ResultBlock*> ended;
   {
     KeptResults& all = kept_results();

@@ -38,7 +38,7 @@ PCDARTS_INLINE void reduce_skip_gradient(const MixedCell& p, const auto& g,
                                          Vec<T>* dw, T* dr) {
   const int channels = static_cast<int>(p.sampled);
   for (int half = 0; half < 2; ++half) {
-    const SkipHalf h = skip_half(p, half);
+    const SkipHalf h = skip_half(p.sampled, half);
     if (h.outputs == 0) continue;
     const T* dz = scratch.dz + int64_t{h.first} * g.map;
     if (dw != nullptr) {

@@ -18,10 +18,10 @@ PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S, G>& state
       for (int i = 0; i < plan.branches; ++i) {
         const Branch& branch = plan.branch[i];
         const Kind kind = branch.primitive.kind;
-        if (kind == Kind::skip && state.stride == 1) {
+        if (is_plain_skip(kind, state.stride)) {
           terms[c].skip[e] += *state.edge[e].beta * state.edge[e].alpha[branch.column];
           terms[c].skips = true;
-        } else if (kind == Kind::max_pool || kind == Kind::avg_pool) {
+        } else if (is_pool(kind)) {
           const int which = kind == Kind::avg_pool;
           const int64_t at = (int64_t{e} * plan.slots + branch.slot) * p.sampled + c;
           terms[c].upstream[which][e] += static_cast<T>(grad.norm[at].upstream);
@@ -138,12 +138,18 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& sta
         const Vec<T> largest = largest_of(w);
         const int lanes = lanes_of(g, s);
         const Vec<T> gradient = upstream(int64_t{y} * g.width + s * kLanes, lanes, Vec<T>{});
-        Mask<T> open = first_lanes<T>(kLanes);  // the window's first maximum takes the gradient
+        // The window's first maximum takes the gradient, or its last NaN (common/window.h).
+        Mask<T> open = first_lanes<T>(kLanes), nan_behind = {};
+        Mask<T> wins[4];
+        PCDARTS_UNROLL for (int i = 3; i >= 0; --i) {
+          const Mask<T> is_nan = w.phase[i] != w.phase[i];
+          wins[i] = is_nan & ~nan_behind;
+          nan_behind |= is_nan;
+        }
         PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
-          const Vec<T> v = w.phase[i];
-          const Mask<T> wins = open & ((v == largest) | (v != v));
-          w.phase[i] = keep<T>(wins, gradient);
-          open &= ~wins;
+          const Mask<T> first = open & (w.phase[i] == largest);
+          open &= ~first;
+          w.phase[i] = keep<T>(first | wins[i], gradient);
         }
         store_windows(g, to, s, y, w);
       }

@@ -2,7 +2,6 @@
 // forward has not kept it.
 #pragma once
 #include "mixed_cell/backward.h"
-#include "mixed_cell/forward_node.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {
@@ -117,7 +116,7 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
 template <class S, class G>
 PCDARTS_INLINE double last_rstd(const MixedCell& p, const State<S, G>& state, int e,
                                 const Branch& branch, int64_t c) {
-  if (slots_of(branch.primitive.kind, state.stride) == 0) return 1;
+  if (is_plain_skip(branch.primitive.kind, state.stride)) return 1;
   return static_cast<double>(state.edge[e].rstd[last_slot(branch) * p.sampled + c]);
 }
 
@@ -158,7 +157,7 @@ PCDARTS_INLINE void finish_sums(const MixedCell& p, const State<S, G>& state,
     const double* const sums = grad.sums + e * edge_sums;
     for (int i = 0; i < plan.branches; ++i) {
       const Branch& branch = plan.branch[i];
-      if (slots_of(branch.primitive.kind, state.stride) == 0) continue;
+      if (is_plain_skip(branch.primitive.kind, state.stride)) continue;
       const double weight =
           static_cast<double>(edge.alpha[branch.column]) * static_cast<double>(*edge.beta);
       for (int64_t c = 0; c < p.sampled; ++c) {

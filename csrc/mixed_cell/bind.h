@@ -73,7 +73,8 @@ struct ForwardCall {
               const Tensor& beta, const std::vector<Tensor>& weights_,
               const std::optional<Tensor>& running_mean,
               const std::optional<Tensor>& running_variance, int64_t z_size)
-      : inputs(addresses(inputs_)), weights(addresses(weights_)), args{} {
+      : inputs(addresses(inputs_[0], inputs_)), weights(addresses(inputs_[0], weights_)), args{} {
+    check_device(inputs_[0], alpha), check_device(inputs_[0], beta);
     const ScalarType type = accumulate_type(p.dtype);
     const int64_t norms = edge_offsets(p, edge_count(p)).slots, slots = p.training ? norms : 0;
     check_running("mixed_cell", running_mean, running_variance, norms * p.sampled);
@@ -104,7 +105,8 @@ struct BackwardCall {
                const Tensor& mean, const Tensor& variance, const Tensor& out, const Tensor& z,
                const std::vector<int64_t>& need_inputs, bool need_weights, bool need_alpha,
                bool need_beta)
-      : inputs(addresses(inputs_)), weights(addresses(weights_)), args{} {
+      : inputs(addresses(inputs_[0], inputs_)), weights(addresses(inputs_[0], weights_)), args{} {
+    check_device(inputs_[0], alpha), check_device(inputs_[0], beta);
     for (size_t i = 0; i < inputs_.size(); ++i) {
       grad_inputs.push_back(empty_like_if(need_inputs[i], inputs_[i]));
       grad_input_data.push_back(need_inputs[i] ? grad_inputs[i].mutable_data_ptr() : nullptr);

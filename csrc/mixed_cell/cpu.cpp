@@ -138,7 +138,7 @@ PCDARTS_INLINE void source_gradient(const MixedCell& p, const State<S, G>& state
   pass_c_gradient<stride>(p, state, grad, parallel);
   finish_sums(p, state, grad, static_cast<T*>(args.grad_alpha), static_cast<T*>(args.grad_beta));
   if (grad.grad_x == nullptr && grad.dw == nullptr) return;
-  pass_b_gradient<stride>(p, state, grad, parallel);
+  if (state.plan.separable > 0) pass_b_gradient<stride>(p, state, grad, parallel);
   pass_a_gradient<stride>(p, state, grad, parallel);
   if (grad.dw != nullptr) finish_weights(p, state, grad, args.grad_weights);
 }

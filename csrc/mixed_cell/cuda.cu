@@ -33,6 +33,8 @@ ForwardScratch lay_out(const MixedCell& p, bool store, Scratch& scratch) {
   return s;
 }
 
+static_assert(kMostMerged >= kMaxPrimitives && kMostEdges >= kMaxStates);
+
 // Merges the moments of the slots that pass A (or B) has measured.
 void merge_slots(const MixedCell& p, const MixedCellForward& args, const CellState& s,
                  const ForwardScratch& scratch, int64_t warps, bool second, void* stream) {
@@ -48,7 +50,7 @@ void merge_slots(const MixedCell& p, const MixedCellForward& args, const CellSta
     const Branch& branch = s.plan.branch[i];
     const Kind kind = branch.primitive.kind;
     if (slots_of(kind, s.stride) == 0 || (second && kind != Kind::sep_conv)) continue;
-    const bool pool = kind == Kind::max_pool || kind == Kind::avg_pool;
+    const bool pool = is_pool(kind);
     m.slot[m.count] = branch.slot + second;
     m.shared[m.count++] = pool ? pools + (kind == Kind::avg_pool) : -1;
   }

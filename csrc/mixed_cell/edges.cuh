@@ -28,11 +28,6 @@ struct Sizes {
   int64_t unit;  // floats of one unit of all samples
 };
 
-// Whether a branch is the stride-1 skip, which has no batch-norm.
-__device__ __forceinline__ bool is_plain(const Branch& branch, int stride) {
-  return branch.primitive.kind == Kind::skip && stride == 1;
-}
-
 // Four columns of a unit at a lane's quad.
 __device__ __forceinline__ void get_unit(const Sizes& n, const float* z, int unit, int64_t sample,
                                          int64_t channel, int row, int column, float (&v)[kQuad]) {

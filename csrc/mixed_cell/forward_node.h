@@ -14,7 +14,7 @@ PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S, G>& state,
     const Branch& branch = state.plan.branch[i];
     const Kind kind = branch.primitive.kind;
     const T scale = *edge.beta * edge.alpha[branch.column];
-    if (kind == Kind::skip && state.stride == 1) {
+    if (is_plain_skip(kind, state.stride)) {
       terms.skip += scale, terms.skips = true;
       continue;
     }

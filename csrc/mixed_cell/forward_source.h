@@ -157,8 +157,7 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& sta
     }
     for (int i = 0; i < state.plan.branches; ++i) {  // all edges share the state's pools
       const Branch& branch = state.plan.branch[i];
-      if (branch.primitive.kind != Kind::max_pool && branch.primitive.kind != Kind::avg_pool)
-        continue;
+      if (!is_pool(branch.primitive.kind)) continue;
       const int64_t which = branch.primitive.kind == Kind::avg_pool;
       const Moments m = moments[(state.edges * edge_slots + which) * p.sampled + c];
       for (int e = 0; e < state.edges; ++e) {
@@ -178,6 +177,7 @@ PCDARTS_INLINE void source_forward(const MixedCell& p, const State<S, G>& state,
     pass_a<2>(p, state, parallel, moments, slots);
   }
   if (p.training) finish_statistics(p, state, moments, slots);
+  if (state.plan.separable == 0) return;
   pass_b(p, state, parallel, moments, slots);
   if (p.training) finish_statistics(p, state, moments, slots);
 }

@@ -76,11 +76,13 @@ struct EdgePlan {
   Branch branch[kMaxPrimitives];
 };
 
+PCDARTS_HD bool is_pool(Kind kind) { return kind == Kind::max_pool || kind == Kind::avg_pool; }
+// The stride-1 skip computes nothing and has no batch-norm.
+PCDARTS_HD bool is_plain_skip(Kind kind, int stride) { return kind == Kind::skip && stride == 1; }
+
 PCDARTS_HD int slots_of(Kind kind, int stride) {
-  return kind == Kind::none                  ? 0
-         : kind == Kind::sep_conv            ? 2
-         : kind == Kind::skip && stride == 1 ? 0
-                                             : 1;
+  if (kind == Kind::none || is_plain_skip(kind, stride)) return 0;
+  return kind == Kind::sep_conv ? 2 : 1;
 }
 PCDARTS_HD int units_of(Kind kind, int stride) {
   return kind == Kind::sep_conv || kind == Kind::dil_conv || (kind == Kind::skip && stride == 2);
@@ -99,7 +101,7 @@ PCDARTS_HD EdgePlan edge_plan(const MixedCell& p, int stride) {
     plan.units += units_of(kind, stride);
     plan.weights += weights_of(kind, stride);
     plan.separable += kind == Kind::sep_conv;
-    plan.pools |= kind == Kind::max_pool || kind == Kind::avg_pool;
+    plan.pools |= is_pool(kind);
   }
   return plan;
 }
@@ -136,10 +138,19 @@ PCDARTS_HD EdgeOffsets edge_offsets(const MixedCell& p, int row) {
   return at;
 }
 
+// The two halves of a stride-2 skip: first output, number of outputs, and the phase each reads.
+struct SkipHalf {
+  int first, outputs, phase;
+};
+PCDARTS_HD SkipHalf skip_half(int64_t sampled, int half) {
+  const int channels = static_cast<int>(sampled), odd = channels / 2;
+  return half == 0 ? SkipHalf{0, channels - odd, 0} : SkipHalf{channels - odd, odd, 3};
+}
+
 // Elements of weight tensor `number` of a branch: depthwise and pointwise weights in turn; the two
 // halves of a stride-2 skip [C/k - C/k/2, C/k] and [C/k/2, C/k].
 PCDARTS_HD int64_t weight_size(const Primitive& primitive, int number, int64_t sampled) {
-  if (primitive.kind == Kind::skip) return (sampled + 1 - number) / 2 * sampled;
+  if (primitive.kind == Kind::skip) return skip_half(sampled, number).outputs * sampled;
   return number % 2 == 0 ? sampled * primitive.kernel * primitive.kernel : sampled * sampled;
 }
 

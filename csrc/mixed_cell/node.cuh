@@ -34,7 +34,7 @@ __device__ __forceinline__ void put_mix_terms(const Node& a, int64_t channel, fl
     const Branch& branch = plan.branch[number];
     const DeviceEdge& edge = a.edge[j];
     const float scale = get(edge.beta) * get(edge.alpha + branch.column);
-    if (is_plain(branch, a.stride[j])) {
+    if (is_plain_skip(branch.primitive.kind, a.stride[j])) {
       weight[i] = scale;
       continue;
     }

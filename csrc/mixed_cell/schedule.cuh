@@ -65,10 +65,13 @@ inline Convolutions first_stage(const MixedCell& p, const CellState& s, int edge
   const auto weight = [&](int i) {
     return static_cast<const float*>(s.weights[edge][branch.weight + i]);
   };
-  const int channels = static_cast<int>(p.sampled), odd = channels / 2;
+  const int channels = static_cast<int>(p.sampled);
   if (branch.primitive.kind == Kind::skip) {
-    const Convolution even = {1, 1, 0, channels - odd, 0, nullptr, weight(0)};
-    return {odd > 0 ? 2 : 1, {even, {1, 1, 3, odd, channels - odd, nullptr, weight(1)}}};
+    const auto half = [&](int number) {
+      const SkipHalf h = skip_half(p.sampled, number);
+      return Convolution{1, 1, h.phase, h.outputs, h.first, nullptr, weight(number)};
+    };
+    return {skip_half(p.sampled, 1).outputs > 0 ? 2 : 1, {half(0), half(1)}};
   }
   const int dilation = branch.primitive.kind == Kind::dil_conv ? 2 : 1;
   return {1, {{branch.primitive.kernel, dilation, 0, channels, 0, weight(0), weight(1)}, {}}};

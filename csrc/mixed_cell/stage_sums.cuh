@@ -64,7 +64,7 @@ __device__ __forceinline__ void put_state_sums(const Stage& a, const Quad& q, in
       for (int i = 0; i < a.plan.branches; ++i) {
         const Branch& branch = a.plan.branch[i];
         if (units_of(branch.primitive.kind, a.tile.stride)) continue;
-        const bool plain = is_plain(branch, a.tile.stride);
+        const bool plain = is_plain_skip(branch.primitive.kind, a.tile.stride);
         const int64_t norm = last_slot(branch) * a.state.channels + first + c;
         float v[kQuad];
         get_branch_quad(a.size, branch, a.tile.stride, nullptr, state, first + c, q, v);

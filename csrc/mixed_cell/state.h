@@ -141,21 +141,12 @@ PCDARTS_NOINLINE void phase_to_maps(const MixedCell& p, const auto& g, const T* 
   }
 }
 
-// The two halves of a stride-2 skip: first output, number of outputs, and the phase each reads.
-struct SkipHalf {
-  int first, outputs, phase;
-};
-PCDARTS_INLINE SkipHalf skip_half(const MixedCell& p, int half) {
-  const int channels = static_cast<int>(p.sampled), odd = channels / 2;
-  return half == 0 ? SkipHalf{0, channels - odd, 0} : SkipHalf{channels - odd, odd, 3};
-}
-
 template <class T>
 PCDARTS_INLINE void reduce_skip(const MixedCell& p, const auto& g, const T* planes,
                                 const T* const* weights, T* t, T* z) {
   const int channels = static_cast<int>(p.sampled);
   for (int half = 0; half < 2; ++half) {
-    const SkipHalf h = skip_half(p, half);
+    const SkipHalf h = skip_half(p.sampled, half);
     if (h.outputs == 0) continue;
     phase_to_maps(p, g, planes, h.phase, t);
     pointwise_to_maps(g, t, channels, Matrix<T>{weights[half], channels, 1}, h.outputs,

@@ -125,7 +125,7 @@ static __global__ void __launch_bounds__(kFinishThreads, 1)
   for (int i = 0; i < a.plan.branches; ++i) {
     const Branch& branch = a.plan.branch[i];
     const double alpha = static_cast<double>(get(edge.alpha + branch.column));
-    const bool plain = is_plain(branch, a.stride);
+    const bool plain = is_plain_skip(branch.primitive.kind, a.stride);
     double sum = 0;
     PCDARTS_ROLLED for (int64_t c = thread; c < a.size.sampled; c += kFinishThreads) {
       const int64_t at = last_slot(branch) * a.size.sampled + c;

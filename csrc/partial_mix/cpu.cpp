@@ -5,8 +5,8 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-constexpr int kBlock = 32;  // elements held in registers at a time
-constexpr int kLanes = 16;  // partial sums of a dot product: fixed, whatever the instruction set
+constexpr int kBlock = 32;     // elements held in registers at a time
+constexpr int kDotLanes = 16;  // partial sums of a dot product: fixed, whatever the instruction set
 
 // out[j] = sum_i weights[i] * outputs[i][sample, q][first + j], j < count <= kBlock
 template <class T>
@@ -75,14 +75,14 @@ void scale_plane(int64_t size, Accumulate<T> weight, const T* grad, T* out) {
 
 template <class T>
 double dot_plane(int64_t size, const T* a, const T* b) {
-  Accumulate<T> lane[kLanes] = {};
+  Accumulate<T> lane[kDotLanes] = {};
   int64_t first = 0;
-  for (; first + kLanes <= size; first += kLanes) {
-    for (int j = 0; j < kLanes; ++j) lane[j] += load(a + first + j) * load(b + first + j);
+  for (; first + kDotLanes <= size; first += kDotLanes) {
+    for (int j = 0; j < kDotLanes; ++j) lane[j] += load(a + first + j) * load(b + first + j);
   }
   double sum = 0;
   for (; first < size; ++first) sum += load(a + first) * load(b + first);
-  for (int j = 0; j < kLanes; ++j) sum += lane[j];
+  for (int j = 0; j < kDotLanes; ++j) sum += lane[j];
   return sum;
 }
 

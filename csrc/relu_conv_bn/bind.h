@@ -30,7 +30,7 @@ struct ForwardCall {
   ForwardCall(const ReluConvBn& p, const Tensor& x, const std::vector<Tensor>& weights_,
               const std::optional<Tensor>& running_mean,
               const std::optional<Tensor>& running_variance)
-      : weights(addresses(weights_)), args{} {
+      : weights(addresses(x, weights_)), args{} {
     check_running("relu_conv_bn", running_mean, running_variance, p.out_channels);
     const ScalarType type = accumulate_type(p.dtype);
     const int64_t norms = takes_statistics(p) ? p.out_channels : 0;
@@ -56,7 +56,7 @@ struct BackwardCall {
   BackwardCall(const ReluConvBn& p, const Tensor& grad_out, const Tensor& x,
                const std::vector<Tensor>& weights_, const Tensor& out, const Tensor& variance,
                bool need_x, bool need_weights)
-      : grad_x(empty_like_if(need_x, x)), weights(addresses(weights_)), args{} {
+      : grad_x(empty_like_if(need_x, x)), weights(addresses(x, weights_)), args{} {
     grad_weights = empty_likes_if(need_weights, weights_, accumulate_type(p.dtype));
     grad_weight_data = addresses_to_write(grad_weights);
     args.forward.x = x.const_data_ptr(), args.forward.weights = weights.data();

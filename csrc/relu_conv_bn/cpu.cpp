@@ -127,7 +127,8 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
     return a;
   });
 
-  if (!p.plain) {
+  const bool measured = takes_statistics(p);
+  if (measured) {
     gradient_sums<S>(p, args, arena.sums, parallel);
     add_processes(p.processes, arena.sums, p.out_channels * 2);
   }
@@ -135,7 +136,7 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
   for (int64_t o = 0; o < p.out_channels; ++o) {
     arena.norm[o] = {1, 0, 0};
     if (p.plain) continue;
-    const double s0 = arena.sums[o * 2], s1 = arena.sums[o * 2 + 1];
+    const double s0 = measured ? arena.sums[o * 2] : 0, s1 = measured ? arena.sums[o * 2 + 1] : 0;
     const double variance = static_cast<double>(static_cast<const T*>(args.forward.variance)[o]);
     arena.norm[o] = norm_gradient(norm_rstd(variance, p.eps), 0, 1, s0, s1, count, p.training);
   }

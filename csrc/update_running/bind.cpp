@@ -33,14 +33,15 @@ void update(const vector<Tensor>& running, const Tensor& batch, double scale, do
 
 void update_running(const vector<Tensor>& running_mean, const vector<Tensor>& running_variance,
                     const vector<Tensor>& batches, const Tensor& mean, const Tensor& variance,
-                    double unbiased, double momentum) {
-  STD_TORCH_CHECK(mean.scalar_type() == ScalarType::Double || running_mean.empty() ||
-                      dtype_of(running_mean[0]) != DType::float64,
-                  "update_running: running statistics are wider than the batch's");
-  check_buffers(running_mean, running_variance, batches, mean);
+                    int64_t count, double momentum) {
+  if (running_mean.empty()) return;
+  STD_TORCH_CHECK(
+      mean.scalar_type() == ScalarType::Double || dtype_of(running_mean[0]) != DType::float64,
+      "update_running: running statistics are wider than the batch's");
+  check_buffers(running_mean, running_variance, batches, mean, variance, count);
   update(running_mean, mean, 1, momentum);
-  update(running_variance, variance, unbiased, momentum);
-  for (Tensor count : batches) ++*static_cast<int64_t*>(count.mutable_data_ptr());
+  update(running_variance, variance, unbiased_factor(count), momentum);
+  for (Tensor number : batches) ++*static_cast<int64_t*>(number.mutable_data_ptr());
 }
 
 }  // namespace

@@ -18,6 +18,9 @@ class Info:
     """Prints versions, backends (and why one is missing) and instruction sets."""
 
 
+CHECK_A_GPU = "pip install -e '.[test]' && pytest -m gpu && pytest benchmarks/test_gpu.py"
+
+
 def main(args: list[str]) -> int:
     """Runs the command; always 0."""
     parse(Info, args, examples="pcdarts info")
@@ -35,7 +38,7 @@ def main(args: list[str]) -> int:
     for backend in BACKENDS:
         reason = why_not(backend)
         table.add_row(f"backend {backend}", f"not available: {reason}" if reason else "available")
-    table.add_row("to check a GPU", "pytest -m gpu && pytest benchmarks/test_gpu.py")
+    table.add_row("to check a GPU", CHECK_A_GPU)
     table.add_row("instruction sets", _instruction_sets())
     Console(markup=False, emoji=False).print(table, highlight=False)
     return 0

@@ -71,9 +71,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
+        said = (str(error) or "of the system").splitlines()[0]
         print(
-            f"pcdarts: not enough memory ({str(error).splitlines()[0]:.120}); "
-            "take a smaller --batch-size",
+            f"pcdarts: not enough memory ({said:.120}); take a smaller --batch-size",
             file=sys.stderr,
         )
         return 2

@@ -82,5 +82,6 @@ def output_folder(given: Path | None, name: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # not empty
             folder.rmdir()
+            folder.parent.rmdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from .fused import FusedGraph, FusedPreprocess, engine, is_fused
 from .mixed_op import EPS, FusedPartialMixedOp, check_input
 from .operations import FactorizedReduce, ReLUConvBN
 from .sampling import mix_sampled
+from .watched import is_hooked
 
 
 class SearchCell(nn.Module):
@@ -65,11 +65,7 @@ class SearchCell(nn.Module):
         if is_fused(primitives, CELL_INPUTS + nodes):
             stride, store = 2 if reduction else 1, memory == "store"
             graph = CellGraph(tuple(primitives), CELL_INPUTS, nodes, k, stride, EPS, store)
-            operations = [edge._ops for edge in self._edges()]
-            self._fused = FusedGraph(operations, graph, C, sampling)
-
-    def _edges(self) -> list[FusedPartialMixedOp]:
-        return cast(list[FusedPartialMixedOp], list(self._ops))
+            self._fused = FusedGraph(list(self._ops), graph, C, sampling)
 
     def forward(self, s0: Tensor, s1: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         """s0, s1 [B, C_prev, H, W], alpha [edges, P], beta [edges] -> [B, nodes * C, H', W']."""
@@ -82,8 +78,8 @@ class SearchCell(nn.Module):
         check_input(states[0], self.C, 2 if self.reduction else 1)
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
-            fused, edges = self._fused, [edge._ops for edge in self._edges()]
-            if fused is None or not fused.watched.fused(backend, edges, self.training):
+            fused = self._fused
+            if fused is None or not fused.watched.fused(backend, list(self._ops), self.training):
                 return self.by_edges(states, alpha, beta, permutation, backend)
             return fused(
                 states,
@@ -113,14 +109,23 @@ class SearchCell(nn.Module):
         backend: str,
     ) -> Tensor:
         """The graph edge by edge: for candidate operations that are not fused, and the oracle."""
-        edges = self._edges()
+        edges = list(self._ops)
         for target in range(CELL_INPUTS, CELL_INPUTS + self.nodes):
             rows = edges_into(target)
             terms = [
-                b * edge.by_modules(state, a, permutation, backend)
+                b * run_edge(edge, state, a, permutation, backend)
                 for edge, state, a, b in zip(
                     edges[rows], states, alpha[rows], beta[rows], strict=True
                 )
             ]
             states.append(sum(terms[1:], terms[0]))
         return torch.cat(states[CELL_INPUTS:], 1)
+
+
+def run_edge(
+    edge: nn.Module, state: Tensor, alpha: Tensor, permutation: list[int] | None, backend: str
+) -> Tensor:
+    """An edge with the cell's permutation; one that is hooked or the user's own is called."""
+    if type(edge) is FusedPartialMixedOp and not is_hooked(edge):
+        return edge.by_modules(state, alpha, permutation, backend)
+    return edge(state, alpha)  # type: ignore[no-any-return]

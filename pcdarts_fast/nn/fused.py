@@ -29,9 +29,30 @@ def is_fused(primitives: Sequence[str], states: int) -> bool:
 
 
 def engine(backend: str, x: Tensor) -> str:
-    """The backend that runs a fused cell on x; "auto" leaves foreign dtypes to the reference."""
+    """The backend that runs a fused cell on x; "auto" leaves foreign dtypes to the reference, and
+    what transforms or traces the function that is called.
+
+    Raises:
+        UserError: `backend` cannot run here.
+    """
+    if is_transformed():
+        if backend not in ("auto", "reference"):
+            raise UserError(
+                f"backend {backend!r} has no rules for the transforms of torch.func, nor for "
+                'torch.jit.trace; take "auto" or "reference"'
+            )
+        return "reference"
     chosen: str = resolve(backend, "mixed_cell", device_type(x))
     return "reference" if backend == "auto" and x.dtype not in DTYPES[chosen] else chosen
+
+
+def is_transformed() -> bool:
+    """Whether torch.func or torch.jit.trace calls, which know no operators but PyTorch's."""
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call, no-any-return]
 
 
 class FusedPreprocess:
@@ -97,7 +118,7 @@ class FusedGraph:
     """
 
     def __init__(
-        self, edges: Sequence[nn.ModuleList], graph: CellGraph, C: int, sampling: Sampling
+        self, edges: Sequence[nn.Module], graph: CellGraph, C: int, sampling: Sampling
     ) -> None:
         self.watched = Watched(edges)
         self.graph, self.sampling = graph, sampling
@@ -172,7 +193,11 @@ def advance(
             "batch-norm in training: got one value a channel, wanted more (a larger batch or image)"
         )
     momentum = norms[0].momentum
-    assert momentum is not None
+    if momentum is None:
+        raise UserError(
+            "a batch-norm's momentum has become None: call train() or eval() of the module that "
+            "you call, so that it runs as it is now"
+        )
     update_running(
         buffers_of(norms, "running_mean"),
         buffers_of(norms, "running_var"),
@@ -186,8 +211,18 @@ def advance(
 
 
 def weights_of(convolutions: Sequence[nn.Conv2d]) -> list[Tensor]:
-    """Over a hundred a cell and call: attribute look-up is many times slower."""
-    weights: list[Any] = [m._parameters["weight"] for m in convolutions]
+    """Over a hundred a cell and call: attribute look-up is many times slower.
+
+    Raises:
+        UserError: one has become no parameter since the modules were looked at.
+    """
+    try:
+        weights: list[Any] = [m._parameters["weight"] for m in convolutions]
+    except KeyError:
+        raise UserError(
+            "a candidate's weight is no parameter any more (pruned or parametrized): call train() "
+            "or eval() of the module that you call, so that it runs as it is now"
+        ) from None
     return weights
 
 

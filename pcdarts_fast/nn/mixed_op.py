@@ -16,8 +16,9 @@ from ..ops.mixed_cell import CellGraph
 from ..space import PRIMITIVES
 from .fused import FusedGraph, engine, is_fused
 from .naive import mixed_operation
-from .operations import make_operation
+from .operations import Zero, make_operation
 from .sampling import mix_sampled
+from .watched import is_hooked
 
 MEMORY = ("recompute", "store")
 EPS = 1e-5  # of every batch-norm, as nn.BatchNorm2d's default
@@ -64,6 +65,8 @@ class FusedPartialMixedOp(nn.Module):
         super().__init__()
         check_channels(C, k)
         check_stride(stride)
+        if not primitives:
+            raise UserError("primitives: got none, wanted one candidate operation or more")
         check_choice("sampling", sampling, get_args(Sampling))
         check_choice("memory", memory, MEMORY)
         check_choice("backend", backend, ("auto", *BACKENDS))
@@ -121,7 +124,7 @@ class FusedPartialMixedOp(nn.Module):
             sampled = x[:, : self.C // self.k]
             if permutation is not None:
                 sampled = x[:, permutation[: self.C // self.k]]
-            chosen = [i for i, name in enumerate(self.primitives) if name != "none"]
+            chosen = [i for i, op in enumerate(self._ops) if type(op) is not Zero or is_hooked(op)]
             outputs = [self._ops[i](sampled).to(x.dtype) for i in chosen]  # autocast's are others
             weights = torch.stack([alpha[i] for i in chosen]) if chosen else alpha[:0]
             return partial_mix(

@@ -6,6 +6,7 @@ A user may replace one, hook one, freeze a batch-norm: then they run as modules,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -36,21 +37,32 @@ class Watched:
 
     def fused(self, backend: str, modules: Sequence[nn.Module], training: bool) -> bool:
         """Whether the engine of `backend` computes in the place of the modules: where they compute
-        what they were built for, all in one mode. A tracer does not look again.
+        what they were built for, all in one mode. A tracer looks at every trace.
         """
         if backend == "reference":
             return False
-        if self.stale and not torch.compiler.is_compiling():
-            self._find_leaves(modules)
-            self._intact = described(modules) == self._built and self._agree(training)
+        if torch.compiler.is_compiling():
+            return look(self, *modules) and self._agree(training)
+        if self.stale:
+            self._intact = look(self, *modules) and self._agree(training)
             self.stale = False
         return self._intact
 
     def _agree(self, training: bool) -> bool:
         """Whether all batch-norms have this mode and one momentum: engines move them as one."""
-        momenta = {norm.momentum for norm in self.norms} or {0.0}
-        modes = {norm.training for norm in self.norms} <= {training}
-        return modes and len(momenta) == 1 and None not in momenta
+        if not self.norms:
+            return True
+        momentum = self.norms[0].momentum
+        return momentum is not None and all(
+            norm.training == training and norm.momentum == momentum for norm in self.norms
+        )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def look(watched: Watched, *modules: nn.Module) -> bool:
+    """Finds the leaves that there are now; whether the modules are still those that were built."""
+    watched._find_leaves(modules)
+    return described(modules) == watched._built
 
 
 def described(modules: Iterable[nn.Module]) -> list[object]:
@@ -62,16 +74,21 @@ def described(modules: Iterable[nn.Module]) -> list[object]:
             kind: type = type(module)
             if kind in (nn.BatchNorm2d, SynchronizedBatchNorm2d):
                 kind = nn.BatchNorm2d
-                settings = module.num_features, module.eps, module.affine
-            buffers = [key for key, value in module._buffers.items() if value is not None]
-            found.append((name, kind, settings, [*module._parameters], buffers, is_hooked(module)))
+                settings = module.num_features, module.eps, module.track_running_stats
+            elif kind is nn.AvgPool2d:  # what its extra_repr leaves out
+                pool = cast(nn.AvgPool2d, module)
+                settings = settings, pool.ceil_mode, pool.count_include_pad, pool.divisor_override
+            held = (*module._parameters.items(), *module._buffers.items())
+            tensors = [key for key, value in held if value is not None]
+            found.append((name, kind, settings, tensors, is_hooked(module)))
     return found
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether it must be called, for the sake of its hooks."""
+    """Whether it must be called, for the sake of its hooks or of another `forward` in its place."""
     return bool(
-        module._forward_hooks
+        "forward" in module.__dict__
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,17 @@ def check_dtype(name: str, x: Tensor, backend: str) -> None:
     if x.dtype not in DTYPES[backend]:
         wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES[backend])
         raise UserError(f"{name}: got {x.dtype}, wanted one of {wanted} (backend {backend})")
+
+
+def check_devices(op: str, tensors: Iterable[Tensor]) -> None:
+    """For tracing, and where one tensor is on the meta device: real kernels look themselves.
+
+    Raises:
+        RuntimeError: the tensors lie on several devices.
+    """
+    devices = {str(tensor.device) for tensor in tensors}
+    if len(devices) > 1:
+        raise RuntimeError(f"{op}: got tensors on {', '.join(sorted(devices))}, wanted one device")
 
 
 def check_shape(name: str, x: Tensor, C: int) -> None:
@@ -57,7 +68,9 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def dense(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """The tensors as kernels read them: contiguous, in the dtype that they accumulate in."""
+    """The tensors as kernels read them: contiguous, in this dtype. In backward also those that were
+    so in forward: hooks of saved tensors may bring them back otherwise.
+    """
     return [
         t if t.dtype is dtype and t.is_contiguous() else t.to(dtype).contiguous() for t in tensors
     ]

@@ -60,3 +60,26 @@ def test_info_lists_every_backend_and_why_one_is_missing(capsys):
             f"backend {backend} " + (f"not available: {reason}" if reason else "available") in text
         )
     assert "pcdarts_fast" in text and "torch" in text and "instruction sets" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("unsupported memory_format"), False),
+    ],
+)
+def test_only_too_little_memory_is_called_so(error, told, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("pcdarts_fast.cli.show.main", fail)
+    if told:
+        assert main(["show"]) == 2
+        assert "smaller --batch-size" in capsys.readouterr().err
+    else:
+        with pytest.raises(RuntimeError):
+            main(["show"])

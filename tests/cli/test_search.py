@@ -19,6 +19,7 @@ import pytest
 from pcdarts_fast import Genotype
 from pcdarts_fast.cli import main
 from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.testing.outcome import outcome
 
 TINY = [
     *("--device", "cpu", "--init-channels", "4", "--k", "2", "--layers", "3", "--nodes", "1"),
@@ -26,7 +27,6 @@ TINY = [
     *("--frozen-epochs", "1", "--batch-size", "48"),
     *("--train-fraction", "0.2", "--valid-fraction", "0.2"),
 ]
-TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +42,6 @@ def start(*options: str, **settings) -> subprocess.Popen[str]:
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         **settings,
-    )
-
-
-def outcome(folder: Path) -> tuple:
-    lines = read_lines(folder / "metrics.jsonl")
-    return (
-        [{name: line[name] for name in line if name not in TIMES} for line in lines],
-        (folder / "architecture.jsonl").read_bytes(),
-        (folder / "genotype.json").read_bytes(),
     )
 
 

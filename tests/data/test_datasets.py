@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import gzip
 import pickle
-import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.datasets import CIFAR10
-from torchvision.transforms import v2
 
 from pcdarts_fast.data import (
     Augment,
-    Shard,
     cifar,
-    derive_seed,
     fashion_mnist,
-    image_folder,
     load,
-    split,
 )
 from pcdarts_fast.data.dataset import Request
 from pcdarts_fast.errors import UserError
@@ -175,175 +167,3 @@ def test_cifar10_with_other_contents_than_the_published(tmp_path):
 def test_cifar_missing(tmp_path, name):
     with pytest.raises(UserError, match=r"no folder .*; unpack cifar-100?-python.tar.gz"):
         load(name, tmp_path)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Two classes of 20 images, each of one colour, red or blue, of various sizes; val/ of 3."""
-    for part, count in (("train", 20), ("val", 3)):
-        for name, colour in (("red", (200, 0, 0)), ("blue", (0, 0, 200))):
-            folder = tmp_path / part / name
-            folder.mkdir(parents=True)
-            for n in range(count):
-                image = Image.new("RGB", (40 + n, 50), tuple(max(0, c - n) for c in colour))
-                image.save(folder / f"{n}.png")
-    return tmp_path
-
-
-def test_image_folder_batches_do_not_depend_on_workers_or_batch_size(photos):
-    augment = Augment(flip=True, color_jitter=True)
-    passes = []
-    for workers, batch_size in ((0, 8), (2, 8), (0, 5)):
-        data = load("imagefolder", photos, image_size=16, workers=workers, augment=augment)
-        batches = list(data.train.shuffled(batch_size, seed=derive_seed(0, "weights", 1)))
-        passes.append([torch.cat(part) for part in zip(*batches, strict=True)])
-    (images, labels), *others = passes
-    assert images.shape == (40, 3, 16, 16) and images.dtype == torch.float32
-    assert sorted(labels.tolist()) == [0] * 20 + [1] * 20
-    for other_images, other_labels in others:
-        assert torch.equal(images, other_images) and torch.equal(labels, other_labels)
-    assert len(images.flatten(1).unique(dim=0)) == 40
-
-
-def test_image_folder_has_the_papers_subsets_by_index(photos):
-    data = load("imagenet", photos, image_size=16)
-    assert len(data.test.labels) == 6
-    weights, architecture = split(data.train, (0.10, 0.05), seed=1)
-    assert len(weights.paths) == 4 and len(architecture.paths) == 2
-    assert not set(weights.paths) & set(architecture.paths)
-    assert data.classes == ("blue", "red")
-    assert all(
-        f"/{data.classes[label]}/" in path
-        for path, label in zip(weights.paths, weights.labels.tolist(), strict=True)
-    )
-
-
-def test_image_folder_evaluates_the_middle_of_the_image(photos):
-    data = load("imagefolder", photos, image_size=16)
-    images, labels = next(data.test.ordered(6))
-    red = images[labels == data.classes.index("red")]
-    wanted = (torch.tensor([200 / 255, 0, 0]) - torch.tensor(data.test.mean)) / torch.tensor(
-        data.test.std
-    )
-    torch.testing.assert_close(red[0], wanted[:, None, None].expand(3, 16, 16))
-
-
-def test_image_folder_without_val_holds_out_a_tenth(photos):
-    for path in sorted((photos / "val").rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    (photos / "val").rmdir()
-    data = load("imagefolder", photos, image_size=16)
-    assert (len(data.train.labels), len(data.test.labels)) == (36, 4)
-    assert data.classes == ("blue", "red")
-    assert not set(data.train.paths) & set(data.test.paths)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_image_folder_names_a_damaged_image(photos, workers):
-    (photos / "train" / "red" / "7.png").write_bytes(b"no image")
-    data = load("imagefolder", photos, image_size=16, workers=workers)
-    with pytest.raises(UserError, match=r"^image \S*/train/red/7.png is damaged; get it again"):
-        list(data.train.shuffled(8, seed=0))
-
-
-def test_image_folder_takes_every_ending_that_pillow_opens(photos):
-    for name in ("20.gif", "21.BMP"):
-        Image.new("RGB", (40, 40)).save(photos / "train" / "red" / name)
-    (photos / "train" / "red" / "notes.txt").write_text("no image")
-    data = load("imagefolder", photos, image_size=16)
-    assert len(data.train.labels) == 42
-    assert sum(len(labels) for _, labels in data.train.shuffled(8, seed=0)) == 42
-
-
-def test_image_folder_that_is_none(tmp_path, photos):
-    with pytest.raises(UserError, match=r"no train/; wanted .*/train/CLASS/\*\.jpg"):
-        image_folder.read(request(tmp_path / "nothing"))
-    (photos / "val" / "green").mkdir()
-    with pytest.raises(UserError, match="Found no valid file for the classes green"):
-        image_folder.read(request(photos))
-    Image.new("RGB", (40, 40)).save(photos / "val" / "green" / "0.png")
-    with pytest.raises(UserError, match=r"train/ has no green; both need every class"):
-        image_folder.read(request(photos))
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_image_folder_leaves_damaged_images_out_and_names_each_once(photos, workers):
-    whole = (photos / "train" / "blue" / "3.png").read_bytes()
-    broken = {
-        "train/red/7.png": b"no image",
-        "train/blue/3.png": whole[: len(whole) // 2],
-        "val/red/0.png": b"",
-    }
-    for name, content in broken.items():
-        (photos / name).write_bytes(content)
-    damaged: list[str] = []
-    data = load("imagefolder", photos, image_size=16, workers=workers, damaged=damaged)
-    for _ in range(2):
-        sizes = [len(labels) for _, labels in data.train.shuffled(8, seed=0)]
-        assert sizes == [8] * 5  # others take their place
-    assert len(list(data.test.ordered(1))) == 5  # a test counts whole images only
-    assert sorted(damaged) == sorted(str(photos / name) for name in broken)
-
-
-def test_image_folder_of_damaged_images_only_is_one_sentence(photos):
-    for path in photos.rglob("*.png"):
-        path.write_bytes(b"")
-    data = load("imagefolder", photos, image_size=16, damaged=[])
-    with pytest.raises(UserError, match="every image of a batch is damaged"):
-        list(data.train.shuffled(8, seed=0))
-
-
-@pytest.mark.parametrize("cutout", [0, 8])
-def test_image_folder_is_dealt_out_and_goes_on_in_the_middle(photos, cutout):
-    augment = Augment(flip=True, cutout=cutout)
-    images = load("imagefolder", photos, image_size=16, augment=augment).train
-    whole = [x for x, _ in images.shuffled(8, seed=5)]
-    shares = [[x for x, _ in images.shuffled(8, seed=5, shard=Shard(n, 2))] for n in range(2)]
-    for batch, first, second in zip(whole, *shares, strict=True):
-        assert torch.equal(batch[0::2], first) and torch.equal(batch[1::2], second)
-    assert torch.equal(next(images.shuffled(8, seed=5, start=3))[0], whole[3])
-
-
-def test_image_folder_prepares_as_the_documents_say(photos):
-    """The snippet of docs/export.md gives what a network is tested with."""
-    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
-    *_, snippet = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    names: dict = {}
-    exec(snippet, names)
-    gradient = torch.arange(3 * 90 * 130, dtype=torch.float32).view(3, 90, 130) % 251
-    picture = v2.functional.to_pil_image(gradient.byte())
-    path = photos / "val" / "blue" / "0.png"
-    picture.save(path)
-    data = load("imagefolder", photos, image_size=64)
-    index = data.test.paths.index(str(path))
-    images, _ = next(data.test.subset(torch.tensor([index])).ordered(1))
-    torch.testing.assert_close(names["prepare"](picture)[None], images)
-
-
-def test_image_folder_leaves_out_what_is_hidden_and_what_only_sounds_like_an_image(photos):
-    (photos / "train" / ".ipynb_checkpoints").mkdir()
-    for name in ("._0.png", "features.h5", "film.mpg"):
-        (photos / "train" / "red" / name).write_bytes(b"no image")
-    data = load("imagefolder", photos, image_size=16)
-    assert data.classes == ("blue", "red") and len(data.train.labels) == 40
-
-
-@pytest.mark.parametrize("ending", ["png", "tiff"])
-def test_image_folder_takes_grey_images_of_16_bits(photos, ending):
-    for path in (photos / "val" / "red").iterdir():
-        path.unlink()
-    grey = np.full((40, 40), 0x4000, dtype=np.uint16)
-    Image.fromarray(grey).save(photos / "val" / "red" / f"0.{ending}")
-    data = load("imagefolder", photos, image_size=16)
-    images, labels = next(data.test.ordered(6))
-    (image,) = images[labels == data.classes.index("red")]
-    mean, std = (torch.tensor(values)[:, None, None] for values in (data.test.mean, data.test.std))
-    torch.testing.assert_close(image * std + mean, torch.full((3, 16, 16), 64 / 255))
-
-
-def test_image_folder_without_val_needs_some_images_of_every_class(photos):
-    shutil.rmtree(photos / "val")
-    for path in sorted((photos / "train" / "red").iterdir())[1:]:
-        path.unlink()
-    with pytest.raises(UserError, match=r"class red has 1 images, too few .* into \S*val/CLASS"):
-        load("imagefolder", photos, image_size=16)

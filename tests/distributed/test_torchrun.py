@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.testing.outcome import TIMES, outcome
 
-TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
 TINY = [
     *("--device", "cpu", "--init-channels", "4", "--k", "2", "--layers", "3", "--nodes", "1"),
     *("--primitives", "none", "skip_connect", "sep_conv_3x3", "--frozen-epochs", "1"),
@@ -44,15 +44,6 @@ def torchrun(
 
 def pcdarts(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return torchrun("-m", "pcdarts_fast", *arguments, **options)
-
-
-def outcome(folder: Path) -> tuple:
-    lines = read_lines(folder / "metrics.jsonl")
-    return (
-        [{name: line[name] for name in line if name not in TIMES} for line in lines],
-        (folder / "architecture.jsonl").read_bytes(),
-        (folder / "genotype.json").read_bytes(),
-    )
 
 
 def workers(launcher: subprocess.Popen[str]) -> dict[int, int]:

@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 
 from pcdarts_fast.run.config import SearchConfig
-from pcdarts_fast.run.folder import RunFolder, read_lines
+from pcdarts_fast.run.folder import RunFolder
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.search import search
+from pcdarts_fast.testing.outcome import outcome
 
 CONFIG: SearchConfig = replace(
     search_config("digits"),
@@ -38,16 +39,6 @@ CONFIG: SearchConfig = replace(
     valid_fraction=0.2,
     device="cpu",
 )
-TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
-
-
-def outcome(folder: Path) -> tuple:
-    lines = read_lines(folder / "metrics.jsonl")
-    return (
-        [{name: line[name] for name in line if name not in TIMES} for line in lines],
-        (folder / "architecture.jsonl").read_bytes(),
-        (folder / "genotype.json").read_bytes(),
-    )
 
 
 def run(folder: Path, die_at: int | None = None) -> int:

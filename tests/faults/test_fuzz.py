@@ -1,4 +1,4 @@
-"""Hostile files: whatever their bytes, a clean error or the right content. `--nightly`: 100,000."""
+"""Hostile files: whatever their bytes, a clean error or the right content. `--nightly`: 105,000."""
 
 from __future__ import annotations
 

@@ -156,6 +156,25 @@ def test_any_channels_samplings_and_primitives(
     check_edge(engine, shape[1], stride, shape, **options)
 
 
+@pytest.mark.parametrize(("stride", "size"), [(1, 1), (1, 2), (2, 4)])
+def test_small_maps_of_many_images_fit_into_a_block(engine: Any, stride: int, size: int) -> None:
+    check_edge(engine, 16, stride, (64, 16, size, size))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_alone_want_a_gradient(engine: Any, stride: int) -> None:
+    torch.manual_seed(0)
+    alpha, x = torch.rand(8), torch.randn(2, 8, 6, 6)
+    gradients = []
+    for backend, device in (("reference", "cpu"), (engine.backend, engine.device)):
+        torch.manual_seed(1)
+        op = FusedPartialMixedOp(8, stride, backend=backend).to(device)
+        op(x.to(device), alpha.to(device)).square().sum().backward()
+        gradients.append([p.grad.cpu() for p in op.parameters() if p.numel()])
+    for wanted, got in zip(*gradients, strict=True):
+        assert relative_error(got, wanted) < 1e-3
+
+
 BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 
 

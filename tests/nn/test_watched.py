@@ -20,7 +20,7 @@ from pcdarts_fast.testing.tolerances import relative_error
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 
-SEP, SKIP = 4, 3  # positions among the primitives
+NONE, AVERAGE, SKIP, SEP = 0, 2, 3, 4  # positions among the primitives
 
 
 def edge(backend: str) -> FusedPartialMixedOp:
@@ -66,6 +66,20 @@ CHANGES: dict[str, Callable[[FusedPartialMixedOp], Any]] = {
     "a hook on a candidate": lambda op: op._ops[SEP].register_forward_hook(double_output),
     "weight norm": lambda op: parametrizations.weight_norm(inside(op)[2]),
     "pruning": lambda op: prune.l1_unstructured(inside(op)[1], "weight", 0.5),
+    "a batch-norm that counts no more": lambda op: setattr(
+        inside(op)[3], "track_running_stats", False
+    ),
+    "a scale where there was none": lambda op: setattr(
+        inside(op)[3], "weight", nn.Parameter(torch.full((4,), 2.0, dtype=torch.float64))
+    ),
+    "a pool that counts its border": lambda op: setattr(
+        op._ops[AVERAGE][0], "count_include_pad", True
+    ),
+    "another forward": lambda op: setattr(
+        op._ops[SEP], "forward", lambda x: 2 * op._ops[SEP].op(x)
+    ),
+    "another zero": lambda op: op._ops.__setitem__(NONE, nn.Conv2d(4, 4, 1).double()),
+    "a hook on zero": lambda op: op._ops[NONE].register_forward_hook(lambda _, __, out: out + 1),
 }
 
 
@@ -102,6 +116,49 @@ def test_a_change_counts(change: Callable[[FusedPartialMixedOp], Any], used: boo
             assert relative_error(got[name], value) < 1e-9, name
 
 
+@pytest.mark.parametrize("name", ["all batch-norms frozen", "momentum of all", "eps", "a hook"])
+def test_a_change_counts_where_the_compiler_traces(name: str) -> None:
+    found = []
+    for compiled in (False, True):
+        op = edge("cpu")
+        CHANGES[name](op)
+        if compiled:
+            op.compile(backend="eager", fullgraph=True)
+        found.append(results(op))
+    for got, wanted in zip(found[1].values(), found[0].values(), strict=True):
+        assert relative_error(got, wanted) < 1e-9
+
+
+def test_a_batch_norm_frozen_after_compiling() -> None:
+    wanted, got = edge("cpu"), edge("cpu")
+    got.compile(backend="eager", fullgraph=True)
+    for op in (wanted, got):
+        results(op)
+        op.zero_grad(set_to_none=True)
+        op.train()
+        freeze_norms(op)
+    for mine, theirs in zip(results(got).values(), results(wanted).values(), strict=True):
+        assert relative_error(mine, theirs) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda op: prune.l1_unstructured(inside(op)[1], "weight", 0.5),
+        lambda op: [setattr(norm, "momentum", None) for norm in norms(op)],
+    ],
+    ids=["pruning", "momentum"],
+)
+def test_what_no_engine_can_run_before_the_next_train_is_one_sentence(
+    change: Callable[[FusedPartialMixedOp], Any],
+) -> None:
+    op = edge("cpu")
+    results(op)
+    change(op)
+    with pytest.raises(UserError, match="call train"):
+        results(op)
+
+
 def test_an_overridden_candidate_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def with_gelu(C: int, stride: int, affine: bool) -> nn.Module:
         return nn.Sequential(nn.GELU(), SepConv(C, C, 3, stride, affine=affine))
@@ -109,6 +166,17 @@ def test_an_overridden_candidate_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OPERATIONS, "sep_conv_3x3", with_gelu)
     wanted, got = results(edge("reference")), results(edge("cpu"))
     assert all(relative_error(got[name], value) < 1e-9 for name, value in wanted.items())
+
+
+class Doubled(nn.Module):
+    """An edge of stride 1 or 2 that knows no candidate operations."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
+        return 2 * alpha.sum() * x[:, :, :: self.stride, :: self.stride]
 
 
 NET_CHANGES: dict[str, Callable[[SearchNetwork], Any]] = {
@@ -122,6 +190,14 @@ NET_CHANGES: dict[str, Callable[[SearchNetwork], Any]] = {
     ),
     "a stem of stride 2": lambda net: net.stem.__setitem__(
         0, nn.Conv2d(3, 12, 3, 2, 1, bias=False).double()
+    ),
+    "a hook on an edge": lambda net: net.cells[0]._ops[0].register_forward_hook(double_output),
+    "an edge of the user's own": lambda net: net.cells[1]._ops.__setitem__(1, Doubled(2)),
+    "another forward of the stem": lambda net: setattr(
+        net.stem, "forward", lambda x: net.stem[1](net.stem[0](2 * x))
+    ),
+    "another forward of the classifier": lambda net: setattr(
+        net.classifier, "forward", lambda x: 2 * x[:, :5]
     ),
     "a classifier without bias": lambda net: setattr(
         net, "classifier", nn.Linear(net.classifier.in_features, 3, bias=False).double()

@@ -52,7 +52,7 @@ def test_opcheck(backend: str) -> None:
     mean, variance = torch.rand(N, C), torch.rand(N, C)
     opcheck(
         kernel("update_running_", backend),
-        (*running_of(norms), mean, variance, COUNT / (COUNT - 1), 0.1),
+        (*running_of(norms), mean, variance, COUNT, 0.1),
     )
 
 
@@ -63,6 +63,8 @@ def test_opcheck(backend: str) -> None:
         ({"running_mean": torch.zeros(C, 3)[:, 0]}, "contiguous"),
         ({"running_var": torch.zeros(1)}, "of 1 channels, wanted 4"),
         ({"num_batches_tracked": torch.tensor(0.0)}, "int64"),
+        ({"running_var": torch.zeros(C, dtype=torch.float64)}, "one dtype"),
+        ({"running_mean": torch.zeros(C, dtype=torch.float64)}, "wider|one dtype"),
     ],
 )
 def test_buffers_that_do_not_fit_stay_as_they_are(change: dict[str, Tensor], message: str) -> None:
@@ -81,3 +83,25 @@ def test_buffers_that_do_not_fit_stay_as_they_are(change: dict[str, Tensor], mes
         )
     for got, wanted in zip(norm.buffers(), before, strict=True):
         assert torch.equal(got, wanted)
+
+
+@pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
+@pytest.mark.parametrize(
+    ("norms", "batch", "count"), [(2, 1, COUNT), (1, 2, COUNT), (1, 1, 1)], ids=str
+)
+def test_as_many_statistics_as_batch_norms(norms: int, batch: int, count: int) -> None:
+    buffers = running_of([nn.BatchNorm2d(C) for _ in range(norms)])
+    statistics = torch.ones(batch, C)
+    with pytest.raises(RuntimeError, match=r"as many of each|more than 1"):
+        kernel("update_running_", "cpu")(*buffers, statistics, statistics, count, 0.1)
+
+
+@each_backend
+def test_a_graph_that_has_saved_them_notices(backend: str) -> None:
+    norm = nn.BatchNorm2d(C, affine=False)
+    weight = torch.ones(C, requires_grad=True)
+    loss = (weight * norm.running_mean).sum()
+    ones = torch.ones(1, C)
+    update_running(*running_of([norm]), ones, ones, count=2, momentum=0.1, backend=backend)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

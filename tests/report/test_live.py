@@ -45,6 +45,15 @@ def test_fits_the_terminal(make_search, width, height):
     assert not [line for line in lines if "\u2192" in line and "\u2026" in line]
 
 
+def test_an_ascii_terminal(make_search):
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console = Console(file=file, width=80, height=40, force_terminal=True)
+    console.print(LiveView(started(make_search(nodes=2))))
+    file.flush()
+    text = file.buffer.getvalue().decode("ascii")
+    assert "* kept if it ended now" in text and "->1" in text
+
+
 def test_tells_the_time_left_however_slow_the_steps_are(make_search):
     view = LiveView(started(make_search(nodes=2)))
     now = 0.0

@@ -25,8 +25,7 @@ from pcdarts_fast.search import (
 )
 from pcdarts_fast.search import epoch as epochs
 from pcdarts_fast.search.monitors import entropies
-
-TIMES = {"seconds", "images_per_second", "peak_memory_mib"}
+from pcdarts_fast.testing.outcome import outcome
 
 
 def run(config, folder, *, resume=False) -> list:
@@ -35,16 +34,6 @@ def run(config, folder, *, resume=False) -> list:
 
 def of(kind, events) -> list:
     return [event for event in events if isinstance(event, kind)]
-
-
-def outcome(folder) -> tuple:
-    """All that must not depend on interruptions: metrics without times, alpha, beta, genotype."""
-    lines = read_lines(folder / "metrics.jsonl")
-    return (
-        [{name: line[name] for name in line if name not in TIMES} for line in lines],
-        (folder / "architecture.jsonl").read_bytes(),
-        (folder / "genotype.json").read_bytes(),
-    )
 
 
 def test_search_on_digits_learns_them_and_its_architecture(tmp_path):

@@ -99,6 +99,6 @@ def test_edges_of_a_cell() -> None:
 
 
 def test_a_genotype_cannot_be_saved_onto_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write"):
         PUBLISHED["PDARTS"].save(tmp_path)
     assert list(tmp_path.parent.glob(f".{tmp_path.name}*")) == []

@@ -21,13 +21,13 @@ from pcdarts_fast.run.events import EpochDone, Notice, Progress
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.settings import save_settings
 from pcdarts_fast.space import PUBLISHED, Genotype
+from pcdarts_fast.testing.outcome import metrics_of
 from pcdarts_fast.train.config import TrainConfig
 from pcdarts_fast.train.events import Finished, Started
 from pcdarts_fast.train.loop import train
 from pcdarts_fast.train.presets import train_config
 
 GENOTYPE = PUBLISHED["DARTS_V1"]
-TIMES = ("seconds", "images_per_second", "peak_memory_mib")
 
 
 def small(**changes: Any) -> TrainConfig:
@@ -49,14 +49,6 @@ def run(config: TrainConfig, folder: Path, **kw: Any) -> list[Any]:
     return list(train(config, kw.pop("genotype", GENOTYPE), folder, **kw))
 
 
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what a clock decides."""
-    return [
-        {key: value for key, value in line.items() if key not in TIMES}
-        for line in read_lines(folder / "metrics.jsonl")
-    ]
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     state = torch.load(folder / "checkpoint.pt", weights_only=True)["network"]
     assert isinstance(state, dict)
@@ -70,7 +62,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_on_a_cpu_states_are_channels_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("channels", [4, 8])
+def test_on_a_cpu_states_of_8_channels_are_channels_last(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     strides, forward = [], DerivedCell.forward
 
     def recorded(self: DerivedCell, s0: torch.Tensor, s1: torch.Tensor, p: float) -> torch.Tensor:
@@ -79,8 +74,8 @@ def test_on_a_cpu_states_are_channels_last(tmp_path: Path, monkeypatch: pytest.M
         return out
 
     monkeypatch.setattr(DerivedCell, "forward", recorded)
-    run(small(epochs=1), tmp_path / "run")
-    assert set(strides) == {(True, 1), (False, 1)}
+    run(small(epochs=1, init_channels=channels), tmp_path / "run")
+    assert (set(strides) == {(True, 1), (False, 1)}) is (channels == 8)
 
 
 def test_a_published_genotype_learns_the_digits(tmp_path: Path) -> None:
@@ -123,8 +118,11 @@ def test_same_seed_same_bits_and_another_seed_others(uninterrupted: Path, tmp_pa
     run(small(epochs=1), tmp_path / "a")
     run(small(epochs=1), tmp_path / "b")
     run(small(epochs=1, seed=1), tmp_path / "other")
-    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
-    assert metrics(tmp_path / "a")[0]["train_loss"] != metrics(tmp_path / "other")[0]["train_loss"]
+    assert metrics_of(tmp_path / "a") == metrics_of(tmp_path / "b")
+    assert (
+        metrics_of(tmp_path / "a")[0]["train_loss"]
+        != metrics_of(tmp_path / "other")[0]["train_loss"]
+    )
 
 
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted: Path, tmp_path: Path) -> None:
@@ -153,40 +151,40 @@ for event in train(config, PUBLISHED["DARTS_V1"], Path(sys.argv[2])):
                 os.kill(child.pid, signal.SIGKILL)
                 break
     assert child.returncode == -signal.SIGKILL
-    assert len(metrics(folder)) == 1
+    assert len(metrics_of(folder)) == 1
 
     started, *_ = run(small(), folder, genotype=None, resume=True)
     assert started.epochs_done == 1
-    assert metrics(folder) == metrics(uninterrupted)
+    assert metrics_of(folder) == metrics_of(uninterrupted)
     resumed, wanted = weights(folder), weights(uninterrupted)
     assert list(resumed) == list(wanted)
     assert [name for name, value in wanted.items() if not torch.equal(value, resumed[name])] == []
 
 
 def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:
-    before = metrics(uninterrupted)
+    before = metrics_of(uninterrupted)
     started, finished = run(small(), uninterrupted, resume=True)
     assert started.epochs_done == 3
     assert finished.metrics["test_accuracy"] == before[-1]["test_accuracy"]
-    assert metrics(uninterrupted) == before
+    assert metrics_of(uninterrupted) == before
 
 
 def test_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run(small(), folder)
-    complete = metrics(folder)
+    complete = metrics_of(folder)
     truncate(folder / "checkpoint.pt")
     events = run(small(), folder, resume=True)
     assert events[0].epochs_done == 2
     (notice,) = [event for event in events if isinstance(event, Notice)]
     assert "truncated" in notice.text
-    assert metrics(folder) == complete
+    assert metrics_of(folder) == complete
 
     truncate(folder / "checkpoint.pt")
     truncate(folder / "checkpoint.previous.pt")
     with pytest.raises(UserError, match="truncated"):
         run(small(), folder, resume=True)
-    assert metrics(folder) == complete
+    assert metrics_of(folder) == complete
 
 
 def truncate(path: Path) -> None:
@@ -215,10 +213,10 @@ def test_without_auxiliary_weight_there_is_no_auxiliary_head(
 
 
 def test_a_folder_in_use_is_left_alone(uninterrupted: Path) -> None:
-    before = metrics(uninterrupted)
+    before = metrics_of(uninterrupted)
     with pytest.raises(UserError, match="not empty"):
         run(small(), uninterrupted)
-    assert metrics(uninterrupted) == before
+    assert metrics_of(uninterrupted) == before
 
 
 def test_resume_refuses_other_settings_and_another_genotype(uninterrupted: Path) -> None:

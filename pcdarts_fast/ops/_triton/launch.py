@@ -40,7 +40,7 @@ def channel_table(
     """
     tables = tuple(source), tuple(destination)
     if tables[0] == tuple(range(len(source))):
-        return _kept_table(*tables, device)
+        return _kept_table(*tables, device)  # waits: other streams will read it
     return _table(*tables, device)
 
 
@@ -51,4 +51,8 @@ def _table(source: tuple[int, ...], destination: tuple[int, ...], device: torch.
     return table.pin_memory().to(device, non_blocking=True)
 
 
-_kept_table = functools.cache(_table)
+@functools.cache
+def _kept_table(
+    source: tuple[int, ...], destination: tuple[int, ...], device: torch.device
+) -> Tensor:
+    return torch.tensor([source, destination], dtype=torch.int32, device=device)

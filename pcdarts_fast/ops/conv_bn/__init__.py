@@ -46,6 +46,7 @@ class _ConvBn(torch.autograd.Function):
         grad = grad.contiguous()
         eps, backend, training, processes = ctx.constants
         x, weight, gamma, mean, variance = ctx.saved_tensors
+        mean, variance = dense([mean, variance], accumulation_dtype(x.dtype))
         need_x, need_weight, need_gamma, need_beta = ctx.needs_input_grad[4:]
         columns, matrix = _columns(x, weight), _matrix(weight, x.dtype)
         normalised = _normalised(columns, weight, (mean, variance), eps, backend, 1)[0]

@@ -118,15 +118,15 @@ class _MixedCell(torch.autograd.Function):
         need_inputs, need_weights = needs[:inputs_count], any(needs[inputs_count:])
         wide = accumulation_dtype(grad.dtype)
         run = shared_kernel("mixed_cell_bwd", backend, processes)
+        (grad,) = dense([grad], grad.dtype)
         grad_inputs, grad_weights, grad_alpha, grad_beta = run(
-            grad.contiguous(),
-            inputs,
+            grad,
+            dense(inputs, grad.dtype),
             *dense([alpha, beta], wide),
             dense(weights, wide),
-            mean,
-            variance,
-            grad if out is None else out,
-            z,
+            *dense([mean, variance], wide),
+            *dense([grad if out is None else out], grad.dtype),
+            *dense([z], wide),
             graph.codes,
             graph.nodes,
             graph.k,

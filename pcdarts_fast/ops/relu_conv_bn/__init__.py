@@ -63,13 +63,12 @@ class _ReluConvBn(torch.autograd.Function):
         x, out, variance, *weights = ctx.saved_tensors
         need_x, *need_each_weight = ctx.needs_input_grad[6:]
         need_weights = any(need_each_weight)
-        wide = accumulation_dtype(x.dtype)
+        wide = accumulation_dtype(grad.dtype)
         grad_x, grad_weights = shared_kernel("relu_conv_bn_bwd", backend, processes)(
-            grad.contiguous(),
-            x,
+            *dense([grad, x], grad.dtype),
             dense(weights, wide),
-            out,
-            variance,
+            *dense([out], grad.dtype),
+            *dense([variance], wide),
             stride,
             eps,
             training,

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from .._registry import define, implements, kernel
 
 define(
     "update_running_(Tensor(a!)[] running_mean, Tensor(b!)[] running_variance,"
-    " Tensor(c!)[] batches, Tensor mean, Tensor variance, float unbiased, float momentum) -> ()",
+    " Tensor(c!)[] batches, Tensor mean, Tensor variance, SymInt count, float momentum) -> ()",
     fake=lambda *_: None,
 )
 
@@ -23,10 +24,11 @@ def _reference(
     batches: list[Tensor],
     mean: Tensor,
     variance: Tensor,
-    unbiased: float,
+    count: int,
     momentum: float,
 ) -> None:
-    for running, batch in ((running_mean, mean), (running_variance, variance * unbiased)):
+    unbiased = variance * (count / (count - 1))
+    for running, batch in ((running_mean, mean), (running_variance, unbiased)):
         torch._foreach_lerp_(running, list(batch.to(running[0].dtype).unbind()), momentum)
     torch._foreach_add_(batches, 1)
 
@@ -50,7 +52,13 @@ def update_running(
             channel; without gradient.
         momentum: the share of the batch in the new running value.
         backend: a resolved name; cpu and cuda have a kernel of their own.
+
+    Raises:
+        RuntimeError: a number of tensors, of channels or a dtype does not fit; nothing is changed.
     """
-    kernel("update_running_", backend if backend in ("cpu", "cuda") else "reference")(
-        running_mean, running_variance, batches, mean, variance, count / (count - 1), momentum
+    own = backend in ("cpu", "cuda")
+    kernel("update_running_", backend if own else "reference")(
+        running_mean, running_variance, batches, mean, variance, count, momentum
     )
+    if own and not torch.compiler.is_compiling():  # for graphs that have saved them
+        increment_version([*running_mean, *running_variance, *batches])

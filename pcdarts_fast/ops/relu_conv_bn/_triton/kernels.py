@@ -87,12 +87,11 @@ def product_kernel(
 
 
 @triton.jit(do_not_specialize=["count", "tiles"])
-def moments_kernel(partial, mean, variance, count, tiles, TILE: tl.constexpr, BLOCK: tl.constexpr,
-                   P: tl.constexpr):  # fmt: skip
+def moments_kernel(partial, mean, variance, count, tiles, BLOCK: tl.constexpr, P: tl.constexpr):
     """Mean and variance of a channel: program (channel)."""
     c, C_out = tl.program_id(0), tl.num_programs(0)
     own = partial + c * tiles
-    value, square = merged_moments(own, own + C_out * tiles, tiles, count, TILE, BLOCK)
+    value, square = merged_moments(own, own + C_out * tiles, tiles, count, P, BLOCK)
     tl.store(mean + c, value)
     tl.store(variance + c, square)
 

@@ -68,7 +68,6 @@ def synchronized_forward(
             moments_kernel,
             (C_out,),
             *(partial, mean, variance, count, tiles),
-            TILE=TILE,
             BLOCK=min(1024, power_of_2(tiles)),
             P=TILE,
         )
