@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,6 +77,9 @@ def collate(items: list[Item]) -> tuple[Tensor, Tensor, list[Unread]]:
 
 def decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor, list[Unread]]]:
     """The batches of `loader`; what kills its processes becomes a sentence."""
+    if loader.num_workers:
+        atexit.unregister(_warn_workers)
+        atexit.register(_warn_workers)
     try:
         yield from loader
     except (RuntimeError, OSError) as error:
@@ -89,7 +94,15 @@ def decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor
 
 def leave_signals_to_the_parent(_: int) -> None:
     """A worker's: schedulers send SIGTERM to all processes of a run, and the parent needs its
-    workers until the checkpoint is written. It ends those that it no longer needs by SIGTERM too.
+    workers until the checkpoint is written. So the first one does nothing, and the second ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def _warn_workers() -> None:
+    """Sends those that are left at the parent's end their first SIGTERM: Python's own is to end
+    them, and it waits for that.
+    """
+    for worker in multiprocessing.active_children():
+        worker.terminate()

@@ -30,7 +30,9 @@ def means(totals: Tensor, epoch: int) -> tuple[float, float]:
     """
     loss, right, images = totals.tolist()
     if not images:
-        raise UserError(f"no image is whole, of those to validate or test with (epoch {epoch})")
+        raise UserError(
+            f"none of the images to validate or test with is whole (epoch {epoch}); get them again"
+        )
     if not math.isfinite(loss):
         raise _not_finite("the loss is", epoch)
     return loss / images, right / images
