@@ -46,8 +46,7 @@ __device__ __forceinline__ void put_state_terms(const StateGradient& a, int64_t 
   for (int i = 0; i < a.plan.branches; ++i) {
     const Branch& branch = a.plan.branch[i];
     const Kind kind = branch.primitive.kind;
-    if (is_plain_skip(branch.primitive.kind, a.stride))
-      skip += get(a.beta[e]) * get(a.alpha[e] + branch.column);
+    if (is_plain_skip(kind, a.stride)) skip += get(a.beta[e]) * get(a.alpha[e] + branch.column);
     if (!is_pool(kind)) continue;
     const Pack<float, 4> norm =
         get(a.norm + (int64_t{e} * a.plan.slots + branch.slot) * a.size.sampled + channel);

@@ -18,26 +18,26 @@ inline void check_buffers(const std::vector<Tensor>& running_mean,
                   " variances, ", batches.size(), " counts and ", mean.size(0),
                   " batch statistics, wanted as many of each");
   for (const Tensor* own : {&mean, &variance}) {
+    check_device(mean, *own);
     STD_TORCH_CHECK(own->numel() == norms * channels && own->is_contiguous() &&
-                        own->scalar_type() == mean.scalar_type() &&
-                        own->get_device_index() == mean.get_device_index(),
+                        own->scalar_type() == mean.scalar_type(),
                     "update_running: the batch's mean and variance must be contiguous, of one "
-                    "shape, dtype and device");
+                    "shape and dtype");
   }
   const ScalarType type = running_mean[0].scalar_type();
   for (const std::vector<Tensor>* running : {&running_mean, &running_variance}) {
     for (const Tensor& values : *running) {
+      check_device(mean, values);
       STD_TORCH_CHECK(
-          values.numel() == channels && values.is_contiguous() && values.scalar_type() == type &&
-              values.get_device_index() == mean.get_device_index(),
+          values.numel() == channels && values.is_contiguous() && values.scalar_type() == type,
           "update_running: running statistics of ", values.numel(), " channels, wanted ", channels,
-          ", contiguous, all of one dtype and on one device");
+          ", contiguous, all of one dtype");
     }
   }
   for (const Tensor& number : batches) {
-    STD_TORCH_CHECK(number.scalar_type() == ScalarType::Long && number.numel() == 1 &&
-                        number.get_device_index() == mean.get_device_index(),
-                    "update_running: num_batches_tracked must be an int64 on the same device");
+    check_device(mean, number);
+    STD_TORCH_CHECK(number.scalar_type() == ScalarType::Long && number.numel() == 1,
+                    "update_running: num_batches_tracked must be an int64");
   }
 }
 

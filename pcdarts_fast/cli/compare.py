@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from ..errors import UserError
@@ -19,6 +18,7 @@ from ..run.presets import images_of, search_config
 from ..run.stop import StopRequest
 from ..train.config import TrainConfig
 from ..train.presets import train_config
+from .console import plain_console
 from .follow import follow, interrupting
 from .interrupted import Interrupted
 from .options import output_folder, same_command, starting_settings
@@ -109,7 +109,7 @@ def _compare(
     from ..train.compare import is_finished, random_means, results, save_comparison, training_folder
     from ..train.loop import train
 
-    console, summary = Console(markup=False, emoji=False), folder / COMPARISON
+    console, summary = plain_console(), folder / COMPARISON
     _, (_, size, _) = images_of(config.preset, config.image_size)
     trainings = [
         (one, replace(config, seed=seed), training_folder(folder, one, seed))

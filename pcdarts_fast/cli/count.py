@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from ..run.presets import IMAGES
 from ..run.ranges import COUNT, check_range
 from ..space import Genotype
 from ..train.presets import train_config
+from .console import plain_console
 from .parse import parse
 
 EXAMPLES = """\
@@ -89,7 +89,7 @@ def main(args: list[str]) -> int:
     for name, cost in (("network", alone), ("with auxiliary head", training)):
         numbers = (cost.parameters, cost.multiply_adds, cost.multiply_adds_published)
         table.add_row(name, *(f"{number:,}" for number in numbers))
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = plain_console(highlight=False)
     console.print(f"{command.genotype}: {C} channels, {layers} cells, {classes} classes")
     console.print(f"images of {channels} x {size} x {size}")
     console.print(table)

@@ -6,10 +6,10 @@ import platform
 from dataclasses import dataclass
 from importlib import import_module
 
-from rich.console import Console
 from rich.table import Table
 
 from ..run.versions import installed_version
+from .console import plain_console
 from .parse import parse
 
 
@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
         table.add_row(f"backend {backend}", f"not available: {reason}" if reason else "available")
     table.add_row("to check a GPU", CHECK_A_GPU)
     table.add_row("instruction sets", _instruction_sets())
-    Console(markup=False, emoji=False).print(table, highlight=False)
+    plain_console().print(table, highlight=False)
     return 0
 
 

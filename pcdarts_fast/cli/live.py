@@ -88,7 +88,7 @@ class LiveView:
             for block in blocks:
                 grid.add_row(block)
         yield grid
-        kept = DOT if not options.ascii_only else ASCII_DOT
+        kept = ASCII_DOT if options.ascii_only else DOT
         text = f"{kept} kept if it ended now  < another leads  shares: softmax(alpha)"
         yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 

@@ -17,6 +17,7 @@ from ..run.launcher import rank
 from ..run.presets import PRESETS, search_config
 from ..run.stop import StopRequest
 from ..space import Genotype
+from .console import plain_console
 from .follow import follow, interrupting
 from .interrupted import Interrupted
 from .options import output_folder, resuming_command, same_command, starting_settings
@@ -80,7 +81,7 @@ def _search_and_show(command: Search, args: list[str], folder: Path) -> None:
     from ..report.page import write_report
     from ..search.seeds import SUMMARY
 
-    console = Console(quiet=rank() > 0, markup=False, emoji=False)
+    console = plain_console(quiet=rank() > 0)
     if command.seeds is not None:
         go_on = same_command("search", args, command.output_dir, folder)
         _search_seeds(command, folder, console, go_on)

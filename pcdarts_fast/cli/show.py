@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from ..space import CELL_INPUTS, Genotype
+from .console import plain_console
 from .parse import parse
 
 EXAMPLES = """\
@@ -37,7 +37,7 @@ def main(args: list[str]) -> int:
     command = parse(Show, args, examples=EXAMPLES)
     genotype = Genotype.load(command.genotype)
     if command.output is None:
-        console = Console(markup=False, emoji=False)
+        console = plain_console()
         console.print(
             "Normal cell",
             cell_table(genotype.normal, genotype.normal_concat),

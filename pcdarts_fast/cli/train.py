@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
 from ..run.folder import RunFolder
 from ..run.launcher import rank
@@ -16,6 +15,7 @@ from ..run.stop import StopRequest
 from ..space import Genotype
 from ..train.config import TrainConfig
 from ..train.presets import train_config
+from .console import plain_console
 from .follow import follow
 from .options import output_folder, resuming_command, starting_settings
 from .parse import parse
@@ -80,7 +80,7 @@ def _train(command: Train, genotype: Genotype | None, folder: Path) -> None:
     if command.tensorboard:
         check_installed()
     go_on = resuming_command("train", folder, tensorboard=command.tensorboard)
-    console, stop = Console(quiet=rank() > 0, markup=False, emoji=False), StopRequest()
+    console, stop = plain_console(quiet=rank() > 0), StopRequest()
     events = train(command.config, genotype, folder, resume=command.resume, stop=stop)
     finished = follow(
         logged(events) if command.tensorboard and rank() == 0 else events,

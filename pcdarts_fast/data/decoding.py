@@ -102,7 +102,8 @@ def leave_signals_to_the_parent(_: int) -> None:
 
 def _warn_workers() -> None:
     """Sends those that are left at the parent's end their first SIGTERM: Python's own is to end
-    them, and it waits for that.
+    them, and it waits for that. It does so with all daemons, as workers are, and no others.
     """
-    for worker in multiprocessing.active_children():
-        worker.terminate()
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.terminate()
