@@ -19,19 +19,15 @@ that a run killed anywhere and resumed writes the same lines as one that was not
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
 from ..files import append_line, left_by_a_kill, write_atomically, writing
-from .launcher import restarts
-
-if TYPE_CHECKING:  # imports torch, which --help does without
-    from .processes import Processes
 
 LOCK = ".lock"
 SEED = "seed-"
@@ -175,29 +171,6 @@ class RunFolder:
             for entry in filter(left_by_a_kill, list(self.path.iterdir())):
                 entry.unlink()
         return self
-
-
-@contextmanager
-def run_folder(path: Path, *, resume: bool, group: Processes) -> Iterator[RunFolder]:
-    """The folder of a run, a new one or that of `resume`; the first process holds it for all.
-
-    Raises:
-        UserError: as `RunFolder.create` and `RunFolder.open`, in every process.
-    """
-    held: list[RunFolder] = []
-    begin = RunFolder.open if resume else RunFolder.create
-
-    def hold() -> None:
-        held.append(begin(path))
-
-    group.agree_on(hold)
-    with held[0] if held else RunFolder(path) as folder:
-        yield folder
-
-
-def resumes(path: Path, resume: bool) -> bool:
-    """As asked for, or since torchrun goes on with a run that one of its processes has left."""
-    return resume or (restarts() > 0 and RunFolder(path).begun)
 
 
 def seed_folder(parent: Path, seed: int) -> Path:

@@ -13,7 +13,7 @@ REPORTS_PER_EPOCH = 50
 class Pace:
     """The clock of one epoch.
 
-    before: the seconds that it had taken when the run was stopped, see `Position`. steps: of the
+    before: the seconds that it had taken when the run was stopped, see `RunState`. steps: of the
     whole epoch. processes: how many share its batches.
     """
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from itertools import count
 from typing import Any
 
@@ -12,12 +11,10 @@ from torch import Tensor
 
 from ..data import Batch, ImageSet, Shard, derive_seed, share, steps
 from ..run.config import SearchConfig
-from ..run.events import Progress
+from ..run.epoch import mean_of, steps_of_epoch
 from ..run.memory import peak_memory_mib
+from ..run.opened import Run
 from ..run.pace import Pace
-from ..run.processes import Processes
-from ..run.stop import Stop
-from ..run.tally import means, tally
 from .events import Event
 from .hessian import dominant_eigenvalue
 from .monitors import entropies, skips
@@ -26,134 +23,99 @@ from .state import SearchState
 from .steps import architecture_step, weight_step
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What an epoch reads and does not change."""
-
-    config: SearchConfig
-    for_weights: ImageSet
-    for_arch: ImageSet
-    group: Processes
-    device: str
-
-    @property
-    def shard(self) -> Shard:
-        """This process's images of every batch."""
-        return Shard(self.group.rank, self.group.count)
-
-
 def epoch_of_search(
-    setting: Setting, state: SearchState, epoch: int, stop: Stop, save: Callable[[], None]
+    run: Run,
+    config: SearchConfig,
+    state: SearchState,
+    for_weights: ImageSet,
+    for_arch: ImageSet,
 ) -> Generator[Event, None, dict[str, Any] | None]:
     """From `state.steps_done` to the end of the epoch; returns its line for metrics.jsonl.
 
-    None when `stop` said true before the end, after `save`, which writes a checkpoint. It is called
-    before the validation as well, where an unreadable image would cost the epoch.
+    None when the run was told to stop before; its checkpoint is written.
 
     Raises:
         UserError: the loss is not finite, or the processes do not agree.
     """
-    config, group = setting.config, setting.group
+    epoch, network = state.epochs_done, state.network
     frozen = epoch < config.frozen_epochs
-    total_steps = steps(len(setting.for_weights.labels), config.batch_size, group.count)
+    shard = Shard(run.group.rank, run.group.count)
+    total_steps = steps(len(for_weights.labels), config.batch_size, shard.count)
     state.optimizer.param_groups[0]["lr"] = weight_learning_rate(config, epoch)
-    arch_batches = _arch_batches(setting, epoch, state.steps_done)
-    batches = setting.for_weights.shuffled(
+    arch_batches = _arch_batches(config, for_arch, shard, epoch, state.steps_done)
+    batches = for_weights.shuffled(
         config.batch_size,
         seed=derive_seed(config.seed, "weights", epoch),
         start=state.steps_done,
-        shard=setting.shard,
+        shard=shard,
     )
-    pace = Pace(state.seconds, total_steps, group.count)
-    state.network.train()
-    for step, batch in enumerate(batches, state.steps_done):
-        torch.manual_seed(derive_seed(config.seed, "step", epoch, step))
+
+    def step(number: int, batch: Batch) -> Tensor:
+        torch.manual_seed(derive_seed(config.seed, "step", epoch, number))
         if not frozen:
             architecture_step(
-                state.network,
+                network,
                 state.arch_optimizer,
                 next(arch_batches),
                 grad_clip=config.arch_grad_clip,
                 forward=state.for_arch,
                 precision=state.arch_precision,
-                unrolled=(state.optimizer, batch, group) if config.unrolled else None,
+                unrolled=(state.optimizer, batch, run.group) if config.unrolled else None,
             )
-        state.totals += weight_step(
-            state.network,
+        return weight_step(
+            network,
             state.optimizer,
             batch,
             grad_clip=config.grad_clip,
             forward=state.for_weights,
             precision=state.precision,
         )
-        state.steps_done = step + 1
-        if pace.is_due(state.steps_done):
-            rate = pace.images_per_second(state.totals)
-            yield Progress(epoch, state.steps_done, *means(state.totals, epoch), rate)
-        if group.any(stop(), setting.device):
-            means(state.totals, epoch)
-            state.seconds = pace.seconds()
-            group.average_buffers(state.network)  # the checkpoint has one set of them
-            save()
-            return None
 
-    train_loss, train_accuracy = means(group.total(state.totals), epoch)
-    images_per_second = pace.images_per_second(state.totals)
-    group.check_equal("weights, alpha and beta", list(state.network.parameters()))
-    group.average_buffers(state.network)
-    state.seconds = pace.seconds()
-    save()
-    hessian = {"arch_hessian": _hessian(setting, state, epoch)} if config.hessian else {}
-    validated = _validate(setting, state, stop)
-    if validated is None:
+    pace = Pace(state.seconds, total_steps, shard.count)
+    trained = yield from steps_of_epoch(run, state, pace, batches, step)
+    if trained is None:
         return None
-    valid_loss, valid_accuracy = means(group.total(validated), epoch)
+    hessian = {}
+    if config.hessian:  # on the epoch's first batch of the architecture's part
+        torch.manual_seed(derive_seed(config.seed, "hessian", epoch))
+        batch = next(_arch_batches(config, for_arch, shard, epoch, 0))
+        hessian = {"arch_hessian": dominant_eigenvalue(network, batch, run.group)}
+    valid = mean_of(
+        run,
+        state,
+        share(for_arch, shard).ordered(config.batch_size // shard.count),
+        lambda images: state.precision.forward(network, images),
+    )
+    if valid is None:
+        return None
+    valid_loss, valid_accuracy = valid
     state.next_epoch()
     return {
         "epoch": epoch,
-        "train_loss": train_loss,
-        "train_accuracy": train_accuracy,
+        "train_loss": trained.loss,
+        "train_accuracy": trained.accuracy,
         "valid_loss": valid_loss,
         "valid_accuracy": valid_accuracy,
         "learning_rate": state.optimizer.param_groups[0]["lr"],
         "arch_learning_rate": 0.0 if frozen else config.arch_learning_rate,
-        "skips": skips(state.network.genotype()),
-        **entropies(state.network),
+        "skips": skips(network.genotype()),
+        **entropies(network),
         **hessian,
-        "images_per_second": round(images_per_second, 1),
+        "images_per_second": round(trained.images_per_second, 1),
         "seconds": round(pace.seconds(), 3),
-        "peak_memory_mib": peak_memory_mib(setting.device),
+        "peak_memory_mib": peak_memory_mib(run.device),
     }
 
 
-def _arch_batches(setting: Setting, epoch: int, start: int) -> Iterator[Batch]:
+def _arch_batches(
+    config: SearchConfig, for_arch: ImageSet, shard: Shard, epoch: int, start: int
+) -> Iterator[Batch]:
     """Shuffled passes one after another: the part may be smaller than that of the weights."""
-    config = setting.config
-    lap_steps = steps(len(setting.for_arch.labels), config.batch_size, setting.group.count)
+    lap_steps = steps(len(for_arch.labels), config.batch_size, shard.count)
     for lap in count(start // lap_steps):
-        yield from setting.for_arch.shuffled(
+        yield from for_arch.shuffled(
             config.batch_size,
             seed=derive_seed(config.seed, "architecture", epoch, lap),
             start=max(0, start - lap * lap_steps),
-            shard=setting.shard,
+            shard=shard,
         )
-
-
-def _hessian(setting: Setting, state: SearchState, epoch: int) -> float:
-    """On the epoch's first batch of the architecture's part."""
-    torch.manual_seed(derive_seed(setting.config.seed, "hessian", epoch))
-    batch = next(_arch_batches(setting, epoch, 0))
-    return dominant_eigenvalue(state.network, batch, setting.group)
-
-
-@torch.no_grad()
-def _validate(setting: Setting, state: SearchState, stop: Stop) -> Tensor | None:
-    """Sum of the tallies over this process's share of `for_arch`; None when `stop` said true."""
-    state.network.eval()
-    totals = torch.zeros_like(state.totals)
-    images, processes = share(setting.for_arch, setting.shard), setting.group.count
-    for x, labels in images.ordered(setting.config.batch_size // processes):
-        totals += tally(state.precision.forward(state.network, x), labels)
-        if processes == 1 and stop():  # several need not have the same number of batches
-            return None
-    return totals

@@ -14,20 +14,17 @@ import torch
 
 from ..data import ImageSet, load, split, steps
 from ..errors import UserError
-from ..run.checkpoint import load_checkpoint, save_checkpoint
+from ..run.checkpoint import save_checkpoint
 from ..run.config import SearchConfig
 from ..run.damaged import Damaged
-from ..run.device import pick_device
-from ..run.environment import environment, record_environment
 from ..run.events import EpochDone, Notice, Stopped
-from ..run.folder import RunFolder, read_lines, resumes, run_folder
-from ..run.processes import Processes, processes
-from ..run.settings import check_unchanged, load_settings, save_settings
+from ..run.folder import RunFolder, read_lines
+from ..run.opened import opened
+from ..run.processes import Processes
 from ..run.stop import Stop, never
-from ..run.tally import check_finite
 from ..space import Genotype
 from .ceilings import ceilings_of, counts, derived_cost, describe
-from .epoch import Setting, epoch_of_search
+from .epoch import epoch_of_search
 from .events import Event, Finished, Started
 from .state import SearchState, new_state
 
@@ -48,84 +45,70 @@ def search(
     Raises:
         UserError: data, settings or folder cannot be used, or the loss is no longer finite.
     """
-    device, output_dir = pick_device(config.device), Path(output_dir)
-    with processes(device) as group:
-        group.check_batch(config.batch_size)
-        resume = group.agree_on(resumes, output_dir, resume)
-        with run_folder(output_dir, resume=resume, group=group) as folder:
-            checkpoint, note = group.agree_on(_begin, folder, config, resume)
-            torch.manual_seed(config.seed)
-            damaged = Damaged(config.damaged_images == "skip")
-            data = load(
-                config.preset,
-                config.data_dir,
-                device=device,
-                image_size=config.image_size,
-                workers=config.workers,
-                damaged=damaged.paths,
-            )
-            fractions = (config.train_fraction, config.valid_fraction)
-            for_weights, for_arch = split(
-                data.train, fractions, seed=config.seed, classes=data.classes
-            )
-            _check_parts(config, group, for_weights, for_arch)
-            ceilings = ceilings_of(config, data)
-            state = new_state(config, data, device, group)
-            if checkpoint:
-                state.restore(checkpoint)
-            where = environment(
-                backend=state.backend, device=device, seed=config.seed, processes=group.count
-            )
-            group.agree_on(_record, folder, config, state.epochs_done, where)
-            yield Started(
-                folder=folder.path,
-                device=device,
-                backend=state.backend,
-                weight_count=sum(p.numel() for p in state.network.weight_parameters()),
-                arch_count=sum(p.numel() for p in state.network.arch_parameters()),
-                train_images=len(for_weights.labels),
-                valid_images=len(for_arch.labels),
-                epochs_done=state.epochs_done,
-                epochs=config.epochs,
-                steps=steps(len(for_weights.labels), config.batch_size, group.count),
-            )
-            for text in [*([note] if note else []), *_doubts(config)]:
-                yield Notice(text)
-            setting = Setting(config, for_weights, for_arch, group, device)
-            last = group.agree_on(_last_metrics, folder)
-
-            def save() -> None:
-                check_finite(state.network.parameters(), state.epochs_done)
-                group.agree_on(save_checkpoint, folder, state.checkpoint())
-
-            epochs = range(state.epochs_done, 0 if config.ends_after(last) else config.epochs)
-            for epoch in epochs:
-                metrics = yield from epoch_of_search(setting, state, epoch, stop, save)
-                if metrics is None:
-                    yield Stopped(epoch, state.steps_done)
-                    return
-                genotype = state.network.genotype(ceilings)
-                group.agree_on(
-                    _commit, folder, config, state, metrics, genotype, state.checkpoint()
-                )
-                yield EpochDone(metrics)
-                yield from damaged.notices(group)
-                if config.ends_after(metrics):
-                    of = "the epoch before" if epoch else "this first epoch"
-                    yield Notice(
-                        f"the normal cell has {metrics['skips']} skip connections, so the search "
-                        f"ends as --stop-at-skips {config.stop_at_skips} says; "
-                        f"the genotype is that of {of}"
-                    )
-                    break
-            found = group.agree_on(Genotype.load, folder.genotype)
-            if counts(config):
+    with opened(
+        output_dir, device=config.device, batch_size=config.batch_size, resume=resume, stop=stop
+    ) as run:
+        group, folder = run.group, run.folder
+        checkpoint, note = run.load(config, MAY_CHANGE)
+        torch.manual_seed(config.seed)
+        damaged = Damaged(config.damaged_images == "skip")
+        data = load(
+            config.preset,
+            config.data_dir,
+            device=run.device,
+            image_size=config.image_size,
+            workers=config.workers,
+            damaged=damaged.paths,
+        )
+        fractions = (config.train_fraction, config.valid_fraction)
+        for_weights, for_arch = split(data.train, fractions, seed=config.seed, classes=data.classes)
+        _check_parts(config, group, for_weights, for_arch)
+        ceilings = ceilings_of(config, data)
+        state = new_state(config, data, run.device, group)
+        if checkpoint:
+            state.restore(checkpoint)
+        run.record(config, state, backend=state.backend, seed=config.seed)
+        yield Started(
+            folder=folder.path,
+            device=run.device,
+            backend=state.backend,
+            weight_count=sum(p.numel() for p in state.network.weight_parameters()),
+            arch_count=sum(p.numel() for p in state.network.arch_parameters()),
+            train_images=len(for_weights.labels),
+            valid_images=len(for_arch.labels),
+            epochs_done=state.epochs_done,
+            epochs=config.epochs,
+            steps=steps(len(for_weights.labels), config.batch_size, group.count),
+        )
+        for text in [*([note] if note else []), *_doubts(config)]:
+            yield Notice(text)
+        last = group.agree_on(_last_metrics, folder)
+        epochs = range(state.epochs_done, 0 if config.ends_after(last) else config.epochs)
+        for epoch in epochs:
+            metrics = yield from epoch_of_search(run, config, state, for_weights, for_arch)
+            if metrics is None:
+                yield Stopped(epoch, state.steps_done)
+                return
+            genotype = state.network.genotype(ceilings)
+            group.agree_on(_commit, folder, config, state, metrics, genotype, state.checkpoint())
+            yield EpochDone(metrics)
+            yield from damaged.notices(group)
+            if config.ends_after(metrics):
+                of = "the epoch before" if epoch else "this first epoch"
                 yield Notice(
-                    f"the derived network ({config.derived_init_channels} channels, "
-                    f"{config.derived_layers} cells) has "
-                    f"{describe(derived_cost(config, data, found))}"
+                    f"the normal cell has {metrics['skips']} skip connections, so the search "
+                    f"ends as --stop-at-skips {config.stop_at_skips} says; "
+                    f"the genotype is that of {of}"
                 )
-            yield Finished(found, folder.path)
+                break
+        found = group.agree_on(Genotype.load, folder.genotype)
+        if counts(config):
+            yield Notice(
+                f"the derived network ({config.derived_init_channels} channels, "
+                f"{config.derived_layers} cells) has "
+                f"{describe(derived_cost(config, data, found))}"
+            )
+        yield Finished(found, folder.path)
 
 
 def _check_parts(
@@ -137,24 +120,6 @@ def _check_parts(
                 f"{name} leaves {len(part.labels)} images, too few for one step "
                 f"of {group.count} processes; take a larger fraction"
             )
-
-
-def _begin(
-    folder: RunFolder, config: SearchConfig, resume: bool
-) -> tuple[dict[str, Any] | None, str | None]:
-    """What `load_checkpoint` finds for a run of the same settings."""
-    if not resume:
-        return None, None
-    check_unchanged(load_settings(SearchConfig, folder.config), config, MAY_CHANGE)
-    return load_checkpoint(folder)
-
-
-def _record(
-    folder: RunFolder, config: SearchConfig, epochs_done: int, where: dict[str, Any]
-) -> None:
-    folder.cut_back(epochs_done)
-    save_settings(config, folder.config)
-    record_environment(folder, where)
 
 
 def _last_metrics(folder: RunFolder) -> dict[str, Any] | None:

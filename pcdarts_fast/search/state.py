@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.optim import SGD, Adam
+from torch import nn
+from torch.optim import SGD, Adam, Optimizer
 
 from ..data import Dataset
 from ..errors import UserError
@@ -14,21 +16,17 @@ from ..nn.search_network import ARCHITECTURE, SearchNetwork
 from ..nn.synchronized import synchronize_batch_norms
 from ..ops import resolve
 from ..ops.dense import DTYPES as FUSED_DTYPES
-from ..run.checkpoint import load_optimizer, restoring
 from ..run.config import SearchConfig
-from ..run.position import Position
 from ..run.precision import DTYPES, Precision
 from ..run.processes import Processes
+from ..run.state import RunState
 from ..space import reductions
 from .steps import Forward
 
 
-@dataclass
-class SearchState(Position):
-    """Everything that an epoch moves on.
-
-    Random numbers are no part of it: those of a step are a function of seed, epoch and step.
-    """
+@dataclass(kw_only=True)
+class SearchState(RunState):
+    """Everything that an epoch of a search moves on."""
 
     network: SearchNetwork
     optimizer: SGD
@@ -41,33 +39,15 @@ class SearchState(Position):
     """The network as a step of the weights calls it, gradients averaged over processes."""
     for_arch: Forward
     """The same for alpha and beta."""
-    group: Processes
 
-    def checkpoint(self) -> dict[str, Any]:
-        """For `save_checkpoint`; all processes call it."""
+    def kept(self) -> Mapping[str, nn.Module | Optimizer | Precision]:
         return {
-            **self.saved_position(self.group),
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "arch_optimizer": self.arch_optimizer.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
-            "arch_scaler": self.arch_precision.scaler.state_dict(),
+            "network": self.network,
+            "optimizer": self.optimizer,
+            "arch_optimizer": self.arch_optimizer,
+            "scaler": self.precision,
+            "arch_scaler": self.arch_precision,
         }
-
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """The inverse of `checkpoint`.
-
-        Raises:
-            UserError: the checkpoint is of another network, another search or other images.
-        """
-        self.check_images(checkpoint)
-        with restoring():
-            self.restore_position(checkpoint, self.group)
-            self.network.load_state_dict(checkpoint["network"])
-            load_optimizer(self.optimizer, checkpoint["optimizer"])
-            load_optimizer(self.arch_optimizer, checkpoint["arch_optimizer"])
-            self.precision.restore(checkpoint["scaler"])
-            self.arch_precision.restore(checkpoint["arch_scaler"])
 
     def architecture(self) -> dict[str, Any]:
         """Alpha and beta before their softmax, as nested lists that give the same float32 back."""
@@ -112,15 +92,15 @@ def new_state(
     with network.learning("architecture"):
         for_arch = group.averaging(network)
     return SearchState(
-        network,
-        optimizer,
-        arch_optimizer,
-        Precision(config.precision, device),
-        Precision(config.precision, device),
-        backend,
-        for_weights,
-        for_arch,
-        group,
+        network=network,
+        optimizer=optimizer,
+        arch_optimizer=arch_optimizer,
+        precision=Precision(config.precision, device),
+        arch_precision=Precision(config.precision, device),
+        backend=backend,
+        for_weights=for_weights,
+        for_arch=for_arch,
+        group=group,
         totals=torch.zeros(3, dtype=torch.float64, device=device),
         images=data.train.digest(),
     )

@@ -17,16 +17,12 @@ from ..data import DATASETS, Dataset, load, steps
 from ..errors import UserError
 from ..files import write_atomically
 from ..nn.exported import TrainedOn, export
-from ..run.checkpoint import load_checkpoint, save_checkpoint
+from ..run.checkpoint import save_checkpoint
 from ..run.damaged import Damaged
-from ..run.device import pick_device
-from ..run.environment import environment, record_environment
 from ..run.events import EpochDone, Notice, Stopped
-from ..run.folder import RunFolder, read_lines, resumes, run_folder
-from ..run.processes import processes
-from ..run.settings import check_unchanged, load_settings, save_settings
+from ..run.folder import RunFolder, read_lines
+from ..run.opened import opened
 from ..run.stop import Stop, never
-from ..run.tally import check_finite
 from ..space import Genotype
 from .config import TrainConfig
 from .epoch import epoch_of_training
@@ -58,58 +54,49 @@ def train(
     """
     if genotype is None and not resume:
         raise UserError("no genotype to train; name one with --genotype FILE or NAME")
-    device, output_dir = pick_device(config.device), Path(output_dir)
-    with processes(device) as group:
-        group.check_batch(config.batch_size)
-        resume = group.agree_on(resumes, output_dir, resume)
-        with run_folder(output_dir, resume=resume, group=group) as folder:
-            genotype, checkpoint, note = group.agree_on(_begin, folder, config, genotype, resume)
-            torch.manual_seed(config.seed)
-            damaged = Damaged(config.damaged_images == "skip")
-            data = _load(config, device, damaged)
-            total_steps = steps(len(data.train.labels), config.batch_size, group.count)
-            if not total_steps:
-                raise UserError(
-                    f"{len(data.train.labels)} training images are too few for one step "
-                    f"of {group.count} process{'es' * (group.count > 1)}, which takes two for each"
-                )
-            state = new_state(config, genotype, data, device, group)
-            if checkpoint:
-                state.restore(checkpoint)
-            where = environment(
-                backend="torch", device=device, seed=config.seed, processes=group.count
+    with opened(
+        output_dir, device=config.device, batch_size=config.batch_size, resume=resume, stop=stop
+    ) as run:
+        group, folder = run.group, run.folder
+        checkpoint, note = run.load(config, MAY_CHANGE)
+        genotype = group.agree_on(_genotype_of, folder, genotype)
+        torch.manual_seed(config.seed)
+        damaged = Damaged(config.damaged_images == "skip")
+        data = _load(config, run.device, damaged)
+        total_steps = steps(len(data.train.labels), config.batch_size, group.count)
+        if not total_steps:
+            raise UserError(
+                f"{len(data.train.labels)} training images are too few for one step "
+                f"of {group.count} process{'es' * (group.count > 1)}, which takes two for each"
             )
-            group.agree_on(_record, folder, config, genotype, state.epochs_done, where)
-            yield Started(
-                folder=folder.path,
-                device=device,
-                parameters=sum(p.numel() for p in state.network.parameters()),
-                train_images=len(data.train.labels),
-                test_images=len(data.test.labels),
-                epochs_done=state.epochs_done,
-                epochs=config.epochs,
-                steps=total_steps,
-            )
-            if note:
-                yield Notice(note)
-
-            def save() -> None:
-                check_finite(state.network.parameters(), state.epochs_done)
-                group.agree_on(save_checkpoint, folder, state.checkpoint())
-
-            for epoch in range(state.epochs_done, config.epochs):
-                metrics = yield from epoch_of_training(
-                    config, state, data, group, epoch, stop, save
-                )
-                if metrics is None:
-                    yield Stopped(epoch, state.steps_done)
-                    return
-                group.agree_on(_commit, folder, metrics, state.checkpoint())
-                yield EpochDone(metrics)
-                yield from damaged.notices(group)
-            group.agree_on(_export, folder, config, state, genotype, data)
-            last = group.agree_on(lambda: read_lines(folder.metrics)[-1])
-            yield Finished(last, folder.path)
+        state = new_state(config, genotype, data, run.device, group)
+        if checkpoint:
+            state.restore(checkpoint)
+        run.record(config, state, backend="torch", seed=config.seed)
+        group.agree_on(folder.write_genotype, genotype.to_json())
+        yield Started(
+            folder=folder.path,
+            device=run.device,
+            parameters=sum(p.numel() for p in state.network.parameters()),
+            train_images=len(data.train.labels),
+            test_images=len(data.test.labels),
+            epochs_done=state.epochs_done,
+            epochs=config.epochs,
+            steps=total_steps,
+        )
+        if note:
+            yield Notice(note)
+        for epoch in range(state.epochs_done, config.epochs):
+            metrics = yield from epoch_of_training(run, config, state, data)
+            if metrics is None:
+                yield Stopped(epoch, state.steps_done)
+                return
+            group.agree_on(_commit, folder, metrics, state.checkpoint())
+            yield EpochDone(metrics)
+            yield from damaged.notices(group)
+        group.agree_on(_export, folder, config, state, genotype, data)
+        last = group.agree_on(lambda: read_lines(folder.metrics)[-1])
+        yield Finished(last, folder.path)
 
 
 def _load(config: TrainConfig, device: str, damaged: Damaged) -> Dataset:
@@ -125,37 +112,17 @@ def _load(config: TrainConfig, device: str, damaged: Damaged) -> Dataset:
     )
 
 
-def _begin(
-    folder: RunFolder, config: TrainConfig, genotype: Genotype | None, resume: bool
-) -> tuple[Genotype, dict[str, Any] | None, str | None]:
-    """The genotype to train, and what `load_checkpoint` finds for a run of the same settings."""
-    if not resume:
-        assert genotype is not None
-        return genotype, None, None
-    check_unchanged(load_settings(TrainConfig, folder.config), config, MAY_CHANGE)
-    of_run = genotype
-    if genotype is None or folder.genotype.exists():  # a kill behind the settings leaves none
-        of_run = Genotype.load(folder.genotype)
-    assert of_run is not None
+def _genotype_of(folder: RunFolder, genotype: Genotype | None) -> Genotype:
+    """The one of a resumed run, which `genotype` may repeat; of a new run `genotype`."""
+    if genotype is not None and not folder.genotype.exists():
+        return genotype  # of a new run, or of one that was killed right behind its settings
+    of_run = Genotype.load(folder.genotype)
     if genotype not in (None, of_run):
         raise UserError(
             f"--genotype is another one than the run in {folder.path} trains; "
             "leave the option out, or start anew in another --output-dir"
         )
-    return of_run, *load_checkpoint(folder)
-
-
-def _record(
-    folder: RunFolder,
-    config: TrainConfig,
-    genotype: Genotype,
-    epochs_done: int,
-    where: dict[str, Any],
-) -> None:
-    folder.cut_back(epochs_done)
-    save_settings(config, folder.config)
-    folder.write_genotype(genotype.to_json())
-    record_environment(folder, where)
+    return of_run
 
 
 def _commit(folder: RunFolder, metrics: dict[str, Any], checkpoint: dict[str, Any]) -> None:

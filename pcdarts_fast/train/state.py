@@ -2,60 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
 from ..data import Dataset
 from ..nn.derived import DerivedNetwork
 from ..nn.synchronized import synchronize_batch_norms
-from ..run.checkpoint import load_optimizer, restoring
-from ..run.position import Position
 from ..run.precision import Precision
 from ..run.processes import Processes
+from ..run.state import RunState
 from ..space import Genotype
 from .config import TrainConfig
 
 
-@dataclass
-class TrainState(Position):
-    """Everything that an epoch moves on.
-
-    Random numbers are no part of it: those of a step are a function of seed, epoch, step and
-    process.
-    """
+@dataclass(kw_only=True)
+class TrainState(RunState):
+    """Everything that an epoch of a training moves on."""
 
     network: DerivedNetwork
     optimizer: SGD
     precision: Precision
     averaging: nn.Module
     """The network, with gradients averaged over processes."""
-    group: Processes
 
-    def checkpoint(self) -> dict[str, Any]:
-        """For `save_checkpoint`; all processes call it."""
+    def kept(self) -> Mapping[str, nn.Module | Optimizer | Precision]:
         return {
-            **self.saved_position(self.group),
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
+            "network": self.network,
+            "optimizer": self.optimizer,
+            "scaler": self.precision,
         }
-
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """The inverse of `checkpoint`.
-
-        Raises:
-            UserError: the checkpoint is of another network or other images.
-        """
-        self.check_images(checkpoint)
-        with restoring():
-            self.restore_position(checkpoint, self.group)
-            self.network.load_state_dict(checkpoint["network"])
-            load_optimizer(self.optimizer, checkpoint["optimizer"])
-            self.precision.restore(checkpoint["scaler"])
 
 
 def new_state(
@@ -88,11 +67,11 @@ def new_state(
         weight_decay=config.weight_decay,
     )
     return TrainState(
-        network,
-        optimizer,
-        Precision(config.precision, device),
-        group.averaging(network),
-        group,
+        network=network,
+        optimizer=optimizer,
+        precision=Precision(config.precision, device),
+        averaging=group.averaging(network),
+        group=group,
         totals=torch.zeros(3, dtype=torch.float64, device=device),
         images=data.train.digest() + data.test.digest(),
     )
