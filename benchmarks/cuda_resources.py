@@ -2,7 +2,7 @@
 
     python benchmarks/cuda_resources.py                         what the installed library holds
     python benchmarks/cuda_resources.py --check                 only looks for faults
-    python benchmarks/cuda_resources.py --write docs/gpu.md     puts the table there
+    python benchmarks/cuda_resources.py --write docs/gpu_resources.md     puts the table there
 
 Registers are read from the installed library (TORCH_CUDA_ARCH_LIST said for which GPUs it was
 compiled), blocks and shared memory from the launches of cells of the presets, which the simulator
