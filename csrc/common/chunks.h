@@ -2,6 +2,7 @@
 #pragma once
 #include "common/batch_norm.h"
 #include "common/parallel.h"
+#include "common/pieces.h"
 #include "common/simd.h"
 #include "common/workspace.h"
 

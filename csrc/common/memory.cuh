@@ -3,6 +3,7 @@
 #pragma once
 #include "common/cuda.cuh"
 #include "common/dtype.h"
+#include "common/pieces.h"
 
 namespace pcdarts {
 
@@ -119,15 +120,11 @@ inline void* element(DType dtype, void* data, int64_t at) {
   return static_cast<char*>(data) + at * size_of(dtype);
 }
 
-// Deals out one piece of device memory; from a null base it only counts.
-struct Scratch {
-  char* base;
-  size_t used;
-};
+// The next `count` elements of device memory.
 template <class T>
-T* take(Scratch& scratch, int64_t count) {
-  T* p = reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(scratch.base) + scratch.used);
-  scratch.used += ceil_div(count * static_cast<int64_t>(sizeof(T)), 256) * 256;
+T* take(Pieces& pieces, int64_t count) {
+  T* p = reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(pieces.base) + pieces.used);
+  pieces.used += ceil_div(count * static_cast<int64_t>(sizeof(T)), 256) * 256;
   return p;
 }
 

@@ -3,13 +3,10 @@
 // touched. An edge of 64x32x32x32, stride 2: 4.1 ms instead of 6.1, a super-net step 5 to 15 %
 // faster and its peak memory smaller (2-core EPYC).
 #pragma once
-#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
-#include <iterator>
 #include <mutex>
 #include <new>
-#include <vector>
 
 namespace pcdarts {
 
@@ -20,12 +17,12 @@ inline constexpr size_t kLeastKept = size_t{1} << 20, kMostKept = size_t{256} <<
 struct ResultBlock {
   static constexpr size_t kAlignment = 64;
   size_t bytes;
+  ResultBlock* older = nullptr;  // of the kept ones
 };
 
 struct KeptResults {
   std::mutex mutex;
-  std::vector<ResultBlock*> blocks;  // the oldest first
-  size_t bytes = 0;
+  ResultBlock* newest = nullptr;
 };
 inline KeptResults& kept_results() {
   static KeptResults* const all = new KeptResults;  // never deleted: results may end after main
@@ -36,12 +33,10 @@ inline KeptResults& kept_results() {
 inline ResultBlock* take_kept(size_t bytes) {
   KeptResults& all = kept_results();
   const std::lock_guard lock(all.mutex);
-  const auto fits = [bytes](const ResultBlock* block) { return block->bytes == bytes; };
-  const auto newest = std::find_if(all.blocks.rbegin(), all.blocks.rend(), fits);
-  if (newest == all.blocks.rend()) return nullptr;
-  ResultBlock* const block = *newest;
-  all.blocks.erase(std::next(newest).base());
-  all.bytes -= bytes;
+  ResultBlock** at = &all.newest;
+  while (*at != nullptr && (*at)->bytes != bytes) at = &(*at)->older;
+  ResultBlock* const block = *at;
+  if (block != nullptr) *at = block->older;
   return block;
 }
 
@@ -57,23 +52,29 @@ inline void* take_result(size_t bytes) {
   return reinterpret_cast<char*>(block) + line;
 }
 
-// Ends the use of what take_result gave. Any thread may call it.
+// Ends the use of what take_result gave. Any thread may call it; it allocates nothing, as tensors
+// end where no exception may leave.
 inline void give_back_result(void* memory) {
   char* const begin = static_cast<char*>(memory) - ResultBlock::kAlignment;
   auto* const block = reinterpret_cast<ResultBlock*>(begin);
   if (block->bytes > kMostKept) return std::free(begin);
-  std::vector<ResultBlock*> ended;
+  ResultBlock* ended = nullptr;  // the oldest ones, of which there are too many
   {
     KeptResults& all = kept_results();
     const std::lock_guard lock(all.mutex);
-    all.blocks.push_back(block);
-    all.bytes += block->bytes;
-    auto oldest = all.blocks.begin();
-    for (; all.bytes > kMostKept; ++oldest) all.bytes -= (*oldest)->bytes;
-    ended.assign(all.blocks.begin(), oldest);
-    all.blocks.erase(all.blocks.begin(), oldest);
+    block->older = all.newest, all.newest = block;
+    ResultBlock** at = &all.newest;
+    for (size_t kept = 0; *at != nullptr; at = &(*at)->older) {
+      kept += (*at)->bytes;
+      if (kept > kMostKept) break;
+    }
+    ended = *at, *at = nullptr;
   }
-  for (ResultBlock* old : ended) std::free(old);
+  while (ended != nullptr) {
+    ResultBlock* const next = ended->older;
+    std::free(ended);
+    ended = next;
+  }
 }
 
 }  // namespace pcdarts

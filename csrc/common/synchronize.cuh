@@ -14,10 +14,10 @@ constexpr int kSynchronizeThreads = 256;
 struct Synchronized {
   float *first, *second;  // of channel c of slot s: at (s * channels + c) * apart
   int64_t apart, channels;
-  float* rstd;  // [slots, channels], from the variance; null: there is none
-  double eps;
-  int slots;
-  int slot[kMostSynchronized];
+  float* rstd = nullptr;  // [slots, channels], from the variance; null: there is none
+  double eps = 0;
+  int slots = 0;
+  int slot[kMostSynchronized] = {};
 };
 
 __device__ __forceinline__ int64_t place_of(const Synchronized& a, int64_t i) {
@@ -77,7 +77,12 @@ inline void synchronize(const Processes& processes, const Synchronized& a, Pack<
 
 // What `launch_merge` leaves.
 inline Synchronized merged_by(const MergeMoments& m) {
-  Synchronized a = {m.mean, m.variance, 1, m.channels, m.rstd, m.eps, 0, {}};
+  Synchronized a = {.first = m.mean,
+                    .second = m.variance,
+                    .apart = 1,
+                    .channels = m.channels,
+                    .rstd = m.rstd,
+                    .eps = m.eps};
   for (int e = 0; e < m.edges; ++e) {
     for (int i = 0; i < m.count; ++i) {
       a.slot[a.slots++] = static_cast<int>(m.to[e]) + m.slot[i];
@@ -88,7 +93,7 @@ inline Synchronized merged_by(const MergeMoments& m) {
 
 // What `put_norm` leaves, of slots that are still to be named.
 inline Synchronized in_norms(Pack<float, 4>* norm, int64_t channels) {
-  return {&norm->value[1], &norm->value[2], 4, channels, nullptr, 0, 0, {}};
+  return {.first = &norm->value[1], .second = &norm->value[2], .apart = 4, .channels = channels};
 }
 
 }  // namespace pcdarts

@@ -12,10 +12,4 @@ enum class Workspace { scratch, arena };
 // call for the same workspace ends the first one's use. Throws std::bad_alloc.
 void* workspace(Workspace which, size_t bytes);
 
-// Deals out a workspace piece by piece; from a null base it only counts.
-struct Pieces {
-  char* base;
-  size_t used;
-};
-
 }  // namespace pcdarts

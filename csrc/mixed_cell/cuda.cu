@@ -16,20 +16,20 @@ struct ForwardScratch {
   Pack<float, 2>* exchange;
 };
 
-ForwardScratch lay_out(const MixedCell& p, bool store, Scratch& scratch) {
+ForwardScratch lay_out(const MixedCell& p, bool store, Pieces& pieces) {
   const Sizes n = sizes_of(p);
   const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
   const EdgeOffsets all = edge_offsets(p, edge_count(p));
   const int64_t slots = from_input.slots > from_node.slots ? from_input.slots : from_node.slots;
   ForwardScratch s = {};
-  s.source = take<int>(scratch, p.channels), s.destination = take<int>(scratch, p.channels);
-  s.rstd = take<float>(scratch, int64_t{all.slots} * p.sampled);
-  s.z = take<float>(scratch, store ? 0 : all.units * n.unit);
-  s.first = take<float>(scratch, int64_t{p.nodes} * from_node.separable * n.unit);
+  s.source = take<int>(pieces, p.channels), s.destination = take<int>(pieces, p.channels);
+  s.rstd = take<float>(pieces, int64_t{all.slots} * p.sampled);
+  s.z = take<float>(pieces, store ? 0 : all.units * n.unit);
+  s.first = take<float>(pieces, int64_t{p.nodes} * from_node.separable * n.unit);
   s.partial = take<WarpMoments>(
-      scratch, p.training ? most_stage_warps(p) * (p.nodes * slots + 2) * p.sampled : 0);
+      pieces, p.training ? most_stage_warps(p) * (p.nodes * slots + 2) * p.sampled : 0);
   s.exchange =
-      take<Pack<float, 2>>(scratch, exchange_size(p.processes, p.nodes * slots * p.sampled));
+      take<Pack<float, 2>>(pieces, exchange_size(p.processes, p.nodes * slots * p.sampled));
   return s;
 }
 
@@ -73,17 +73,14 @@ void source_forward(const MixedCell& p, const MixedCellForward& args, const Cell
     float* const middle = scratch.first + separable * n.unit;
     const Convolutions c = first_stage(p, s, e, branch);
     for (int i = 0; i < c.count; ++i) {
-      first.push_back({c.of[i], slot, e, nullptr, nullptr, two ? middle : z, {}});
+      first.push_back({.convolution = c.of[i], .z = two ? middle : z, .slot = slot});
     }
     if (!two) return;
     const int64_t norm = branch.slot * p.sampled;
-    second.push_back({second_stage(p, s, e, branch),
-                      slot + 1,
-                      e,
-                      nullptr,
-                      nullptr,
-                      z,
-                      {middle, s.edge[e].mean + norm, s.edge[e].rstd + norm}});
+    second.push_back({.convolution = second_stage(p, s, e, branch),
+                      .middle = {middle, s.edge[e].mean + norm, s.edge[e].rstd + norm},
+                      .z = z,
+                      .slot = slot + 1});
   });
   run_stage(a, first, true, stream);
   if (p.training) merge_slots(p, args, s, scratch, stage_warps(a.tile), false, stream);
@@ -138,13 +135,13 @@ int64_t cuda_z_size(const MixedCell& p) {
 }
 
 size_t cuda_forward_scratch(const MixedCell& p, bool store) {
-  Scratch scratch = {nullptr, 0};
-  lay_out(p, store, scratch);
-  return scratch.used;
+  Pieces pieces = {nullptr, 0};
+  lay_out(p, store, pieces);
+  return pieces.used;
 }
 
 void cuda_forward(const MixedCell& p, const MixedCellForward& args, void* scratch, void* stream) {
-  Scratch pieces = {static_cast<char*>(scratch), 0};
+  Pieces pieces = {static_cast<char*>(scratch), 0};
   const ForwardScratch s = lay_out(p, args.z != nullptr, pieces);
   forward_of(p, args, s, stream);
 }

@@ -31,7 +31,7 @@ Most most_of(const MixedCell& p) {
   return most;
 }
 
-BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch) {
+BackwardScratch lay_out(const MixedCell& p, bool need_weights, Pieces& pieces) {
   const Sizes n = sizes_of(p);
   const Most most = most_of(p);
   const int64_t edges = p.nodes, c = p.sampled;
@@ -45,34 +45,34 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Scratch& scratch)
   const int64_t for_bypass = larger([&](int s) { return bypass_warps(n, s); });
   const int64_t sums = edges * (1 + most.branches) * c;
   BackwardScratch s = {};
-  s.source = take<int>(scratch, p.channels), s.destination = take<int>(scratch, p.channels);
-  s.rstd = take<float>(scratch, edge_offsets(p, edge_count(p)).slots * c);
-  s.first = take<float>(scratch, edges * most.separable * n.unit);
-  s.middle = take<float>(scratch, edges * most.separable * n.unit);
-  s.dt = take<float>(scratch, edges * most.convolutions * n.unit);
-  s.dt_second = take<float>(scratch, edges * most.separable * n.unit);
-  s.partial = take<float>(scratch, sums * most_stage_warps(p));
-  s.bypass = take<float>(scratch, edges * (n.channels - c) * for_bypass);
-  s.sums = take<double>(scratch, sums);
-  s.norm = take<Pack<float, 4>>(scratch, edges * most.slots * c);
-  s.exchange = take<Pack<float, 2>>(scratch, exchange_size(p.processes, edges * most.branches * c));
+  s.source = take<int>(pieces, p.channels), s.destination = take<int>(pieces, p.channels);
+  s.rstd = take<float>(pieces, edge_offsets(p, edge_count(p)).slots * c);
+  s.first = take<float>(pieces, edges * most.separable * n.unit);
+  s.middle = take<float>(pieces, edges * most.separable * n.unit);
+  s.dt = take<float>(pieces, edges * most.convolutions * n.unit);
+  s.dt_second = take<float>(pieces, edges * most.separable * n.unit);
+  s.partial = take<float>(pieces, sums * most_stage_warps(p));
+  s.bypass = take<float>(pieces, edges * (n.channels - c) * for_bypass);
+  s.sums = take<double>(pieces, sums);
+  s.norm = take<Pack<float, 4>>(pieces, edges * most.slots * c);
+  s.exchange = take<Pack<float, 2>>(pieces, exchange_size(p.processes, edges * most.branches * c));
   if (need_weights) {
     s.of_edge = {most.convolutions * pointwise * c * c, most.separable * second.pointwise * c * c,
                  most.convolutions * blocks * c * kMostTaps,
                  most.separable * second.middle * c * kMostTaps};
   }
   const int64_t all = edge_count(p);
-  s.pointwise = take<float>(scratch, all * s.of_edge.pointwise);
-  s.pointwise_second = take<float>(scratch, all * s.of_edge.pointwise_second);
-  s.depthwise = take<float>(scratch, all * s.of_edge.depthwise);
-  s.depthwise_second = take<float>(scratch, all * s.of_edge.depthwise_second);
-  s.middle_sums = take<float>(scratch, edges * most.separable * 2 * c * second.middle);
+  s.pointwise = take<float>(pieces, all * s.of_edge.pointwise);
+  s.pointwise_second = take<float>(pieces, all * s.of_edge.pointwise_second);
+  s.depthwise = take<float>(pieces, all * s.of_edge.depthwise);
+  s.depthwise_second = take<float>(pieces, all * s.of_edge.depthwise_second);
+  s.middle_sums = take<float>(pieces, edges * most.separable * 2 * c * second.middle);
   const bool carries = edges * most.convolutions > kStateItems;
   for (float*& carry : s.carry) {
-    carry = take<float>(scratch, carries ? n.unit * p.stride * p.stride : 0);
+    carry = take<float>(pieces, carries ? n.unit * p.stride * p.stride : 0);
   }
   s.nodes = take<char>(
-      scratch, (p.nodes - 1) * n.batch * n.channels * n.height * n.width * size_of(p.dtype));
+      pieces, (p.nodes - 1) * n.batch * n.channels * n.height * n.width * size_of(p.dtype));
   return s;
 }
 
@@ -109,22 +109,22 @@ void stage_sums(Source& s, bool needs_state) {
     const Convolutions c = first_stage(p, state, e, branch);
     if (branch.primitive.kind != Kind::sep_conv) {
       for (int i = 0; i < c.count; ++i) {
-        first.push_back({c.of[i], row, e, mean, known, nullptr, {}});
+        first.push_back(
+            {.convolution = c.of[i], .row = row, .edge = e, .mean = mean, .known = known});
       }
       return;
     }
     float* const middle = s.scratch.first + separable * n.unit;
     if (needs_state || known == nullptr) {
-      first.push_back({c.of[0], -1, e, nullptr, nullptr, middle, {}});
+      first.push_back({.convolution = c.of[0], .z = middle});
     }
     const int64_t norm = branch.slot * p.sampled;
-    second.push_back({second_stage(p, state, e, branch),
-                      row,
-                      e,
-                      mean,
-                      known,
-                      nullptr,
-                      {middle, edge.mean + norm, edge.rstd + norm}});
+    second.push_back({.convolution = second_stage(p, state, e, branch),
+                      .middle = {middle, edge.mean + norm, edge.rstd + norm},
+                      .row = row,
+                      .edge = e,
+                      .mean = mean,
+                      .known = known});
   });
   run_stage(a, first, true, s.stream);
   if (!second.empty()) run_stage(b, second, false, s.stream);
@@ -197,8 +197,13 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
     const CellState state = make_state(p, args.forward, j, scratch.rstd, z);
     const BackwardScratch own = after_edges(scratch, edges);
     edges += state.edges;
-    Source s = {p, args, state, own, {}, {nullptr, 0}, nullptr, 0, false, stream, weights};
-    s.packed = n.width % kQuad == 0;
+    Source s = {.p = p,
+                .args = args,
+                .state = state,
+                .scratch = own,
+                .weights = weights,
+                .stream = stream,
+                .packed = n.width % kQuad == 0};
     for (int e = 0; e < state.edges; ++e) {
       s.node[e] = complete[state.target[e]];
       s.packed &= is_aligned(n.dtype, s.node[e].data, kQuad);
@@ -228,13 +233,13 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
 }  // namespace
 
 size_t cuda_backward_scratch(const MixedCell& p, bool need_weights) {
-  Scratch scratch = {nullptr, 0};
-  lay_out(p, need_weights, scratch);
-  return scratch.used;
+  Pieces pieces = {nullptr, 0};
+  lay_out(p, need_weights, pieces);
+  return pieces.used;
 }
 
 void cuda_backward(const MixedCell& p, const MixedCellBackward& args, void* scratch, void* stream) {
-  Scratch pieces = {static_cast<char*>(scratch), 0};
+  Pieces pieces = {static_cast<char*>(scratch), 0};
   const BackwardScratch s = lay_out(p, args.grad_weights != nullptr, pieces);
   backward_of(p, args, s, stream);
 }

@@ -50,13 +50,18 @@ void second_backward(Source& s) {
     const int64_t norm = branch.slot * p.sampled;
     const FirstStage middle = {s.scratch.first + separable * n.unit, edge.mean + norm,
                                edge.rstd + norm};
-    pointwise.push_back(
-        {c, middle, s.node[e], nullptr, s.known(e, branch), s.norm(e, branch.slot + 1), dt, dp});
-    depthwise.push_back({{c.depthwise, dt, dd, static_cast<signed char>(c.kernel), 1, 0},
-                         middle,
-                         s.scratch.middle + separable * n.unit,
-                         s.scratch.middle_sums + separable * 2 * p.sampled * tiles,
-                         s.norm(e, branch.slot)});
+    pointwise.push_back({.convolution = c,
+                         .middle = middle,
+                         .node = s.node[e],
+                         .known = s.known(e, branch),
+                         .norm = s.norm(e, branch.slot + 1),
+                         .dt = dt,
+                         .partial = dp});
+    depthwise.push_back({.depthwise = depthwise_item(c, dt, dd),
+                         .first = middle,
+                         .grad = s.scratch.middle + separable * n.unit,
+                         .sums = s.scratch.middle_sums + separable * 2 * p.sampled * tiles,
+                         .norm = s.norm(e, branch.slot)});
     if (!s.need_weights()) return;
     s.merge_later(e, branch.weight + 2, dd, taps, tiles);
     s.merge_later(e, branch.weight + 3, dp, matrix, blocks);
@@ -113,10 +118,14 @@ void first_backward(Source& s) {
       const float* const first = s.need_weights() ? nullptr : s.scratch.first + separable * n.unit;
       const float* const known = two ? first : s.known(e, branch);
       const float* const upstream = two ? s.scratch.middle + separable * n.unit : nullptr;
-      pointwise.push_back({c, {}, s.node[e], upstream, known, s.norm(e, branch.slot), dt, dp});
-      depthwise.push_back({c.depthwise, dt, dd, static_cast<signed char>(c.kernel),
-                           static_cast<signed char>(c.dilation),
-                           static_cast<signed char>(c.phase)});
+      pointwise.push_back({.convolution = c,
+                           .node = s.node[e],
+                           .upstream = upstream,
+                           .known = known,
+                           .norm = s.norm(e, branch.slot),
+                           .dt = dt,
+                           .partial = dp});
+      depthwise.push_back(depthwise_item(c, dt, dd));
       if (!s.need_weights()) continue;
       const bool skip = branch.primitive.kind == Kind::skip;
       const int weight = branch.weight + (skip ? i : 1);

@@ -15,8 +15,19 @@ struct DepthwiseItem {
   float* partial;        // [blocks, sampled, kernel, kernel]
   signed char kernel, dilation, phase;
 };
+inline DepthwiseItem depthwise_item(const Convolution& c, const float* dt, float* partial) {
+  return {.weights = c.depthwise,
+          .dt = dt,
+          .partial = partial,
+          .kernel = static_cast<signed char>(c.kernel),
+          .dilation = static_cast<signed char>(c.dilation),
+          .phase = static_cast<signed char>(c.phase)};
+}
 __device__ __forceinline__ Convolution convolution_of(const DepthwiseItem& item) {
-  return {item.kernel, item.dilation, item.phase, 0, 0, item.weights, nullptr};
+  return {.kernel = item.kernel,
+          .dilation = item.dilation,
+          .phase = item.phase,
+          .depthwise = item.weights};
 }
 
 // The tile of dt around the quads of a tile `t` of the input, and the item's weights, by all

@@ -1,10 +1,41 @@
 // The forward pass by node, C: every incoming edge normalised, weighed, pooled on the fly and
 // written once, already shuffled.
 #pragma once
-#include "mixed_cell/forward_source.h"
+#include "mixed_cell/state.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {
+
+// What one mixed channel of one edge adds to its node, the same in every sample: weights of pools,
+// skip and stored maps, and where those lie in a sample's z.
+template <class T>
+struct MixTerms {
+  T largest, average, skip, constant;
+  bool skips;
+  int maps;
+  int64_t map[kMaxPrimitives];
+  T weight[kMaxPrimitives];
+};
+
+template <class T>
+struct NodeScratch {
+  T* sum;  // one map
+  PoolScratch<T> pool;
+  MixTerms<T>* terms;  // [sampled, states]
+};
+
+template <class S, class G>
+PCDARTS_INLINE auto node_scratch(const MixedCell& p, const State<S, G>* states, int target) {
+  using T = Accumulate<S>;
+  return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
+    const auto& g = states[0].grid;
+    NodeScratch<T> s = {};
+    s.sum = take<T>(pieces, g.map);
+    s.pool = take_pool<T>(pieces, g, p.stride);
+    s.terms = take<MixTerms<T>>(pieces, p.sampled * target);
+    return s;
+  });
+}
 
 template <class S, class G, class T>
 PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S, G>& state,
@@ -119,7 +150,7 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, 
   const int64_t size = p.height * p.width, sample = p.nodes * p.channels * size;
   const auto& g = states[0].grid;
   const auto prepare = [&] {
-    const ForwardScratch<T> scratch = forward_scratch(p, states[0]);
+    const NodeScratch<T> scratch = node_scratch(p, states, target);
     for (int64_t c = 0; c < p.sampled; ++c) {
       for (int j = 0; j < target; ++j) {
         set_mix_terms(p, states[j], edge_into(states[j], target), c, scratch.terms[c * target + j]);

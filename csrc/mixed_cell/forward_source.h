@@ -6,40 +6,25 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-// What one mixed channel of one edge adds to its node, the same in every sample: weights of pools,
-// skip and stored maps, and where those lie in a sample's z.
 template <class T>
-struct MixTerms {
-  T largest, average, skip, constant;
-  bool skips;
-  int maps;
-  int64_t map[kMaxPrimitives];
-  T weight[kMaxPrimitives];
-};
-
-template <class T>
-struct ForwardScratch {
+struct SourceScratch {
   T *planes, *t, *pooled;  // [sampled, phases] planes, [sampled] maps, [2] maps
-  T* sum;                  // one map
   PoolScratch<T> pool;
-  MixTerms<T>* terms;         // [sampled, states]
   Statistics<T>* statistics;  // [slots, sampled] of every edge, and the shared pools' [2, sampled]
 };
 
 template <class S, class G>
-PCDARTS_INLINE auto forward_scratch(const MixedCell& p, const State<S, G>& state) {
+PCDARTS_INLINE auto source_scratch(const MixedCell& p, const State<S, G>& state) {
   using T = Accumulate<S>;
   return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
     const auto& g = state.grid;
-    ForwardScratch<T> s = {};
+    SourceScratch<T> s = {};
     s.planes = take<T>(pieces, p.sampled * state.phases * g.plane);
     s.t = take<T>(pieces, p.sampled * g.map);
     s.pooled = take<T>(pieces, 2 * int64_t{g.map});
-    s.sum = take<T>(pieces, g.map);
     s.pool = take_pool<T>(pieces, g, state.stride);
     const int64_t slots = measured_slots(state.edges, state.plan);
     s.statistics = take<Statistics<T>>(pieces, slots * p.sampled);
-    s.terms = take<MixTerms<T>>(pieces, p.sampled * states_of(p));
     return s;
   });
 }
@@ -57,7 +42,7 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
   using T = Accumulate<S>;
   const auto& g = state.grid;
   const auto prepare = [&] {
-    const ForwardScratch<T> scratch = forward_scratch(p, state);
+    const SourceScratch<T> scratch = source_scratch(p, state);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
     return scratch;
   };
@@ -102,7 +87,7 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const P
   using T = Accumulate<S>;
   const auto& g = state.grid;
   const auto prepare = [&] {
-    const ForwardScratch<T> scratch = forward_scratch(p, state);
+    const SourceScratch<T> scratch = source_scratch(p, state);
     fill(scratch.planes, p.sampled * g.plane, T{0});
     return scratch;
   };

@@ -12,13 +12,13 @@ namespace pcdarts {
 
 struct PointwiseItem {
   Convolution convolution;
-  FirstStage middle;           // what the depthwise convolution reads: this, or the state
-  NodeGrad node;               // what reaches the batch-norm: the node's gradient ...
-  const float* upstream;       // ... or a map [B, sampled, H, pitch] where this is not null
-  const float* known;          // z where it is kept, a map too; or null
-  const Pack<float, 4>* norm;  // [sampled]
-  float* dt;                   // a map
-  float* partial;              // [blocks, outputs, sampled]
+  FirstStage middle = {};           // what the depthwise convolution reads: this, or the state
+  NodeGrad node;                    // what reaches the batch-norm: the node's gradient ...
+  const float* upstream = nullptr;  // ... or a map [B, sampled, H, pitch] where this is not null
+  const float* known;               // z where it is kept, a map too; or null
+  const Pack<float, 4>* norm;       // [sampled]
+  float* dt;                        // a map
+  float* partial;                   // [blocks, outputs, sampled]
 };
 constexpr int kPointwiseItems = 24;
 

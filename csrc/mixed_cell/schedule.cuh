@@ -22,7 +22,13 @@ struct CellState {
 
 inline Sizes sizes_of(const MixedCell& p) {
   const int64_t unit = p.batch * p.sampled * p.height * map_pitch(p.width);
-  return {p.dtype, p.batch, p.channels, p.sampled, p.height, p.width, unit};
+  return {.dtype = p.dtype,
+          .batch = p.batch,
+          .channels = p.channels,
+          .sampled = p.sampled,
+          .height = p.height,
+          .width = p.width,
+          .unit = unit};
 }
 
 // z: units of all edges, in the order of the edges' rows; null: not kept.
@@ -47,10 +53,11 @@ inline CellState make_state(const MixedCell& p, const MixedCellForward& args, in
     const EdgeOffsets at = edge_offsets(p, s.row[e]);
     s.slots[e] = at.slots;
     s.weights[e] = args.weights + at.weights;
-    s.edge[e] = {static_cast<const float*>(args.alpha) + s.row[e] * p.primitives,
-                 static_cast<const float*>(args.beta) + s.row[e],
-                 static_cast<const float*>(args.mean) + at.slots * p.sampled,
-                 rstd + at.slots * p.sampled, z == nullptr ? nullptr : z + at.units * n.unit};
+    s.edge[e] = {.alpha = static_cast<const float*>(args.alpha) + s.row[e] * p.primitives,
+                 .beta = static_cast<const float*>(args.beta) + s.row[e],
+                 .mean = static_cast<const float*>(args.mean) + at.slots * p.sampled,
+                 .rstd = rstd + at.slots * p.sampled,
+                 .z = z == nullptr ? nullptr : z + at.units * n.unit};
   }
   return s;
 }
@@ -69,19 +76,32 @@ inline Convolutions first_stage(const MixedCell& p, const CellState& s, int edge
   if (branch.primitive.kind == Kind::skip) {
     const auto half = [&](int number) {
       const SkipHalf h = skip_half(p.sampled, number);
-      return Convolution{1, 1, h.phase, h.outputs, h.first, nullptr, weight(number)};
+      return Convolution{.kernel = 1,
+                         .phase = h.phase,
+                         .outputs = h.outputs,
+                         .first = h.first,
+                         .pointwise = weight(number)};
     };
     return {skip_half(p.sampled, 1).outputs > 0 ? 2 : 1, {half(0), half(1)}};
   }
   const int dilation = branch.primitive.kind == Kind::dil_conv ? 2 : 1;
-  return {1, {{branch.primitive.kernel, dilation, 0, channels, 0, weight(0), weight(1)}, {}}};
+  return {1,
+          {{.kernel = branch.primitive.kernel,
+            .dilation = dilation,
+            .outputs = channels,
+            .depthwise = weight(0),
+            .pointwise = weight(1)},
+           {}}};
 }
 inline Convolution second_stage(const MixedCell& p, const CellState& s, int edge,
                                 const Branch& branch) {
   const auto weight = [&](int i) {
     return static_cast<const float*>(s.weights[edge][branch.weight + i]);
   };
-  return {branch.primitive.kernel, 1, 0, static_cast<int>(p.sampled), 0, weight(2), weight(3)};
+  return {.kernel = branch.primitive.kernel,
+          .outputs = static_cast<int>(p.sampled),
+          .depthwise = weight(2),
+          .pointwise = weight(3)};
 }
 
 // Calls f(edge, branch, index of the separable branch in `first`) for every branch with units.

@@ -30,12 +30,13 @@ struct Source {
   const MixedCellBackward& args;
   const CellState& state;
   const BackwardScratch& scratch;
-  NodeGrad node[kMaxStates], add;  // of every edge; what is added to the result
-  void* grad_x;                    // null: not needed
-  int64_t grad_sample;
-  bool packed;
-  void* stream;
   std::vector<MergedWeight>& weights;  // partial gradients that wait to be merged
+  void* stream;
+  bool packed;                     // node gradients in packs of four
+  NodeGrad node[kMaxStates] = {};  // of every edge
+  NodeGrad add = {};               // what is added to the result
+  void* grad_x = nullptr;          // null: not needed
+  int64_t grad_sample = 0;
 
   Sizes size() const { return sizes_of(p); }
   // z of a branch that forward has kept, or null.

@@ -7,12 +7,13 @@ namespace pcdarts {
 
 struct StageItem {
   Convolution convolution;
-  int slot;            // of `partial`, or row of `sums`; negative: not wanted
-  int edge;            // C': whose node's gradient ...
-  const float* mean;   // ... and the mean of the batch-norm behind z enter the sums, ...
-  const float* known;  // ... and z where it is kept, so that it need not be computed; or null
-  float* z;            // [B, C, H, pitch]; null: not wanted
-  FirstStage middle;   // B: what it reads
+  FirstStage middle = {};        // B: what it reads
+  float* z = nullptr;            // [B, C, H, pitch]; null: not wanted
+  int slot = -1;                 // of `partial`; negative: not wanted
+  int row = -1;                  // C': of `sums`, which ...; negative: not wanted
+  int edge = 0;                  // ... the gradient of this edge's node, ...
+  const float* mean = nullptr;   // ... the mean of the batch-norm behind z ...
+  const float* known = nullptr;  // ... and z enter; where z is kept, it need not be computed
 };
 constexpr int kStageItems = 28;
 constexpr int kStageLanes = 64, kStageGroups = 4;

@@ -108,9 +108,7 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, OB == 4 ? 2 : 1)
           put_some(item.z + row * map_pitch(t.width) + q.column, kQuad, true, z[o]);
         }
       }
-      if (a.sums != nullptr && item.slot >= 0) {
-        put_output_sums<OB>(a, item, q, z, out, left, warp);
-      }
+      if (item.row >= 0) put_output_sums<OB>(a, item, q, z, out, left, warp);
       if (item.slot >= 0 && moments != nullptr) {
         put_warp_moments<OB>(z, q.count, left,
                              moments + int64_t{item.slot} * channels + conv.first + out);

@@ -41,8 +41,7 @@ __device__ __forceinline__ void put_output_sums(const Stage& a, const StageItem&
     sums[o] = dot(g, v, get(item.mean + channel + o), q.count);
   }
   const float sum = warp_sums(sums);
-  if (lane == lane_of_sum<OB>(mine) && mine < left)
-    put_sum(a, item.slot, channel + mine, warp, sum);
+  if (lane == lane_of_sum<OB>(mine) && mine < left) put_sum(a, item.row, channel + mine, warp, sum);
 }
 
 // S0, and S1 of pools and skips, of the channels [first, first + count) in the tile.

@@ -13,9 +13,9 @@ __device__ __forceinline__ bool passes_relu(float v) { return !(v <= 0); }
 // A convolution of an edge: depthwise [channels, kernel, kernel], then pointwise [outputs,
 // channels]. Kernel 1 has no depthwise weights and reads one phase: half of a stride-2 skip.
 struct Convolution {
-  int kernel, dilation, phase;
-  int outputs, first;  // it gives the output channels [first, first + outputs)
-  const float *depthwise, *pointwise;
+  int kernel, dilation = 1, phase = 0;
+  int outputs = 0, first = 0;  // it gives the output channels [first, first + outputs)
+  const float *depthwise = nullptr, *pointwise = nullptr;
 };
 
 // Calls f.template operator()<kernel, dilation>(), dilation as it appears on the phases.

@@ -18,7 +18,7 @@ Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tenso
   const Tensor x_dense = pcdarts::with_contiguous_planes(x);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
   const Planes x_planes = pcdarts::planes_of(x_dense);
-  const vector<Planes> output_planes = planes_of(outputs_dense);
+  const vector<Planes> output_planes = planes_of(x, outputs_dense);
   const vector<double> weight = doubles_of(weights);
   Tensor out = new_empty(x, {p.batch, channels, height, width});
   void* out_data = out.mutable_data_ptr();
@@ -39,7 +39,7 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
   const Tensor grad_dense = pcdarts::with_contiguous_planes(grad);
   const Planes grad_planes = pcdarts::planes_of(grad_dense);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
-  const vector<Planes> output_planes = planes_of(outputs_dense);
+  const vector<Planes> output_planes = planes_of(grad, outputs_dense);
   const vector<double> weight = doubles_of(weights);
   const bool reads_x = need_x && stride == 2;
   const Tensor x_dense = reads_x ? pcdarts::with_contiguous_planes(*x) : grad_dense;

@@ -20,9 +20,13 @@ inline std::vector<Tensor> with_contiguous_planes(const std::vector<Tensor>& ten
   return result;
 }
 
-inline std::vector<Planes> planes_of(const std::vector<Tensor>& tensors) {
+// Of tensors that a kernel of x reads.
+inline std::vector<Planes> planes_of(const Tensor& x, const std::vector<Tensor>& tensors) {
   std::vector<Planes> result;
-  for (const Tensor& tensor : tensors) result.push_back(pcdarts::planes_of(tensor));
+  for (const Tensor& tensor : tensors) {
+    check_device(x, tensor);
+    result.push_back(pcdarts::planes_of(tensor));
+  }
   return result;
 }
 

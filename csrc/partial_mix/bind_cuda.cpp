@@ -16,7 +16,8 @@ Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tenso
       problem(storage_of(x), x, channels, height, width, count, k, stride, source, destination);
   const Tensor x_dense = pcdarts::with_contiguous_planes(x);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
-  const vector<Planes> output_planes = planes_of(outputs_dense);
+  const vector<Planes> output_planes = planes_of(x, outputs_dense);
+  check_device(x, weights);
   const Tensor weight = torch::stable::contiguous(torch::stable::to(weights, ScalarType::Float));
   Tensor out = new_empty(x, {p.batch, channels, height, width});
   Tensor scratch = scratch_of(x, cuda_partial_mix_scratch(p));
@@ -37,7 +38,8 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
                                stride, source, destination);
   const Tensor grad_dense = pcdarts::with_contiguous_planes(grad);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
-  const vector<Planes> output_planes = planes_of(outputs_dense);
+  const vector<Planes> output_planes = planes_of(grad, outputs_dense);
+  check_device(grad, weights);
   const Tensor weight = torch::stable::contiguous(torch::stable::to(weights, ScalarType::Float));
   const bool reads_x = need_x && stride == 2;
   const Tensor x_dense = reads_x ? pcdarts::with_contiguous_planes(*x) : grad_dense;

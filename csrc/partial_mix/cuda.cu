@@ -121,10 +121,10 @@ int64_t mix_blocks(const PartialMix& p) {
       bypass_plane(p.height, p.width, static_cast<int>(p.stride), wide_of(p.dtype));
   return ceil_div(p.batch * plane.packs, kMixThreads);
 }
-MixScratch lay_out(const PartialMix& p, Scratch& scratch) {
+MixScratch lay_out(const PartialMix& p, Pieces& pieces) {
   MixScratch s = {};
-  s.source = take<int>(scratch, p.channels), s.destination = take<int>(scratch, p.channels);
-  s.partial = take<float>(scratch, p.outputs * p.mixed * mix_blocks(p) * (kMixThreads / 32));
+  s.source = take<int>(pieces, p.channels), s.destination = take<int>(pieces, p.channels);
+  s.partial = take<float>(pieces, p.outputs * p.mixed * mix_blocks(p) * (kMixThreads / 32));
   return s;
 }
 
@@ -157,16 +157,16 @@ Mix mix_of(const PartialMix& p, const Planes* outputs, const float* weights, con
 }  // namespace
 
 size_t cuda_partial_mix_scratch(const PartialMix& p) {
-  Scratch scratch = {nullptr, 0};
-  lay_out(p, scratch);
-  return scratch.used;
+  Pieces pieces = {nullptr, 0};
+  lay_out(p, pieces);
+  return pieces.used;
 }
 
 void cuda_partial_mix_forward(const PartialMix& p, const Planes* outputs, const float* weights,
                               const Planes& x, void* out, void* scratch, void* stream) {
   if (p.batch * p.channels * p.height * p.width == 0) return;
   with_storage_type(p.dtype, [&]<class S>() {
-    Scratch pieces = {static_cast<char*>(scratch), 0};
+    Pieces pieces = {static_cast<char*>(scratch), 0};
     const MixScratch s = lay_out(p, pieces);
     launch_prepare(p.source, p.destination, p.channels, s.source, s.destination, {}, stream);
     Mix a = mix_of(p, outputs, weights, x, s);
@@ -181,7 +181,7 @@ void cuda_partial_mix_backward(const PartialMix& p, const Planes& grad, const Pl
                                const float* weights, const Planes& x, void* const* grad_outputs,
                                float* grad_weights, void* grad_x, void* scratch, void* stream) {
   with_storage_type(p.dtype, [&]<class S>() {
-    Scratch pieces = {static_cast<char*>(scratch), 0};
+    Pieces pieces = {static_cast<char*>(scratch), 0};
     const MixScratch s = lay_out(p, pieces);
     Mix a = mix_of(p, grad_weights == nullptr ? nullptr : outputs, weights, x, s);
     a.grad = grad, a.grad_x = grad_x;

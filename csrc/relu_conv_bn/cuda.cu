@@ -39,12 +39,12 @@ struct ForwardScratch {
 int64_t forward_warps(const ReluConvBn& p) {
   return ceil_div(conv_quads(p), kConvThreads) * (kConvThreads / 32);
 }
-ForwardScratch lay_out_forward(const ReluConvBn& p, Scratch& scratch) {
+ForwardScratch lay_out_forward(const ReluConvBn& p, Pieces& pieces) {
   const bool measured = takes_statistics(p);
   ForwardScratch s = {};
-  s.partial = take<WarpMoments>(scratch, measured ? forward_warps(p) * p.out_channels : 0);
-  s.rstd = take<float>(scratch, p.out_channels);
-  s.exchange = take<Pack<float, 2>>(scratch, exchange_size(p.processes, p.out_channels));
+  s.partial = take<WarpMoments>(pieces, measured ? forward_warps(p) * p.out_channels : 0);
+  s.rstd = take<float>(pieces, p.out_channels);
+  s.exchange = take<Pack<float, 2>>(pieces, exchange_size(p.processes, p.out_channels));
   return s;
 }
 
@@ -100,15 +100,15 @@ int64_t sum_warps(const ReluConvBn& p) {
   const BypassPlane plane = bypass_plane(p.height, p.width, 1, wide_of(p.dtype));
   return ceil_div(p.batch * plane.packs, kConvSumThreads) * (kConvSumThreads / 32);
 }
-BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Scratch& scratch) {
+BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Pieces& pieces) {
   const int64_t rows = p.plain ? 0 : 2 * p.out_channels;
   const int64_t blocks = need_weights ? weight_blocks(p) : 0;
   BackwardScratch s = {};
-  s.partial = take<float>(scratch, rows * sum_warps(p));
-  s.norm = take<Pack<float, 4>>(scratch, p.out_channels);
-  s.exchange = take<Pack<float, 2>>(scratch, exchange_size(p.processes, p.out_channels));
-  s.even = take<float>(scratch, blocks * p.first * p.in_channels);
-  s.odd = take<float>(scratch, blocks * (p.out_channels - p.first) * p.in_channels);
+  s.partial = take<float>(pieces, rows * sum_warps(p));
+  s.norm = take<Pack<float, 4>>(pieces, p.out_channels);
+  s.exchange = take<Pack<float, 2>>(pieces, exchange_size(p.processes, p.out_channels));
+  s.even = take<float>(pieces, blocks * p.first * p.in_channels);
+  s.odd = take<float>(pieces, blocks * (p.out_channels - p.first) * p.in_channels);
   return s;
 }
 
@@ -173,27 +173,27 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args,
 }  // namespace
 
 size_t cuda_relu_conv_bn_forward_scratch(const ReluConvBn& p) {
-  Scratch scratch = {nullptr, 0};
-  lay_out_forward(p, scratch);
-  return scratch.used;
+  Pieces pieces = {nullptr, 0};
+  lay_out_forward(p, pieces);
+  return pieces.used;
 }
 
 void cuda_relu_conv_bn_forward(const ReluConvBn& p, const ReluConvBnForward& args, void* scratch,
                                void* stream) {
-  Scratch pieces = {static_cast<char*>(scratch), 0};
+  Pieces pieces = {static_cast<char*>(scratch), 0};
   const ForwardScratch s = lay_out_forward(p, pieces);
   forward_of(p, args, s, stream);
 }
 
 size_t cuda_relu_conv_bn_backward_scratch(const ReluConvBn& p, bool need_weights) {
-  Scratch scratch = {nullptr, 0};
-  lay_out_backward(p, need_weights, scratch);
-  return scratch.used;
+  Pieces pieces = {nullptr, 0};
+  lay_out_backward(p, need_weights, pieces);
+  return pieces.used;
 }
 
 void cuda_relu_conv_bn_backward(const ReluConvBn& p, const ReluConvBnBackward& args, void* scratch,
                                 void* stream) {
-  Scratch pieces = {static_cast<char*>(scratch), 0};
+  Pieces pieces = {static_cast<char*>(scratch), 0};
   const BackwardScratch s = lay_out_backward(p, args.grad_weights != nullptr, pieces);
   backward_of(p, args, s, stream);
 }
