@@ -12,9 +12,10 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..run.config import SearchConfig
-from ..run.folder import RunFolder, seed_folder
+from ..run.folder import RunFolder
 from ..run.launcher import rank
 from ..run.presets import PRESETS, search_config
+from ..run.seeds import seed_folder
 from ..run.stop import StopRequest
 from ..space import Genotype
 from .console import plain_console

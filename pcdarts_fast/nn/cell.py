@@ -78,8 +78,8 @@ class SearchCell(nn.Module):
         check_input(states[0], self.C, 2 if self.reduction else 1)
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
-            fused = self._fused
-            if fused is None or not fused.watched.fused(backend, list(self._ops), self.training):
+            fused, edges = self._fused, list(self._ops)
+            if fused is None or not fused.watched.runs_fused(backend, edges, self.training):
                 return self.by_edges(states, alpha, beta, permutation, backend)
             return fused(
                 states,

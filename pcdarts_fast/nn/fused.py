@@ -63,7 +63,7 @@ class FusedPreprocess:
 
     def __call__(self, module: nn.Module, x: Tensor, backend: str) -> Tensor:
         """[B, C_in, H, W] -> [B, C, H/stride, W/stride], rounded up."""
-        if not self.watched.fused(backend, [module], module.training):
+        if not self.watched.runs_fused(backend, [module], module.training):
             return module(x)  # type: ignore[no-any-return]
         halves, (norm,) = self.watched.convolutions, self.watched.norms
         stride = len(halves)
@@ -75,7 +75,7 @@ class FusedPreprocess:
 
 def run_stem(stem: nn.Sequential, watched: Watched, x: Tensor, backend: str) -> Tensor:
     """The CIFAR stem, images [B, C_in, H, W] -> [B, C, H, W], of which only the images are kept."""
-    if not watched.fused(backend, [stem], stem.training):
+    if not watched.runs_fused(backend, [stem], stem.training):
         return stem(x)  # type: ignore[no-any-return]
     (convolution,), (norm,) = watched.convolutions, watched.norms
     operator = partial(conv_bn, x, convolution.weight, norm.weight, norm.bias)

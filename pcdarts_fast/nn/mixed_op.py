@@ -93,7 +93,7 @@ class FusedPartialMixedOp(nn.Module):
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
             fused = self._fused
-            if fused is None or not fused.watched.fused(backend, [self._ops], self.training):
+            if fused is None or not fused.watched.runs_fused(backend, [self._ops], self.training):
                 return self.by_modules(states[0], weights, permutation, backend)
             return fused(
                 states,

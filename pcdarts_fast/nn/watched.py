@@ -35,7 +35,7 @@ class Watched:
         self.convolutions = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d)]
         self.norms = [leaf for leaf in leaves if isinstance(leaf, nn.BatchNorm2d)]
 
-    def fused(self, backend: str, modules: Sequence[nn.Module], training: bool) -> bool:
+    def runs_fused(self, backend: str, modules: Sequence[nn.Module], training: bool) -> bool:
         """Whether the engine of `backend` computes in the place of the modules: where they compute
         what they were built for, all in one mode. A tracer looks at every trace.
         """

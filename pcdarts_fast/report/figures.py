@@ -27,7 +27,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Cost:
+class KeptBytes:
     """Bytes of activations kept for backward, an image: estimates, see `kept_for_backward`."""
 
     naive: int
@@ -65,7 +65,7 @@ def size(count: float) -> str:
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
 
 
-def cost(run: Run) -> Cost | None:
+def kept_bytes(run: Run) -> KeptBytes | None:
     """None for a training, and for a super-net that cannot be built here."""
     if not isinstance(run.config, SearchConfig):
         return None
@@ -75,7 +75,7 @@ def cost(run: Run) -> Cost | None:
         return None
     # All fused engines keep the same; the cpu engine stands for those that this machine lacks.
     fused = backend in ("cpu", "triton", "cuda") and why_not("cpu") is None
-    return Cost(naive, _kept(run.config, "cpu") if fused else None)
+    return KeptBytes(naive, _kept(run.config, "cpu") if fused else None)
 
 
 def _kept(config: SearchConfig, backend: str) -> int | None:
@@ -135,7 +135,7 @@ def _memory(run: Run) -> list[Figure]:
         gpu = run.environments and run.environments[-1].get("device") != "cpu"
         where = "allocated on the GPU" if gpu else "of the process"
         found.append(Figure("Peak memory", size(peak * MIB), f"measured, {where}"))
-    kept = cost(run)
+    kept = kept_bytes(run)
     if kept and kept.fused:
         times = kept.naive / kept.fused
         note = f"an image; naive {size(kept.naive)}, {times:.1f} times as much"

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from ..errors import UserError
 from ..run.config import SearchConfig
-from ..run.folder import SEED, RunFolder, read_lines
+from ..run.folder import RunFolder, read_lines
+from ..run.seeds import SEED
 from ..run.settings import load_settings
 from ..space import CELLS, Genotype, cell_edges
 from ..train.config import TrainConfig

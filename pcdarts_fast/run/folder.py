@@ -28,10 +28,9 @@ from filelock import FileLock, Timeout
 
 from ..errors import UserError
 from ..files import append_line, left_by_a_kill, write_atomically, writing
+from .seeds import SEED
 
 LOCK = ".lock"
-SEED = "seed-"
-"""Before the number, the name of the folder of one of several seeds."""
 
 
 class RunFolder:
@@ -171,11 +170,6 @@ class RunFolder:
             for entry in filter(left_by_a_kill, list(self.path.iterdir())):
                 entry.unlink()
         return self
-
-
-def seed_folder(parent: Path, seed: int) -> Path:
-    """The run folder of one of several seeds."""
-    return parent / f"{SEED}{seed}"
 
 
 def free_folder(parent: Path, name: str) -> Path:

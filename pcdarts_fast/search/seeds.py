@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import write_atomically
-from ..run.folder import RunFolder, read_lines, seed_folder
+from ..run.folder import RunFolder, read_lines
+from ..run.seeds import deviation, seed_folder
 from ..space import Genotype
 
 SUMMARY = "seeds.json"
@@ -34,8 +35,7 @@ class Seeds:
     @property
     def deviation(self) -> float | None:
         """Sample standard deviation; None for a single seed."""
-        values = list(self.accuracies.values())
-        return statistics.stdev(values) if len(values) > 1 else None
+        return deviation(self.accuracies.values())
 
 
 def compare_seeds(parent: Path, seeds: range) -> Seeds:

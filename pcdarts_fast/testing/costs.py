@@ -34,7 +34,7 @@ def saved_bytes(forward: Callable[[], Tensor], exclude: Iterable[Tensor] = ()) -
     return sum(sizes.values())
 
 
-class Cost(TorchDispatchMode):
+class Traffic(TorchDispatchMode):
     """Inside, counts PyTorch's operators and the bytes of the tensors that they read and write.
 
     Views and allocations are free. Every operator is taken to be one launch and to move each of its
@@ -70,7 +70,7 @@ def cell_costs(
 ) -> dict[str, dict[str, int]]:
     """Launches and bytes of a cell with its preprocessing, forward and backward, for one image.
 
-    PyTorch's operators count as in `Cost`; `kernels` gives what the backend's own have added up to
+    PyTorch's operators count as in `Traffic`; `kernels` gives what the backend's own add up to
     so far, (launches, bytes).
     """
     torch.manual_seed(0)
@@ -85,11 +85,11 @@ def cell_costs(
         ("backward", lambda: out[0].backward(grad)),
     ):
         launches, moved = kernels()
-        with Cost() as cost:
+        with Traffic() as traffic:
             call()
         after = kernels()
         found[way] = {
-            "launches": cost.launches + after[0] - launches,
-            "bytes": cost.bytes + after[1] - moved,
+            "launches": traffic.launches + after[0] - launches,
+            "bytes": traffic.bytes + after[1] - moved,
         }
     return found

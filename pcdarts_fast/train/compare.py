@@ -18,7 +18,8 @@ from ..errors import UserError
 from ..files import write_atomically
 from ..nn.count import count
 from ..nn.exported import load_network
-from ..run.folder import RunFolder, read_lines, seed_folder
+from ..run.folder import RunFolder, read_lines
+from ..run.seeds import deviation, seed_folder
 from ..run.settings import check_unchanged, load_settings
 from ..space import PUBLISHED, Genotype, random_genotype
 from .config import TrainConfig
@@ -56,8 +57,7 @@ class Result:
     @property
     def deviation(self) -> float | None:
         """Sample standard deviation; None for a single seed."""
-        values = list(self.accuracies.values())
-        return statistics.stdev(values) if len(values) > 1 else None
+        return deviation(self.accuracies.values())
 
 
 def contestants(texts: Sequence[str], *, seed: int, nodes: int) -> list[Contestant]:
@@ -201,7 +201,7 @@ def save_comparison(
         summary["random"] = {
             "genotypes": len(means),
             "mean": statistics.mean(means),
-            "deviation": statistics.stdev(means) if len(means) > 1 else None,
+            "deviation": deviation(means),
             "best": max(means),
         }
     write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())

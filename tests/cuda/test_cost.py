@@ -3,7 +3,7 @@
 A block's bytes are the distinct addresses that it loads, plus those that it stores: what it must
 fetch from beyond its own cache, halos of neighbouring tiles included.
 The naive side is PyTorch's operators, each of which is taken to read and write its tensors once
-(`testing.costs.Cost`).
+(`testing.costs.Traffic`).
 """
 
 from __future__ import annotations

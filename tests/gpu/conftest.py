@@ -43,3 +43,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
         found = engines() or [pytest.param(None, marks=pytest.mark.skip("torch sees no GPU"))]
         metafunc.parametrize("engine", found, ids=lambda e: e.backend if e else "none")
+
+
+@pytest.fixture(autouse=True)
+def nan_filled_memory():
+    """New memory of torch holds NaN: what is read before it is written shows."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(before)

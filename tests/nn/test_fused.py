@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import sys
 from typing import Any
 
@@ -16,7 +14,6 @@ from torch import Tensor, nn
 from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.operations import OPERATIONS
-from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
 from pcdarts_fast.space import PRIMITIVES
@@ -241,20 +238,6 @@ def test_uninitialised_memory_is_never_read(reduction: bool, memory: str) -> Non
     assert all(value.isfinite().all() for value in got.values())
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
-def test_everything_is_in_the_state_dict(backend: str) -> None:
-    wanted = FusedPartialMixedOp(8, 1, backend=backend)
-    with torch.device("meta"):
-        edge = FusedPartialMixedOp(8, 1, backend=backend)
-    edge.to_empty(device="cpu")
-    with torch.no_grad():
-        for tensor in itertools.chain(edge.parameters(), edge.buffers()):
-            tensor.fill_(3)  # whatever the empty memory might have held
-    edge.load_state_dict(wanted.state_dict())
-    x, alpha = torch.randn(2, 8, 6, 6), torch.randn(8).softmax(0)
-    assert torch.equal(edge(x, alpha), wanted(x, alpha))
-
-
 def test_eval_mode_gradients() -> None:
     reference, fused = pair(8, 2)
     for module in (reference, fused):
@@ -318,30 +301,3 @@ def test_any_module_can_be_a_candidate(
     assert wanted.keys() == got.keys() >= {"_ops.1.factor"}
     for name, value in wanted.items():
         assert relative_error(got[name], value) < 1e-9, name
-
-
-def test_super_net_has_the_same_bits_for_any_threads() -> None:
-    torch.manual_seed(0)
-    net = SearchNetwork(8, 10, 3, backend="cpu")
-    x, target = coarse_images(17, 3, 8, 8, dtype=torch.float32), torch.arange(17) % 10
-
-    def step() -> dict[str, Tensor]:
-        copied = copy.deepcopy(net)
-        nn.functional.cross_entropy(copied(x), target).backward()
-        gradients = {f"grad/{n}": p.grad for n, p in copied.named_parameters()}
-        return copied.state_dict() | gradients
-
-    first, *others = with_threads(step)
-    for other in others:
-        for name, value in first.items():
-            assert torch.equal(other[name], value), name
-
-
-def test_stem_and_classifier_in_eval_mode() -> None:
-    torch.manual_seed(0)
-    reference = SearchNetwork(4, 3, 2, backend="reference").double()
-    fused = SearchNetwork(4, 3, 2, backend="cpu").double()
-    x = coarse_images(5, 3, 8, 12)
-    reference(x)  # moves the running statistics
-    fused.load_state_dict(reference.state_dict())
-    assert relative_error(fused.eval()(x), reference.eval()(x)) < 1e-9

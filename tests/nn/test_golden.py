@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,21 +13,12 @@ from torch import Tensor
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.space import Genotype
+from pcdarts_fast.testing.golden import load_golden, under
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EDGES = ("edge_s1_k4", "edge_s2_k4", "edge_s1_k2")
 # norm of difference over norm: (one edge forward, backward, super-net forward, backward)
 BARS = {torch.float32: (1e-6, 1e-5, 1e-5, 1e-4), torch.float64: (1e-12, 1e-12, 1e-12, 1e-12)}
-
-
-def load(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with np.load(GOLDEN / f"{name}.npz") as file:
-        vectors = {key: torch.tensor(file[key]) for key in file.files if key != "meta"}
-        return json.loads(str(file["meta"])), vectors
-
-
-def under(vectors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): v for key, v in vectors.items() if key.startswith(prefix)}
 
 
 def error(got: Tensor, wanted: Tensor) -> float:
@@ -46,7 +35,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 @pytest.mark.parametrize("name", EDGES)
 def test_edge(name: str, backend: str, memory: str, dtype: torch.dtype) -> None:
     forward, backward, _, _ = BARS[dtype]
-    meta, vectors = load(name)
+    meta, vectors = load_golden(GOLDEN / f"{name}.npz")
     edge = FusedPartialMixedOp(
         meta["C"], meta["stride"], k=meta["k"], backend=backend, memory=memory
     ).to(dtype)
@@ -74,7 +63,7 @@ def test_edge(name: str, backend: str, memory: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("backend", ["reference", "auto"])
 def test_super_net(backend: str, dtype: torch.dtype) -> None:
     _, _, forward, backward = BARS[dtype]
-    meta, vectors = load("net_c8_l3")
+    meta, vectors = load_golden(GOLDEN / "net_c8_l3.npz")
     net = SearchNetwork(meta["C"], 10, meta["layers"], backend=backend).to(dtype)
     net.load_state_dict({**under(vectors, "state/"), **under(vectors, "arch/")})
 

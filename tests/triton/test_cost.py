@@ -2,7 +2,7 @@
 
 A program's bytes are the distinct addresses that it loads, plus those that it stores: what it must
 fetch from beyond its own cache, halos of neighbouring tiles included. The naive side is PyTorch's
-operators, each of which is taken to read and write its tensors once (`testing.costs.Cost`).
+operators, each of which is taken to read and write its tensors once (`testing.costs.Traffic`).
 """
 
 from __future__ import annotations

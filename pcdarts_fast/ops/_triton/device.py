@@ -67,9 +67,23 @@ def kernel_weights(weights, KERNEL: tl.constexpr):
 
 
 @triton.jit
+def window_2x2(plane_width, y, column, ok):
+    """`window` of the 2x2 maximum of stride 2: offsets [4, P], and which exist."""
+    tap = tl.arange(0, 4)[:, None]
+    offset = (2 * y[None, :] + tap // 2) * plane_width + 2 * column[None, :] + tap % 2
+    return offset, (tap >= 0) & ok[None, :]
+
+
+@triton.jit
+def largest_of(v, valid):
+    """[P] from [taps, P], NaN left out."""
+    return tl.max(tl.where(valid & (v == v), v, float("-inf")), 0)
+
+
+@triton.jit
 def maximum_of(v, valid):
     """[P] from [taps, P], as max_pool2d has it: a NaN wins; 0 where nothing is valid."""
-    largest = tl.max(tl.where(valid & (v == v), v, float("-inf")), 0)
+    largest = largest_of(v, valid)
     kind = tl.max(tl.where(valid, tl.where(v != v, 2, 1), 0), 0)
     return tl.where(kind == 2, float("nan"), tl.where(kind == 1, largest, 0.0))
 
@@ -86,11 +100,8 @@ def winner_of(v, valid, largest, TAPS: tl.constexpr):
 @triton.jit
 def maximum_2x2(x, plane_width, y, column, ok):
     """The 2x2 maximum of stride 2 at the output pixels y, column; x: [P] pointers to planes."""
-    tap = tl.arange(0, 4)[:, None]
-    offset = (2 * y[None, :] + tap // 2) * plane_width + 2 * column[None, :] + tap % 2
-    valid = (tap >= 0) & ok[None, :]
-    v = tl.load(x[None, :] + offset, valid, other=0.0).to(tl.float32)
-    return maximum_of(v, valid)
+    offset, valid = window_2x2(plane_width, y, column, ok)
+    return maximum_of(tl.load(x[None, :] + offset, valid, other=0.0).to(tl.float32), valid)
 
 
 @triton.jit

@@ -5,7 +5,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..._triton.device import kernel_weights, pixels_of, readers, relu, winner_of
+from ..._triton.device import (
+    kernel_weights,
+    largest_of,
+    pixels_of,
+    readers,
+    relu,
+    window_2x2,
+    winner_of,
+)
 from .device import edge_into, map_at, one_of, weights_before
 from .sums_kernels import node_gradient
 
@@ -121,13 +129,11 @@ def input_gradient_kernel(
                 at = sample * (GRAPH.nodes * C * H * W) + channel * (H * W) + output
                 passed += w * tl.load(G + at, ok, other=0.0).to(tl.float32)
             if S == 2 and q >= SAMPLED:
-                tap = tl.arange(0, 4)[:, None]
-                corner = tl.load(tables + q) * (H * W * 4) + (y // 2) * (4 * W) + x // 2 * 2
-                valid = (tap >= 0) & ok[None, :]
-                offset = corner[None, :] + (tap // 2) * (2 * W) + tap % 2
-                v = tl.load(state[None, :] + offset, valid, other=0.0).to(tl.float32)
-                largest = tl.max(v, 0)
-                wins = winner_of(v, valid, largest, 4) == y % 2 * 2 + x % 2
+                plane = state + tl.load(tables + q) * (H * W * 4)
+                offset, valid = window_2x2(2 * W, y // 2, x // 2, ok)
+                v = tl.load(plane[None, :] + offset, valid, other=0.0).to(tl.float32)
+                winner = winner_of(v, valid, largest_of(v, valid), 4)
+                wins = winner == y % 2 * 2 + x % 2
                 passed = tl.where(wins, passed, 0.0)
             total += passed
         if source >= INPUTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..._triton.device import maximum_2x2, pixels_of, winner_of
+from ..._triton.device import largest_of, maximum_2x2, pixels_of, window_2x2, winner_of
 
 
 @triton.jit(do_not_specialize=["count", "H", "W"])
@@ -65,11 +65,9 @@ def backward_kernel(
         if STRIDE == 1:
             tl.store(grad_x + base + at, sent.to(grad.dtype.element_ty), ok)
         else:
-            tap = tl.arange(0, 4)[:, None]
-            offset = (2 * y[None, :] + tap // 2) * (2 * W) + 2 * column[None, :] + tap % 2
-            valid = (tap >= 0) & ok[None, :]
+            offset, valid = window_2x2(2 * W, y, column, ok)
             v = tl.load(x + base[None, :] + offset, valid, other=0.0).to(tl.float32)
-            largest = tl.max(tl.where(v == v, v, float("-inf")), 0)
-            wins = winner_of(v, valid, largest, 4)[None, :] == tap
+            winner = winner_of(v, valid, largest_of(v, valid), 4)
+            wins = winner[None, :] == tl.arange(0, 4)[:, None]
             d = tl.where(wins, sent[None, :], 0.0)
             tl.store(grad_x + base[None, :] + offset, d.to(grad.dtype.element_ty), valid)
