@@ -2,7 +2,7 @@
 
     python benchmarks/triton_resources.py                              all cells, all GPUs
     python benchmarks/triton_resources.py --arch gfx942 --cells cifar-normal-16
-    python benchmarks/triton_resources.py --write docs/gpu_resources.md          puts the table there
+    python benchmarks/triton_resources.py --write docs/gpu_resources.md   puts the table there
 
 The operators run on tensors without data, and instead of being launched every kernel is compiled
 for the arguments that it would be launched with. Exit code 1 where a kernel spills registers.
