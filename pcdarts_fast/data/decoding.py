@@ -26,7 +26,7 @@ class Unread:
 
     path: str
     reason: str | None
-    """What the system says why it cannot be read; None: its bytes are damaged."""
+    """Why it cannot be read, such as what the system says; None: its bytes are damaged."""
 
 
 Item = tuple[Tensor, int] | Unread
@@ -53,6 +53,10 @@ class Decoder(torch_data.Dataset[Item]):
             try:
                 with Image.open(self.paths[index]) as image:
                     pixels = _in_colour(image)
+            except Image.DecompressionBombError:
+                return Unread(
+                    self.paths[index], "it has more pixels than Pillow opens; make it smaller"
+                )
             except Exception as error:  # what decoders raise at damaged bytes has no common class
                 reason = error.strerror if isinstance(error, OSError) else None
                 return Unread(self.paths[index], reason)

@@ -35,7 +35,7 @@ def find_images(data_dir: Path, part: str) -> tuple[list[str], list[int], list[s
     """Paths and labels of the images of a part, `train` or `val`, and the names of the classes.
 
     Raises:
-        UserError: there is no such folder, or a class without images.
+        UserError: there is no such folder, a class without images, or one class alone.
     """
     folder = data_dir / part
     if not folder.is_dir():
@@ -50,4 +50,9 @@ def find_images(data_dir: Path, part: str) -> tuple[list[str], list[int], list[s
             f"image folder {folder}: {str(error).splitlines()[0]} Wanted {folder}/CLASS/*.jpg, "
             "or any other ending that Pillow knows"
         ) from None
+    if part == "train" and len(found.classes) == 1:
+        raise UserError(
+            f"image folder {folder}: one class alone, {found.classes[0]}; "
+            f"wanted a folder for each of several classes, {folder}/CLASS/*.jpg"
+        )
     return [path for path, _ in found.samples], found.targets, found.classes

@@ -83,6 +83,14 @@ def test_names_a_damaged_image(photos, workers):
         list(data.train.shuffled(8, seed=0))
 
 
+def test_an_image_of_too_many_pixels_is_not_called_damaged(photos, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    Image.new("RGB", (200, 150)).save(photos / "train" / "red" / "7.png")
+    data = load("imagefolder", photos, image_size=16)
+    with pytest.raises(UserError, match=r"7.png cannot be read: it has more pixels than Pillow"):
+        list(data.train.shuffled(8, seed=0))
+
+
 def test_takes_every_ending_that_pillow_opens(photos):
     for name in ("20.gif", "21.BMP"):
         Image.new("RGB", (40, 40)).save(photos / "train" / "red" / name)
@@ -101,6 +109,10 @@ def test_a_folder_that_is_none(tmp_path, photos):
     Image.new("RGB", (40, 40)).save(photos / "val" / "green" / "0.png")
     with pytest.raises(UserError, match=r"train/ has no green; both need every class"):
         load("imagefolder", photos)
+    one_level_too_deep = tmp_path / "deep"
+    shutil.copytree(photos / "train", one_level_too_deep / "train" / "all")
+    with pytest.raises(UserError, match=r"one class alone, all; wanted a folder for each of"):
+        load("imagefolder", one_level_too_deep)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
