@@ -8,12 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before torch loads: idle threads wait instead of spinning, which on a busy machine costs seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Before a kernel runs: memory that it has not written yet holds NaN.
 os.environ["PCDARTS_NAN_FILL"] = "1"
+# Machines may be busy: how long an example takes says nothing.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

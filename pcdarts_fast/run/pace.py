@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from torch import Tensor
@@ -18,7 +19,7 @@ class Pace:
     """
 
     def __init__(self, before: float, steps: int, processes: int) -> None:
-        self._every = max(1, steps // REPORTS_PER_EPOCH)
+        self._every = max(1, math.ceil(steps / REPORTS_PER_EPOCH))
         self._processes = processes
         self._start = time.perf_counter() - before
 

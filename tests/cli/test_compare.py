@@ -99,6 +99,16 @@ def test_ctrl_c_after_the_last_step_of_a_training_ends_the_comparison(
     assert len(trainings(folder)) == 1
 
 
+def test_ctrl_c_after_the_last_step_of_all_has_nothing_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "summarize", lambda _: signal.raise_signal(signal.SIGINT) or "")
+    folder = tmp_path / "run"
+    options = [*TINY, "--epochs", "1", "--seeds", "0..0", "--output-dir", str(folder)]
+    assert main(["compare", "DARTS_V2", *options]) == 0
+    assert json.loads((folder / "compare.json").read_text())["trainings_done"] == 1
+
+
 @pytest.mark.parametrize(
     ("args", "wanted"),
     [

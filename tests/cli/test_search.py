@@ -232,6 +232,9 @@ def test_several_seeds_take_the_best_and_go_on_by_themselves(capsys):
         seed: read_lines(folder / f"seed-{seed}" / "metrics.jsonl")[-1]["valid_accuracy"]
         for seed in (3, 4, 5)
     }
+    for seed in last:
+        record = json.loads((folder / f"seed-{seed}" / "environment.json").read_text())
+        assert record[0]["seed"] == seed
     summary = json.loads((folder / "seeds.json").read_text())
     assert summary["valid_accuracy"] == {str(seed): value for seed, value in last.items()}
     assert summary["mean"] == pytest.approx(statistics.mean(last.values()))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.datasets import CIFAR10
 
 from pcdarts_fast.data import (
@@ -39,6 +41,16 @@ def test_digits_are_embedded_and_their_test_part_is_fixed():
     assert abs(float(images.mean())) < 0.05
     assert abs(float(images.std()) - 1) < 0.05
     assert torch.equal(images, next(load("digits").test.ordered(400))[0])
+
+
+def test_digits_are_moved_and_never_mirrored():
+    images = load("digits").train.subset(torch.arange(200))
+    plain = replace(images, augment=Augment())
+    moved, same = (next(part.shuffled(200, seed=0))[0] for part in (images, plain))
+    assert not torch.equal(moved, same)
+    windows = F.pad(same, [1] * 4, value=float(same.min())).unfold(2, 8, 1).unfold(3, 8, 1)
+    near = (windows - moved[:, :, None, None]).flatten(4).abs().amax((1, 4))
+    assert (near.flatten(1).amin(1) < 1e-6).all()
 
 
 def test_unknown_data_set_and_a_size_that_the_images_do_not_have(tmp_path):
@@ -86,6 +98,13 @@ def test_fashion_mnist_of_debian_where_no_folder_is_named(tmp_path, monkeypatch)
 def test_fashion_mnist_missing_says_which_file_and_where(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "nothing")
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte\[.gz\] is not in .*--data-dir"):
+        fashion_mnist.read(request(tmp_path))
+
+
+def test_fashion_mnist_of_two_places(tmp_path):
+    write_fashion_mnist(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(5, np.uint8)))
+    with pytest.raises(UserError, match="6 images, but 5 labels; take all four files from one"):
         fashion_mnist.read(request(tmp_path))
 
 

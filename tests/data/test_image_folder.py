@@ -153,6 +153,25 @@ def test_is_dealt_out_and_goes_on_in_the_middle(photos, cutout):
     assert torch.equal(next(images.shuffled(8, seed=5, start=3))[0], whole[3])
 
 
+def test_mirrors_and_changes_colours_only_where_it_is_told_to(photos):
+    """On images that are bright on the left, and keep their colours when they are cropped."""
+    half = Image.new("RGB", (40, 40))
+    half.paste((200, 0, 0), (0, 0, 20, 40))
+    for path in (photos / "train").rglob("*.png"):
+        half.save(path)
+    seen = {}
+    for name, augment in {
+        "plain": Augment(),
+        "flip": Augment(flip=True),
+        "jitter": Augment(color_jitter=True),
+    }.items():
+        data = load("imagefolder", photos, image_size=16, augment=augment)
+        ((images, _),) = data.train.shuffled(40, seed=0)
+        mirrored = images[:, 0, :, 0].mean(1) < images[:, 0, :, -1].mean(1)
+        seen[name] = (bool(mirrored.any()), images[:, 1].std() > 1e-6)
+    assert seen == {"plain": (False, False), "flip": (True, False), "jitter": (False, True)}
+
+
 def test_prepares_as_the_documents_say(photos):
     """The snippet of docs/export.md gives what a network is tested with."""
     text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -121,3 +123,17 @@ def test_pass_that_begins_in_the_middle_is_the_rest_of_the_whole_one(count, size
     assert len(rest) == max(0, len(whole) - start)
     for (x, y), (other_x, other_y) in zip(whole[start:], rest, strict=True):
         assert torch.equal(x, other_x) and torch.equal(y, other_y)
+
+
+def test_every_batch_is_augmented_in_its_own_way():
+    images = torch.arange(4.0).view(1, 1, 2, 2).expand(40, 1, 2, 2)
+    same = MemoryImages(images, torch.zeros(40).long(), (0.0,), (1.0,), Augment(flip=True))
+    first, second = (batch for batch, _ in same.shuffled(20, seed=0))
+    assert not torch.equal(first, second)
+
+
+def test_a_digest_tells_images_and_labels():
+    images = numbered_images([0, 1, 1])
+    others = [numbered_images([0, 0, 1]), replace(images, images=images.images + 1)]
+    assert images.digest() == numbered_images([0, 1, 1]).digest()
+    assert len({one.digest() for one in (images, images.subset(torch.arange(2)), *others)}) == 4

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from pcdarts_fast import SearchNetwork
-from pcdarts_fast.data import Augment, Shard
+from pcdarts_fast.data import Augment, Batch, Shard, load
 from pcdarts_fast.data.image_set import MemoryImages
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.fused import run_stem
 from pcdarts_fast.nn.stem import cifar_stem
-from pcdarts_fast.nn.synchronized import synchronize_batch_norms
+from pcdarts_fast.nn.synchronized import SynchronizedBatchNorm2d, synchronize_batch_norms
 from pcdarts_fast.nn.watched import Watched
 from pcdarts_fast.ops._registry import INTERPRETED
+from pcdarts_fast.run.epoch import mean_of, steps_of_epoch
+from pcdarts_fast.run.folder import RunFolder
+from pcdarts_fast.run.opened import Run
+from pcdarts_fast.run.pace import Pace
 from pcdarts_fast.run.processes import Processes, processes
+from pcdarts_fast.run.state import RunState
 from pcdarts_fast.search.steps import architecture_step, weight_step
-from pcdarts_fast.space import PRIMITIVES
+from pcdarts_fast.space import PRIMITIVES, PUBLISHED
+from pcdarts_fast.train.epoch import epoch_of_training
+from pcdarts_fast.train.presets import train_config
+from pcdarts_fast.train.state import new_state
 
 LIMIT = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Of the difference to one process, norm over norm."""
@@ -166,6 +178,90 @@ def ghost_statistics_average_to_the_mean(group: Processes) -> None:
     assert norm.running_mean.tolist() == [0.5, 0.5]
 
 
+def statistics_stay_those_of_the_process_until_they_are_averaged(group: Processes) -> None:
+    one = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    two = group.averaging(copy.deepcopy(one))
+    for step in range(2):
+        torch.manual_seed(step)
+        own = torch.randn(2, 3, 1, 4, 4)[group.rank] + group.rank
+        for network in (one, two):
+            network(own).sum().backward()
+    buffers = zip(two.buffers(), one.buffers(), strict=True)
+    assert all(torch.equal(mine, wanted) for mine, wanted in buffers)
+
+
+class OneNorm(RunState):
+    """A network of nothing but a batch-norm."""
+
+    def kept(self) -> dict[str, nn.Module]:
+        return {"network": self.network}
+
+
+def an_epoch_is_that_of_both(group: Processes) -> None:
+    """Its means, its one set of running statistics, and that the parameters are the same."""
+    norm, totals = nn.BatchNorm2d(2), torch.zeros(3, dtype=torch.float64)
+    state = OneNorm(network=norm, group=group, totals=totals, images="")
+    run = Run(RunFolder(Path()), group, "cpu", False, lambda: False)
+    assert norm.running_mean is not None
+
+    def step(_: int, batch: Batch) -> torch.Tensor:
+        """Losses of 1 or 3 an image, and one right answer for both processes."""
+        return torch.tensor([2.0 + 4 * group.rank, group.rank, 2], dtype=torch.float64)
+
+    batch = torch.zeros(2, 2, 1, 1), torch.zeros(2).long()
+    norm.running_mean.fill_(float(group.rank))
+    epoch = steps_of_epoch(run, state, Pace(0.0, 1, group.count), [batch], step)
+    trained = returned(epoch)
+    assert (trained.loss, trained.accuracy) == (2.0, 0.25)
+    assert norm.running_mean.tolist() == [0.5, 0.5]
+
+    # The second process has more batches, and is told to stop: both look at all images.
+    run = replace(run, stop=lambda: not group.first)
+    logits = torch.tensor([[0.0, 0.0], [-9.0, 9.0]])[group.rank].expand(2, 2)
+    seen = mean_of(run, state, [batch] * (1 + group.rank), lambda images: logits)
+    assert seen is not None and seen[1] == 2 / 6
+    close(torch.tensor(seen[0]), torch.tensor((2 * math.log(2) + 4 * 18) / 6))
+
+    with torch.no_grad():
+        norm.bias += group.rank
+    try:
+        returned(steps_of_epoch(run, state, Pace(0.0, 1, group.count), [batch], step))
+    except UserError as error:
+        assert "parameters are no longer the same" in str(error)
+    else:
+        raise AssertionError("not found")
+
+
+def returned(generator: Any) -> Any:
+    """What it returns at its end."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
+
+
+def an_epoch_of_training_drops_other_paths_in_every_process(group: Processes) -> None:
+    config = replace(
+        train_config("digits"),
+        **{"init_channels": 2, "layers": 1, "batch_size": 20, "sync_batch_norm": True},
+    )
+    data = load("digits")
+    part = data.train.subset(torch.arange(60))
+    data = replace(data, train=part, test=part)
+    torch.manual_seed(0)
+    state = new_state(config, PUBLISHED["DARTS_V1"], data, "cpu", group)
+    norms = [norm for norm in state.network.modules() if isinstance(norm, nn.BatchNorm2d)]
+    assert norms and all(isinstance(norm, SynchronizedBatchNorm2d) for norm in norms)
+    seeds: list[int] = []
+    state.network.register_forward_pre_hook(
+        lambda network, _: seeds.append(torch.initial_seed()) if network.training else None
+    )
+    run = Run(RunFolder(Path()), group, "cpu", False, lambda: False)
+    assert returned(epoch_of_training(run, config, state, data))["epoch"] == 0
+    assert len(group.union([str(seed) for seed in seeds])) == 3 * group.count
+
+
 def shards_are_disjoint_and_complete(group: Processes) -> None:
     numbers = torch.arange(50.0)[:, None, None, None].expand(-1, 1, 2, 2).clone()
     images = MemoryImages(numbers, torch.zeros(50).long(), (0.0,), (1.0,), Augment())
@@ -180,6 +276,7 @@ def shards_are_disjoint_and_complete(group: Processes) -> None:
 
 
 def what_differs_is_found_everywhere(group: Processes) -> None:
+    group.check_equal("numbers", [torch.tensor([1.0, float("nan")])])
     try:
         group.check_equal("weights", [torch.tensor([1.0, 2.0 + 1e-6 * group.rank])])
     except UserError as error:
@@ -206,6 +303,9 @@ def an_error_of_the_first_is_everybodys(group: Processes) -> None:
 def main() -> None:
     with processes("cpu") as group:
         assert group.count == 2
+        with processes("cpu") as again:
+            assert again == group
+        assert dist.is_initialized()
         if SIMULATOR:
             torch.ops.load_library(SIMULATOR)
             steps_are_those_of_the_whole_batch(group, "cuda", torch.float32)
@@ -227,6 +327,9 @@ def main() -> None:
         steps_are_those_of_the_whole_batch(group, "cpu", unrolled=True)
         steps_are_those_of_the_whole_batch(group, "cpu", torch.float32)
         ghost_statistics_average_to_the_mean(group)
+        statistics_stay_those_of_the_process_until_they_are_averaged(group)
+        an_epoch_is_that_of_both(group)
+        an_epoch_of_training_drops_other_paths_in_every_process(group)
         shards_are_disjoint_and_complete(group)
         what_differs_is_found_everywhere(group)
         an_error_of_the_first_is_everybodys(group)

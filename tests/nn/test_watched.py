@@ -63,6 +63,12 @@ CHANGES: dict[str, Callable[[FusedPartialMixedOp], Any]] = {
         SKIP, nn.Sequential(op._ops[SKIP], nn.Dropout(1.0))
     ),
     "a hook": lambda op: inside(op)[1].register_forward_hook(double_output),
+    "a hook on its gradients": lambda op: inside(op)[1].register_full_backward_hook(
+        lambda _, grads, __: (2 * grads[0],)
+    ),
+    "a hook before its gradients": lambda op: inside(op)[1].register_full_backward_pre_hook(
+        lambda _, grads: (2 * grads[0],)
+    ),
     "a hook on a candidate": lambda op: op._ops[SEP].register_forward_hook(double_output),
     "weight norm": lambda op: parametrizations.weight_norm(inside(op)[2]),
     "pruning": lambda op: prune.l1_unstructured(inside(op)[1], "weight", 0.5),
@@ -179,6 +185,13 @@ class Doubled(nn.Module):
         return 2 * alpha.sum() * x[:, :, :: self.stride, :: self.stride]
 
 
+class DoubledLinear(nn.Linear):
+    """A classifier of the user's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
 NET_CHANGES: dict[str, Callable[[SearchNetwork], Any]] = {
     "all batch-norms frozen": freeze_norms,
     "the stem's batch-norm frozen": lambda net: net.stem[1].eval(),
@@ -198,6 +211,9 @@ NET_CHANGES: dict[str, Callable[[SearchNetwork], Any]] = {
     ),
     "another forward of the classifier": lambda net: setattr(
         net.classifier, "forward", lambda x: 2 * x[:, :5]
+    ),
+    "a classifier of the user's own": lambda net: setattr(
+        net, "classifier", DoubledLinear(net.classifier.in_features, 5).double()
     ),
     "a classifier without bias": lambda net: setattr(
         net, "classifier", nn.Linear(net.classifier.in_features, 3, bias=False).double()
@@ -220,6 +236,16 @@ def test_a_change_counts_in_the_super_net(change: Callable[[SearchNetwork], Any]
         found.append((logits, torch.cat(buffers), torch.cat(gradients)))
     for wanted, got in zip(*found, strict=True):
         assert relative_error(got, wanted) < 1e-8
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_hooks_are_called_on_every_backend(backend: str) -> None:
+    """The reference goes edge by edge too: the comparison above would not miss them."""
+    net, called = SearchNetwork(4, 5, 2, backend=backend), []
+    for name in ("stem", "cells.0", "cells.0._ops.1", "cells.1._ops.0._ops.0", "classifier"):
+        net.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
+    net(torch.randn(3, 3, 8, 8))
+    assert called == ["stem", "cells.0._ops.1", "cells.0", "cells.1._ops.0._ops.0", "classifier"]
 
 
 def test_precise_batch_norm() -> None:

@@ -72,6 +72,7 @@ def test_opcheck(store: bool, training: bool, stride: int, dtype: torch.dtype) -
     ("shape", "weight", "error", "message"),
     [
         ((2, 8, 7, 6), None, UserError, "wanted even sizes for stride 2"),
+        ((2, 8, 6, 7), None, UserError, "wanted even sizes for stride 2"),
         ((2, 6, 4, 6), None, UserError, "a multiple of k=4"),
         ((2, 8, 4), None, UserError, r"wanted \[B, C, H, W\]"),
         ((0, 8, 4, 6), None, UserError, "without empty sizes"),
@@ -94,6 +95,23 @@ def test_arguments_that_do_not_fit(
             torch.ones(1),
             weights,
             graph=graph,
+            tables=channel_tables(8, K),
+            running=None,
+            backend="cpu",
+        )
+
+
+@pytest.mark.parametrize(
+    "other", [torch.zeros(2, 8, 4, 6).double(), torch.zeros(2, 8, 4, 5), torch.zeros(1, 8, 4, 6)]
+)
+def test_inputs_that_are_not_alike(other: Tensor) -> None:
+    with pytest.raises(UserError, match=r"inputs\[1\]: got .*, wanted .* as inputs\[0\]"):
+        mixed_cell(
+            [torch.zeros(2, 8, 4, 6), other],
+            torch.ones(2, 1),
+            torch.ones(2),
+            [],
+            graph=CellGraph(("max_pool_3x3",), 2, 1, K, 1, EPS, False),
             tables=channel_tables(8, K),
             running=None,
             backend="cpu",

@@ -43,6 +43,19 @@ def test_a_named_backend_is_taken_or_refused_with_every_reason():
         resolve("opencl", "partial_mix", "cpu")
 
 
+def test_a_backend_that_lacks_one_kernel_of_an_operator_lacks_the_operator(
+    monkeypatch, fresh_caches
+):
+    has_kernel = _registry._has_kernel
+
+    def without_backward(name: str, backend: str, device: str) -> bool:
+        return (name, backend) != ("partial_mix_bwd", "cpu") and has_kernel(name, backend, device)
+
+    monkeypatch.setattr(_registry, "_has_kernel", without_backward)
+    with pytest.raises(ValueError, match=r"cpu: has no partial_mix for cpu tensors"):
+        resolve("cpu", "partial_mix", "cpu")
+
+
 def test_failed_build_falls_back_and_says_why(tmp_path, monkeypatch, fresh_caches):
     monkeypatch.setattr(_registry, "_PACKAGE", tmp_path)
     assert "not installed" in str(why_not("cpu"))

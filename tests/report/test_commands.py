@@ -86,3 +86,5 @@ def test_a_run_of_several_processes_goes_on_in_as_many(make_search):
     launched = [line for line in lines if line.startswith("torchrun --nproc-per-node 4 -m ")]
     assert launched == [lines[0], lines[-1]]
     assert " pcdarts_fast search --resume " in lines[0]
+    alone = replace(several, environments=[{"processes": 4}, {"processes": 1}])
+    assert all(line.startswith("pcdarts ") for _, line in commands(alone))

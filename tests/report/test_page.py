@@ -9,16 +9,14 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import example, given, settings
 
 from pcdarts_fast.cli import main
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.report.charts import Curve, chart, small_chart
+from pcdarts_fast.report.curves import plots
 from pcdarts_fast.report.figures import duration, size
 from pcdarts_fast.report.page import HERE, write_report
-from pcdarts_fast.report.read import LARGEST, read_run, read_runs
+from pcdarts_fast.report.read import read_run, read_runs
 from pcdarts_fast.run.settings import load_settings, save_settings
 from pcdarts_fast.space import PRIMITIVES, PUBLISHED
 from pcdarts_fast.train.config import TrainConfig
@@ -69,6 +67,31 @@ def test_a_search_is_told_whole(make_search, tmp_path):
     assert page.attributes.count(("class", "chip")) == 2 * 2 * nodes // 2  # kept edges
     (naive,) = re.findall(r"naive (\d+) KiB, ([\d.]+) times as much", page.text)
     assert int(naive[0]) > 100 and float(naive[1]) > 3
+
+
+def test_figures_are_of_the_best_epoch_and_of_the_highest_peak(make_search, tmp_path):
+    folder = make_search()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines[1] |= {"valid_accuracy": 0.9875, "peak_memory_mib": 900.0}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = report([folder], tmp_path / "report.html")
+    assert "best 98.75% in epoch 2" in page.text and "900 MiB" in page.text
+
+
+def test_only_runs_of_a_kind_share_their_scales(make_search, tmp_path):
+    search, other = make_search("search"), make_search("other", seed=1)
+    training = make_training(tmp_path)
+    save_settings(replace(train_config("digits"), epochs=1), training / "config.yaml")
+    for folder in (other, training):
+        lines = (folder / "metrics.jsonl").read_text()
+        (folder / "metrics.jsonl").write_text(lines.replace('"train_loss": ', '"train_loss": 9'))
+
+    def loss_of_first(folders: list[Path]) -> str:
+        return plots(read_runs(folders))[0][0].picture
+
+    alone = loss_of_first([search])
+    assert loss_of_first([search, training]) == alone
+    assert loss_of_first([search, other]) != alone
 
 
 def test_naive_time_is_told_where_it_was_measured(make_search, tmp_path):
@@ -224,34 +247,6 @@ def test_a_training_has_a_report_too(tmp_path, capsys):
         assert main(["report", *args]) == 2
         (sentence,) = capsys.readouterr().err.splitlines()
         assert wanted in sentence
-
-
-def test_small_charts_say_their_range_however_narrow():
-    def ends(low: float, high: float) -> tuple[str, str]:
-        curves = [Curve("a", [(1, low), (2, high)], 0), Curve("b", [(1, high), (2, low)], 1)]
-        _, lowest, highest = small_chart("edge", curves, epochs=2, frozen=0)
-        return lowest, highest
-
-    assert ends(0.1, 0.2) == ("10%", "20%")
-    assert ends(0.1248, 0.1252) == ("12.480%", "12.520%")
-    assert len(set(ends(0.125, 0.1250001))) == 2
-    assert ends(0.5, 0.5)  # no range at all
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(-LARGEST, LARGEST), max_size=6), st.booleans())
-@example([0.0, 5e-324], False)
-@example([1e15, 1e15 + 0.125], True)
-def test_any_numbers_can_be_drawn(values, percent):
-    curves = [Curve("a", list(enumerate(values, 1)), 0)]
-    for picture in (
-        chart("t", curves, epochs=len(values), percent=percent),
-        small_chart("t", curves, epochs=len(values), frozen=0)[0],
-    ):
-        assert not re.search(r"\b(nan|inf)\b", picture)
-        assert picture.count("<text") < 30
-        for x, y in re.findall(r"(-?\d[\d.]*),(-?\d[\d.]*)", picture):
-            assert -1 <= float(x) <= 441 and -1 <= float(y) <= 201
 
 
 def test_settings_differ_from_the_preset_visibly(make_search, tmp_path):

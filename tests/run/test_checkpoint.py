@@ -8,9 +8,10 @@ import zipfile
 
 import pytest
 import torch
+from torch import nn
 
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.run.checkpoint import load_checkpoint, save_checkpoint
+from pcdarts_fast.run.checkpoint import load_checkpoint, load_optimizer, save_checkpoint
 from pcdarts_fast.run.folder import RunFolder
 
 
@@ -94,3 +95,14 @@ def test_checkpoints_that_were_taken_away_are_missed(folder):
     folder.append_metrics({"epoch": 1})
     with pytest.raises(UserError, match=r"checkpoint.pt is missing, and without it the 2 epochs"):
         load_checkpoint(folder)
+
+
+def test_an_optimizer_takes_over_what_it_remembers_and_keeps_its_settings():
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.tensor([1.0, 2.0])
+    before = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    before.step()
+    after = torch.optim.SGD([weight], lr=0.5, momentum=0.8)
+    load_optimizer(after, before.state_dict())
+    assert after.state[weight]["momentum_buffer"].tolist() == [1.0, 2.0]
+    assert (after.param_groups[0]["lr"], after.param_groups[0]["momentum"]) == (0.5, 0.8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ import yaml
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.presets import AS_RELEASED, PRESETS, search_config
+from pcdarts_fast.run.ranges import option
 from pcdarts_fast.run.settings import load_settings, save_settings
 
 EVERY_PRESET = [*((name, "paper") for name in PRESETS), *((n, "as-released") for n in AS_RELEASED)]
@@ -74,17 +76,40 @@ def test_unknown_preset_or_variant(preset, variant, sentence):
         ({"epochs": 0}, "--epochs is 0, wanted 1 or more"),
         ({"seed": -1}, "--seed is -1, wanted 0 or more"),
         ({"seed": 2**64}, "--seed is 18446744073709551616, wanted 0 or more and below 2"),
+        ({"seed": 2**63}, "--seed is 9223372036854775808, wanted 0 or more and below 2"),
         ({"image_size": -32}, "--image-size is -32, wanted 1 or more"),
         ({"arch_grad_clip": -1.0}, "--arch-grad-clip is -1.0, wanted more than 0"),
         ({"max_skips": -1}, "--max-skips is -1, wanted 0 or more"),
         ({"learning_rate": float("nan")}, "--learning-rate is nan, wanted more than 0"),
         ({"momentum": 1.0}, "--momentum is 1.0, wanted"),
         ({"train_fraction": 0.6}, "--train-fraction 0.6 and --valid-fraction 0.5 .* disjoint"),
+        ({"unrolled": True, "precision": "bf16"}, "--precision is bf16, but .* --unrolled needs"),
     ],
 )
 def test_numbers_out_of_range(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         SearchConfig(**changes)
+
+
+NUMBERS = [
+    name
+    for name, kind in get_type_hints(SearchConfig).items()
+    if {int, float} & {kind, *get_args(kind)}
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_a_range(name):
+    with pytest.raises(UserError, match=f"{option(name)} (is )?-1"):
+        SearchConfig(**{name: -1})
+
+
+def test_skips_end_no_search_while_the_architecture_is_frozen():
+    config = SearchConfig(stop_at_skips=2)
+    learnt = {"skips": 2, "arch_learning_rate": 6e-3}
+    assert config.ends_after(learnt)
+    assert not config.ends_after(learnt | {"skips": 1})
+    assert not config.ends_after(learnt | {"arch_learning_rate": 0.0})
 
 
 @pytest.mark.parametrize(
@@ -93,6 +118,7 @@ def test_numbers_out_of_range(changes, sentence):
         (lambda v: v | {"epoch": 3}, "missing or unknown epoch"),
         (lambda v: {n: v[n] for n in v if n != "seed"}, "missing or unknown seed"),
         (lambda v: v | {"epochs": "many"}, "epochs is 'many', wanted"),
+        (lambda v: v | {"epochs": True}, "epochs is True, wanted int"),
         (lambda v: v | {"stem": "tall"}, "stem is 'tall', wanted"),
         (lambda v: [], "missing or unknown"),
     ],
@@ -103,6 +129,14 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, change, sentence):
     path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text()))))
     with pytest.raises(UserError, match=sentence):
         load_settings(SearchConfig, path)
+
+
+def test_a_whole_number_may_stand_for_a_fraction(tmp_path):
+    path = tmp_path / "config.yaml"
+    save_settings(SearchConfig(), path)
+    path.write_text(path.read_text().replace("momentum: 0.9", "momentum: 0"))
+    momentum = load_settings(SearchConfig, path).momentum
+    assert momentum == 0 and type(momentum) is float
 
 
 def test_settings_never_build_python_objects(tmp_path):

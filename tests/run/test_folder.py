@@ -12,7 +12,7 @@ import pytest
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.files import append_line, write_atomically
 from pcdarts_fast.run.environment import environment, record_environment
-from pcdarts_fast.run.folder import RunFolder, free_folder, read_lines
+from pcdarts_fast.run.folder import LOCK, RunFolder, free_folder, read_lines
 
 
 def begun(path: Path, epochs: int = 3) -> RunFolder:
@@ -151,3 +151,25 @@ def test_a_folder_in_which_nothing_began_goes_away_again(tmp_path):
     with RunFolder.create(tmp_path / "begun") as folder:
         folder.config.write_text("epochs: 1")
     assert folder.begun
+
+
+def test_a_lock_that_a_kill_left_is_no_content(tmp_path):
+    (tmp_path / LOCK).touch()
+    with RunFolder.create(tmp_path) as folder:
+        folder.config.write_text("epochs: 1")
+    assert folder.begun
+
+
+def test_who_only_looks_into_a_folder_leaves_it_to_its_holder(tmp_path):
+    with RunFolder.create(tmp_path / "run") as folder:
+        with RunFolder(folder.path):  # as processes of a run do, other than the first
+            pass
+        assert (folder.path / LOCK).exists()
+    assert not folder.path.exists()
+
+
+def test_a_folder_is_free_again_as_soon_as_its_run_ends(tmp_path):
+    with begun(tmp_path) as folder:
+        pass
+    with RunFolder.open(folder.path) as again:
+        assert again.begun

@@ -37,3 +37,9 @@ def test_warm_up_rises_linearly_to_the_cosine():
         for epoch in range(7)
     ]
     assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+
+
+def test_a_cosine_that_runs_ahead_stays_at_its_end():
+    config = replace(search_config("cifar10"), learning_rate_shift=10)
+    rates = [weight_learning_rate(config, epoch) for epoch in (39, 40, 49)]
+    assert rates[0] > 1e-5 and rates[1:] == pytest.approx([0, 0], abs=1e-12)

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from pcdarts_fast import Genotype, SearchNetwork
+from pcdarts_fast.data import load
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.run.folder import RunFolder, read_lines
 from pcdarts_fast.run.presets import search_config
+from pcdarts_fast.run.processes import Processes
 from pcdarts_fast.search import (
     EpochDone,
     Finished,
@@ -21,6 +23,7 @@ from pcdarts_fast.search import (
     Progress,
     Started,
     Stopped,
+    loop,
     search,
 )
 from pcdarts_fast.search import epoch as epochs
@@ -140,6 +143,37 @@ def test_resume_with_other_settings_is_refused(tiny, tmp_path):
         run(replace(tiny, epochs=2, batch_size=32), tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("file", ["metrics", "architecture"])
+def test_an_epoch_that_cannot_be_written_whole_is_searched_again(tiny, tmp_path, monkeypatch, file):
+    """The checkpoint, which makes it count, comes last."""
+    config = replace(tiny, epochs=3)
+    run(config, tmp_path / "whole")
+    calls, append = count(), getattr(RunFolder, f"append_{file}")
+
+    def full_disk(folder, values):
+        if next(calls) == 1:
+            raise UserError("no space left on device")
+        append(folder, values)
+
+    monkeypatch.setattr(RunFolder, f"append_{file}", full_disk)
+    with pytest.raises(UserError, match="no space left"):
+        run(config, tmp_path / "run")
+    (started,) = of(Started, run(config, tmp_path / "run", resume=True))
+    assert started.epochs_done == 1
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_a_part_too_small_for_a_step_of_all_processes_is_named(tiny, tmp_path, monkeypatch):
+    two, digits = Processes(0, 2), load("digits").train
+    enough, too_few = (digits.subset(torch.arange(count)) for count in (4, 3))
+    loop._check_parts(tiny, two, enough, enough)
+    with pytest.raises(UserError, match=r"--valid-fraction leaves 3 images, .* of 2 processes"):
+        loop._check_parts(tiny, two, enough, too_few)
+    monkeypatch.setattr(loop, "steps", lambda *_: 0)
+    with pytest.raises(UserError, match=r"--train-fraction leaves .* images, too few for one step"):
+        run(tiny, tmp_path)
+
+
 def test_loss_that_is_not_a_number_stops_in_one_sentence(tiny, tmp_path):
     with pytest.raises(UserError, match=r"loss is no longer finite \(epoch 0\)"):
         run(replace(tiny, learning_rate=1e30, grad_clip=1e30), tmp_path)
@@ -161,7 +195,9 @@ def test_loss_that_stops_being_a_number_leaves_the_last_good_checkpoint(
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"sampling": "random"}, {"precision": "bf16"}], ids=["plain", "random", "bf16"]
+    "changes",
+    [{}, {"sampling": "random", "hessian": True}, {"precision": "bf16"}],
+    ids=["plain", "random", "bf16"],
 )
 def test_asked_to_stop_at_any_step_and_resumed_is_as_if_never_stopped(tiny, tmp_path, changes):
     config = replace(tiny, epochs=3, **changes)

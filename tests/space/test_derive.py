@@ -73,6 +73,12 @@ def test_ties_keep_the_lower_number() -> None:
     assert derive_cell(strength, ("none", "a", "b"), 2) == (("a", 0), ("a", 1), ("a", 0), ("a", 1))
 
 
+def test_ties_keep_the_lower_number_under_ceilings_too() -> None:
+    strengths = dict.fromkeys(("normal", "reduce"), [[0.5, 0.5, 0.5]] * 5)
+    cells = derive(strengths, SKIP_OR_NOT, 2, few_skips(0))
+    assert cells["normal"] == (("sep_conv_3x3", 0), ("sep_conv_3x3", 1)) * 2
+
+
 def test_a_cap_on_skips_takes_what_costs_least() -> None:
     strength = [[0, 0.9, 0.1], [0, 0.8, 0.2], [0, 0.7, 0.65], [0, 0.6, 0.3], [0, 0.5, 0.4]]
     strengths = {"normal": strength, "reduce": strength}

@@ -101,7 +101,8 @@ def test_results_rank_the_finished_trainings(tmp_path: Path) -> None:
         "deviation": None,
         "best": reached[1].mean,
     }
-    assert saved["budget"]["epochs"] == 1 and "seed" not in saved["budget"]
+    assert saved["budget"]["epochs"] == 1
+    assert not {"seed", "data_dir", "device"} & set(saved["budget"])
     assert results(tmp_path, field, range(1), image_size=8)[0].deviation is None
 
 
@@ -110,6 +111,8 @@ def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
     assert not is_finished(folder, CONFIG, TINY)
     folder.mkdir()
     save_settings(CONFIG, folder / "config.yaml")
+    assert not is_finished(folder, CONFIG, TINY)
+    (folder / "weights.safetensors").touch()  # of a run that was then cut back to another epoch
     assert not is_finished(folder, CONFIG, TINY)
     with pytest.raises(UserError, match="--epochs is 9"):
         is_finished(folder, replace(CONFIG, epochs=9), TINY)

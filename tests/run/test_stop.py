@@ -1,0 +1,21 @@
+"""Signals: the first is a wish, the second is not, and afterwards all is as before."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pcdarts_fast.run.stop import SIGNALS, StopRequest
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_second_signal_interrupts_and_the_handlers_of_before_come_back(number):
+    before = [signal.getsignal(known) for known in SIGNALS]
+    with StopRequest() as stop:
+        assert not stop()
+        signal.raise_signal(number)
+        assert stop() and stop.signal == number
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert [signal.getsignal(known) for known in SIGNALS] == before
