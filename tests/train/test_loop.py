@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.derived import DerivedCell
@@ -251,13 +250,13 @@ def test_a_loss_that_overflows_is_a_sentence_and_keeps_the_checkpoint(tmp_path: 
         run(small(learning_rate=1e30), tmp_path / "run")
 
 
-def test_too_few_images_for_a_step_are_one_sentence(tmp_path: Path) -> None:
-    for part in ("train", "val"):
-        (tmp_path / part / "one").mkdir(parents=True)
-        Image.new("RGB", (32, 32)).save(tmp_path / part / "one" / "0.png")
-    config = small(preset="imagefolder", data_dir=tmp_path, image_size=16, workers=0)
-    with pytest.raises(UserError, match="1 training images are too few for one step of 1 process,"):
-        run(config, tmp_path / "run")
+def test_too_few_images_for_a_step_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As three images of two classes are for two processes."""
+    monkeypatch.setattr("pcdarts_fast.train.loop.steps", lambda images, batch, processes: 0)
+    with pytest.raises(UserError, match="training images are too few for one step of 1 process,"):
+        run(small(), tmp_path / "run")
 
 
 def test_an_epoch_in_two_parts_counts_the_time_of_both(tmp_path: Path) -> None:
