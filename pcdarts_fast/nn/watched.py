@@ -43,6 +43,8 @@ class Watched:
             return False
         if torch.compiler.is_compiling():
             return look(self, *modules) and self._agree(training)
+        if "_is_replica" in modules[0].__dict__:
+            return False  # of nn.DataParallel: the leaves found are those that it was copied from
         if self.stale:
             self._intact = look(self, *modules) and self._agree(training)
             self.stale = False
