@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..files import write_atomically
 from ..run.config import SearchConfig
 from ..run.folder import RunFolder
-from ..run.presets import IMAGES, images_of
+from ..run.presets import IMAGES
 from ..run.ranges import COUNT, check_range
 from ..run.settings import load_settings
 from ..space import PUBLISHED, Genotype
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # takes seconds to import, and --help does without
 
 EXAMPLES = """\
 pcdarts export runs/train-digits -o net.onnx
-pcdarts export net.safetensors -o net.pt2 --image-size 32
+pcdarts export net.safetensors -o net.pt2 --image-size 64    other than in training
 pcdarts export PC_DARTS_cifar -o cell.py          code that needs torch alone"""
 
 SHOWN_CLASSES = 20
@@ -46,7 +46,7 @@ class Export:
     """File to write: .onnx, .pt2 (torch.export), .safetensors (weights) or .py (code for torch
     alone)."""
     image_size: Number = None
-    """In pixels; None: of the run's images."""
+    """In pixels; None: of the images of the training."""
     preset: str = "cifar10"
     """Size of the network in the .py of a genotype, as in `pcdarts train`."""
 
@@ -172,7 +172,7 @@ def _write_network(command: Export, weights: Path) -> None:
         write_atomically(command.output, export(network, genotype, trained_on, **arguments))
         print(f"Written: {command.output}", *_told(trained_on), sep="\n")
         return
-    size = _image_size(command, weights)
+    size = _image_size(command, weights, trained_on)
     image = (arguments["in_channels"], size, size)
     make, by = {".onnx": (to_onnx, "onnxruntime"), ".pt2": (to_torch_export, "torch.export")}[
         command.output.suffix
@@ -205,17 +205,11 @@ def _told(trained_on: TrainedOn | None) -> list[str]:
     return lines
 
 
-def _image_size(command: Export, weights: Path) -> int:
-    """As given, or that of the images of the run that `weights` lies in."""
+def _image_size(command: Export, weights: Path, trained_on: TrainedOn | None) -> int:
+    """As given, or that of the images of the training."""
     if command.image_size is not None:
         check_range(command, ["image_size"], COUNT)
         return command.image_size
-    folder = RunFolder(weights.parent)
-    if not folder.begun:
-        raise UserError(
-            f"{weights} lies in no run folder, so the size of its images is not known; "
-            "give it with --image-size"
-        )
-    config = load_settings(TrainConfig, folder.config)
-    _, (_, size, _) = images_of(config.preset, config.image_size)
-    return size
+    if trained_on is None or trained_on.image_size is None:
+        raise UserError(f"{weights} does not say the size of its images; give it with --image-size")
+    return trained_on.image_size

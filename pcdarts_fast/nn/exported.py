@@ -33,6 +33,8 @@ class TrainedOn:
     """Per channel, of images in [0, 1]; they are divided by it."""
     classes: tuple[str, ...]
     """Names, in the order of the logits; empty: there are none."""
+    image_size: int | None = None
+    """Side in pixels; None: not known."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -53,7 +55,20 @@ def export(
     metadata = {"genotype": genotype.to_json(), "network": json.dumps(arguments)}
     if trained_on:
         metadata["trained_on"] = trained_on.to_json()
-    return save(state, metadata=metadata)
+    return _in_order(save(state, metadata=metadata))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Equal networks are equal files: safetensors writes metadata in an order of its own each time.
+
+    A file is the size of a header, in 8 bytes, the header, as JSON, and the tensors.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_network(path: str | Path) -> DerivedNetwork:
@@ -112,16 +127,21 @@ def _trained_on(path: str | Path, text: str | None, arguments: dict[str, Any]) -
     if text is None:  # weights of a data set that nobody described
         return None
     try:
-        found = TrainedOn(**{name: tuple(value) for name, value in json.loads(text).items()})
+        fields = json.loads(text)
+        size = fields.pop("image_size", None)
+        found = TrainedOn(**{name: tuple(value) for name, value in fields.items()}, image_size=size)
         numbers = (*found.mean, *found.std)
         sound = (
             len(found.mean) == len(found.std) == arguments["in_channels"]
             and len(found.classes) in (0, arguments["num_classes"])
             and all(type(value) in (int, float) and abs(value) < 1e30 for value in numbers)
             and all(type(name) is str for name in found.classes)
+            and (size is None or (type(size) is int and size > 0))
         )
     except (ValueError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
-        raise UserError(f"weights {path}: trained_on is {text!r:.80}, wanted mean, std and classes")
+        raise UserError(
+            f"weights {path}: trained_on is {text!r:.80}, wanted mean, std, classes and image_size"
+        )
     return found

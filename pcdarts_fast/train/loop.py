@@ -137,7 +137,7 @@ def _export(
     content = export(
         state.network,
         genotype,
-        TrainedOn(data.test.mean, data.test.std, data.classes),
+        TrainedOn(data.test.mean, data.test.std, data.classes, data.image_size),
         C=config.init_channels,
         num_classes=data.num_classes,
         layers=config.layers,

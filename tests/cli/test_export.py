@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pcdarts_fast.cli import main
 from pcdarts_fast.nn.derived import DerivedNetwork
-from pcdarts_fast.nn.exported import export, load_network
+from pcdarts_fast.nn.exported import TrainedOn, export, load_network
 from pcdarts_fast.nn.source_code import python_code
 from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.presets import search_config
@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     genotype = PUBLISHED["PC_DARTS_cifar"]
     (folder / "weights.safetensors").write_bytes(
-        export(network_of(genotype), genotype, **ARGUMENTS)
+        export(network_of(genotype), genotype, TrainedOn((0.3,), (0.4,), (), 8), **ARGUMENTS)
     )
     genotype.save(folder / "genotype.json")
     save_settings(TrainConfig(preset="digits", init_channels=4, layers=3), folder / "config.yaml")
@@ -236,8 +236,8 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     weights, genotype = str(run / "weights.safetensors"), PUBLISHED["PDARTS"]
-    moved = tmp_path / "moved.safetensors"
-    moved.write_bytes(Path(weights).read_bytes())
+    undescribed = export(network_of(genotype), genotype, **ARGUMENTS)
+    (tmp_path / "undescribed.safetensors").write_bytes(undescribed)
     (tmp_path / "search").mkdir()
     genotype.save(tmp_path / "search" / "genotype.json")
     (tmp_path / "search" / "architecture.jsonl").write_text("")
@@ -254,7 +254,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         ([str(run), "-o", "net"], "a name without ending"),
         ([str(run), "-o", "no/net.onnx"], "no folder no"),
         (["nothing", "-o", "net.onnx"], "no run, weights or genotype nothing"),
-        (["moved.safetensors", "-o", "net.pt2"], "give it with --image-size"),
+        (["undescribed.safetensors", "-o", "net.pt2"], "give it with --image-size"),
         ([weights, "-o", "net.pt2", "--image-size", "0"], "--image-size is 0"),
         (
             ["search", "-o", "net.onnx"],

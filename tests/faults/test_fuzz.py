@@ -177,7 +177,7 @@ def test_exported_weights(tmp_path: Path, inputs: int) -> None:
     draw, path = random.Random(5), tmp_path / "weights.safetensors"
     arguments = {"C": 2, "num_classes": 2, "layers": 1, "in_channels": 1, "stem": "cifar"}
     genotype = Genotype((("skip_connect", 0), ("skip_connect", 1)), (2,), (("none", 0),) * 2, (2,))
-    trained_on = TrainedOn((0.5,), (0.25,), ("cats", "dogs"))
+    trained_on = TrainedOn((0.5,), (0.25,), ("cats", "dogs"), 8)
     network = DerivedNetwork(2, 2, 1, genotype, in_channels=1)
     content = export(network, genotype, trained_on, **arguments)
     path.write_bytes(content)

@@ -84,7 +84,7 @@ def test_a_published_genotype_learns_the_digits(tmp_path: Path) -> None:
     assert finished.metrics["test_accuracy"] > 0.95
     assert finished.metrics["test_loss"] < 0.3
     *_, trained_on = read_metadata(tmp_path / "run" / "weights.safetensors")
-    assert trained_on == TrainedOn((0.3053,), (0.3761,), tuple("0123456789"))
+    assert trained_on == TrainedOn((0.3053,), (0.3761,), tuple("0123456789"), 8)
 
 
 def test_events_and_files_of_a_run(uninterrupted: Path, tmp_path: Path) -> None:
