@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,8 +52,11 @@ class Decoder(torch_data.Dataset[Item]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, index))
             try:
-                with Image.open(self.paths[index]) as image:
-                    pixels = _in_colour(image)
+                with warnings.catch_warnings():
+                    # Of pictures that are whole: a transparent colour, many pixels, odd EXIF data.
+                    warnings.filterwarnings("ignore", module="PIL")
+                    with Image.open(self.paths[index]) as image:
+                        pixels = _in_colour(image)
             except Image.DecompressionBombError:
                 return Unread(
                     self.paths[index], "it has more pixels than Pillow opens; make it smaller"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import NoReturn
 
 from PIL import Image
-from torchvision.datasets import ImageFolder
 
 from ..errors import UserError
 
@@ -13,29 +14,15 @@ NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 """Formats that Pillow knows by their endings and decodes not at all, or by other programs."""
 
 
-def _is_image(path: str) -> bool:
-    """By its ending; what is in it shows when it is opened. Hidden files are none."""
-    kind = Image.registered_extensions().get(Path(path).suffix.lower())
-    hidden = Path(path).name.startswith(".")
-    return kind in Image.OPEN and kind not in NO_PICTURES and not hidden
-
-
-class _Folder(ImageFolder):  # type: ignore[misc]
-    """Without hidden folders, such as .ipynb_checkpoints."""
-
-    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        """Names in order, and the label of each."""
-        names = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
-        if not names:
-            raise FileNotFoundError(f"Couldn't find any class folder in {directory}.")
-        return names, {name: label for label, name in enumerate(names)}
-
-
 def find_images(data_dir: Path, part: str) -> tuple[list[str], list[int], list[str]]:
     """Paths and labels of the images of a part, `train` or `val`, and the names of the classes.
 
+    The classes are the folders in it, sorted; their images may lie in folders of their own. What
+    begins with a dot is left out, such as .ipynb_checkpoints.
+
     Raises:
-        UserError: there is no such folder, a class without images, or one class alone.
+        UserError: there is no such folder, a class without images, one class alone, a folder that
+            cannot be read, or one that links lead to twice.
     """
     folder = data_dir / part
     if not folder.is_dir():
@@ -43,16 +30,57 @@ def find_images(data_dir: Path, part: str) -> tuple[list[str], list[int], list[s
             f"image folder {data_dir}: no {part}/; wanted {folder}/CLASS/*.jpg, "
             "or name another folder with --data-dir"
         )
-    try:
-        found = _Folder(str(folder), is_valid_file=_is_image)
-    except FileNotFoundError as error:
+    classes = sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."
+    )
+    if not classes:
         raise UserError(
-            f"image folder {folder}: {str(error).splitlines()[0]} Wanted {folder}/CLASS/*.jpg, "
-            "or any other ending that Pillow knows"
-        ) from None
-    if part == "train" and len(found.classes) == 1:
-        raise UserError(
-            f"image folder {folder}: one class alone, {found.classes[0]}; "
+            f"image folder {folder}: no folder in it; "
             f"wanted a folder for each of several classes, {folder}/CLASS/*.jpg"
         )
-    return [path for path, _ in found.samples], found.targets, found.classes
+    if part == "train" and len(classes) == 1:
+        raise UserError(
+            f"image folder {folder}: one class alone, {classes[0]}; "
+            f"wanted a folder for each of several classes, {folder}/CLASS/*.jpg"
+        )
+    walked = {os.path.realpath(folder)}
+    found = [_images_below(folder / name, walked) for name in classes]
+    empty = [name for name, paths in zip(classes, found, strict=True) if not paths]
+    if empty:
+        raise UserError(
+            f"image folder {folder}: no image of {', '.join(empty)}; wanted {folder}/CLASS/*.jpg, "
+            "or any other ending that Pillow knows; add some, or leave the class out"
+        )
+    labels = [label for label, paths in enumerate(found) for _ in paths]
+    return [path for paths in found for path in paths], labels, classes
+
+
+def _images_below(folder: Path, walked: set[str]) -> list[str]:
+    """Folder by folder, in order; `walked` are those taken already, and becomes these too."""
+    found = []
+    for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(root)
+        if real in walked:
+            raise UserError(
+                f"image folder {root} is a link to {real}, whose images have a class already; "
+                "take the link away"
+            )
+        walked.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.append((root, sorted(names)))
+    return [
+        os.path.join(root, name)
+        for root, names in sorted(found)
+        for name in names
+        if _is_image(name)
+    ]
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise UserError(f"image folder {error.filename} cannot be read: {error.strerror}")
+
+
+def _is_image(name: str) -> bool:
+    """By its ending; what is in it shows when it is opened."""
+    kind = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
+    return kind in Image.OPEN and kind not in NO_PICTURES and not name.startswith(".")
