@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Before a kernel runs: memory that it has not written yet holds NaN.
 os.environ["PCDARTS_NAN_FILL"] = "1"
+# Jobs that a script starts with "&" begin with Ctrl-C ignored; the programs tested here do not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Machines may be busy: how long an example takes says nothing.
 hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

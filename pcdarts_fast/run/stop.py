@@ -13,8 +13,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Inside `with`, the first signal is remembered and the second one raises KeyboardInterrupt.
 
-    The loops call it after every step; when it is true they write a checkpoint and end. To be used
-    in the main thread, where Python delivers signals.
+    The loops call it after every step; when it is true they write a checkpoint and end. A signal
+    that is ignored stays so, as shells want it of jobs that scripts start with `&`. To be used in
+    the main thread, where Python delivers signals.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,8 @@ class StopRequest:
         return self.signal is not None
 
     def __enter__(self) -> StopRequest:
-        self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._remember) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,3 +19,14 @@ def test_the_second_signal_interrupts_and_the_handlers_of_before_come_back(numbe
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert [signal.getsignal(known) for known in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_is_ignored_stays_so(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(number)
+            assert not stop()
+    finally:
+        signal.signal(number, before)
