@@ -35,7 +35,7 @@ pcdarts compare runs/search-digits/genotype.json DARTS_V2 random:8
 pcdarts compare PC_DARTS_cifar random:8 --preset cifar10 --seeds 0..4"""
 
 MOST_USED = {
-    "genotypes": "JSON files, published names, random:N.",
+    "genotypes": "Files, runs, published names, random:N.",
     "preset": "Settings, such as cifar10.",
     "data_dir": "Folder of the data set's files.",
     "output_dir": "Folder of all trainings.",
@@ -54,7 +54,7 @@ class Compare:
     genotypes: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="GENOTYPE...")
     ]
-    """JSON files, published names, and random:N for N random genotypes of the search space."""
+    """JSON files, folders of runs, published names, and random:N for N random genotypes."""
     config: tyro.conf.OmitArgPrefixes[TrainConfig]
     seeds: Annotated[str, tyro.conf.arg(metavar="FIRST..LAST")] = "0..2"
     """Train every genotype once with each of these seeds."""

@@ -28,7 +28,7 @@ class Count:
     """Counts parameters and multiply-adds of a genotype's network."""
 
     genotype: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GENOTYPE")]
-    """A JSON file or the name of a published one."""
+    """A JSON file, the folder of a run, or the name of a published one."""
     preset: str = "cifar10"
     """Settings of the network, as in `pcdarts train`."""
     init_channels: Number = None

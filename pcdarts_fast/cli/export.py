@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # takes seconds to import, and --help does without
 
 EXAMPLES = """\
 pcdarts export runs/train-digits -o net.onnx
-pcdarts export net.safetensors -o net.pt2 --image-size 64    other than in training
+pcdarts export net.safetensors -o net.pt2
 pcdarts export PC_DARTS_cifar -o cell.py          code that needs torch alone"""
 
 SHOWN_CLASSES = 20
@@ -46,7 +46,7 @@ class Export:
     """File to write: .onnx, .pt2 (torch.export), .safetensors (weights) or .py (code for torch
     alone)."""
     image_size: Number = None
-    """In pixels; None: of the images of the training."""
+    """In pixels; None: as in training."""
     preset: str = "cifar10"
     """Size of the network in the .py of a genotype, as in `pcdarts train`."""
 

@@ -15,7 +15,7 @@ from .parse import parse
 
 EXAMPLES = """\
 pcdarts show PC_DARTS_cifar
-pcdarts show runs/search-digits/genotype.json -o cell.svg"""
+pcdarts show runs/search-digits -o cell.svg"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Show:
     """Draws both cells of a genotype, or prints them."""
 
     genotype: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GENOTYPE")]
-    """Genotype: a JSON file, or the name of a published one."""
+    """Genotype: a JSON file, the folder of a run, or the name of a published one."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
     """File to draw to (.svg, .png or .pdf); without it the cells are printed."""
 

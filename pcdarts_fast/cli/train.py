@@ -27,7 +27,7 @@ pcdarts train --genotype PC_DARTS_cifar --preset cifar10 --data-dir data
 pcdarts train --resume --output-dir runs/train-digits"""
 
 MOST_USED = {
-    "genotype": "A JSON file or a published name.",
+    "genotype": "A file, run or published name.",
     "preset": f"{', '.join(PRESETS)}.",
     "data_dir": "Folder of the data set's files.",
     "output_dir": "Folder; new: runs/train-PRESET.",
@@ -46,7 +46,7 @@ class Train:
 
     config: tyro.conf.OmitArgPrefixes[TrainConfig]
     genotype: Annotated[str | None, tyro.conf.arg(metavar="GENOTYPE")] = None
-    """Genotype: a JSON file, or the name of a published one (not needed with --resume)."""
+    """Genotype: a JSON file, the folder of a run, or a published name (not with --resume)."""
     output_dir: Path | None = None
     """Folder for everything the training leaves behind. None:
     runs/train-PRESET, or the first free one of runs/train-PRESET-2, -3, ..."""

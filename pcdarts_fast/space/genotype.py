@@ -66,7 +66,7 @@ class Genotype:
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike[str]) -> Genotype:
-        """A published genotype by name, or one from a JSON file.
+        """A published genotype by name, or one from a JSON file or the folder of a run.
 
         Raises:
             UserError: neither a published name nor a readable genotype file.
@@ -76,18 +76,16 @@ class Genotype:
         if name_or_path in PUBLISHED:
             return PUBLISHED[str(name_or_path)]
         path = Path(name_or_path)
+        if path.is_dir():
+            path /= "genotype.json"
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             close = get_close_matches(str(name_or_path), PUBLISHED, 1, 0.5)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise UserError(
-                f"genotype {name_or_path}: no such file, and no published genotype of that name"
+                f"genotype {path}: no such file, and no published genotype of that name"
                 f"{hint}; published: {', '.join(PUBLISHED)}"
-            ) from None
-        except IsADirectoryError:
-            raise UserError(
-                f"genotype {path}: a folder; wanted a file, such as {path / 'genotype.json'}"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"genotype {path}: cannot be read ({error})") from None

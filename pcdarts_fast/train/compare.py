@@ -95,10 +95,12 @@ def _random_count(text: str) -> int | None:
 
 
 def _name(text: str) -> str:
-    """A published name; of a file its stem, or its folder's name where the stem says nothing."""
+    """A published name; a folder's; of a file its stem, or its folder's where that says nothing."""
     if text in PUBLISHED:
         return text
     path = Path(text).absolute()
+    if path.is_dir():
+        path /= "genotype.json"
     name = path.parent.name if path.name == "genotype.json" else path.stem
     return name.replace(".", "-").strip("-") or "genotype"  # ".." and compare.json are no folders
 

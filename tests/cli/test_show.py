@@ -74,7 +74,7 @@ def test_unreadable_and_unknown_genotypes(
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     for given, wanted in (
         ("PC_DARTS_cifr", "did you mean PC_DARTS_cifar?"),
-        (str(tmp_path), "a folder; wanted a file, such as"),
+        (str(tmp_path), "genotype.json: no such file"),
         (str(tmp_path / "binary.json"), "cannot be read"),
     ):
         assert main(["show", given]) == 2

@@ -86,8 +86,13 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "g.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"g\.json"):
         Genotype.load(tmp_path / "g.json")
-    with pytest.raises(UserError, match=tmp_path.name):
+    with pytest.raises(UserError, match=rf"{tmp_path.name}/genotype\.json: no such file"):
         Genotype.load(tmp_path)
+
+
+def test_the_folder_of_a_run_is_its_genotype(tmp_path: Path) -> None:
+    PUBLISHED["PDARTS"].save(tmp_path / "genotype.json")
+    assert Genotype.load(tmp_path) == PUBLISHED["PDARTS"]
 
 
 def test_edges_of_a_cell() -> None:

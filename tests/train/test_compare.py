@@ -38,22 +38,27 @@ TINY = Genotype(CELL, (2,), CELL, (2,))
 
 
 def test_names_are_unique_and_say_something(tmp_path: Path) -> None:
-    for folder in ("a/search-digits", "b/search-digits"):
+    for folder in ("a/search-digits", "b/search-digits", "a/v1.5"):
         (tmp_path / folder).mkdir(parents=True)
         TINY.save(tmp_path / folder / "genotype.json")
     plain = [tmp_path / name for name in ("mine.json", "...json", "compare.json.json")]
     for path in plain:
         TINY.save(path)
-    files = [*sorted(tmp_path.glob("*/*/genotype.json")), *plain]
+    files = [
+        tmp_path / "a/search-digits/genotype.json",
+        tmp_path / "b/search-digits",
+        tmp_path / "a/v1.5",
+        *plain,
+    ]
     field = contestants([*map(str, files), "DARTS_V2", "random:2"], seed=7, nodes=4)
     assert [one.name for one in field] == [
-        *("search-digits", "search-digits-2", "mine", "genotype", "compare-json"),
+        *("search-digits", "search-digits-2", "v1-5", "mine", "genotype", "compare-json"),
         *("DARTS_V2", "random-7", "random-8"),
     ]
-    assert [one.drawn for one in field] == [False] * 6 + [True] * 2
+    assert [one.drawn for one in field] == [False] * 7 + [True] * 2
     # A fair field: random cells have as many nodes as the first genotype.
     assert field[-1].genotype == random_genotype(8, nodes=1)
-    assert field[5].genotype == PUBLISHED["DARTS_V2"]
+    assert field[6].genotype == PUBLISHED["DARTS_V2"]
 
 
 def test_random_genotypes_alone_have_the_nodes_of_the_preset() -> None:
