@@ -53,7 +53,8 @@ struct Half {
   int phase;
 };
 PCDARTS_INLINE Half half_of(const ReluConvBn& p, int half) {
-  return half == 0 ? Half{0, p.first, 0} : Half{p.first, p.out_channels - p.first, 3};
+  return half == 0 ? Half{0, p.even_outputs, 0}
+                   : Half{p.even_outputs, p.out_channels - p.even_outputs, 3};
 }
 
 template <class T>

@@ -13,7 +13,7 @@ inline ReluConvBn problem(DType dtype, const Tensor& x, const std::vector<Tensor
   p.batch = x.size(0), p.in_channels = x.size(1);
   p.height = x.size(2) / stride, p.width = x.size(3) / stride, p.stride = static_cast<int>(stride);
   for (const Tensor& weight : weights) p.out_channels += weight.size(0);
-  p.first = weights[0].size(0);
+  p.even_outputs = weights[0].size(0);
   p.training = training, p.eps = eps, p.linear = linear, p.plain = plain;
   return p;
 }

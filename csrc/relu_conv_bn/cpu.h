@@ -7,7 +7,7 @@ namespace pcdarts {
 // S is the storage type of ReluConvBn::dtype, T the type it accumulates in. All memory is dense.
 struct ReluConvBnForward {
   const void* x;               // S [B, in, stride * H, stride * W]
-  const void* const* weights;  // T [first, in] and, at stride 2, [out - first, in]
+  const void* const* weights;  // T [even_outputs, in]; at stride 2 also the others
   void *mean, *variance;       // T [out]: written in training, else read
   void* out;                   // S [B, out, H, W]
 };

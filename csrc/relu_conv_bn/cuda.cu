@@ -12,7 +12,7 @@ ConvProblem problem_of(const ReluConvBn& p, const ReluConvBnForward& args,
                        const void* also_packed) {
   ConvProblem c = {};
   c.dtype = p.dtype, c.batch = p.batch, c.in = p.in_channels, c.out = p.out_channels;
-  c.height = p.height, c.width = p.width, c.first = p.first;
+  c.height = p.height, c.width = p.width, c.even_outputs = p.even_outputs;
   c.stride = p.stride, c.linear = p.linear;
   c.packed = p.width % 4 == 0;
   for (const void* data : {args.x, static_cast<const void*>(args.out), also_packed}) {
@@ -26,8 +26,8 @@ ConvProblem problem_of(const ReluConvBn& p, const ReluConvBnForward& args,
 }
 
 int64_t largest_half(const ReluConvBn& p) {
-  const int64_t odd = p.out_channels - p.first;
-  return p.first > odd ? p.first : odd;
+  const int64_t odd = p.out_channels - p.even_outputs;
+  return p.even_outputs > odd ? p.even_outputs : odd;
 }
 constexpr size_t kChunkBytes = kConvChunk * kConvChannels * sizeof(float);
 
@@ -107,8 +107,8 @@ BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Pieces&
   s.partial = take<float>(pieces, rows * sum_warps(p));
   s.norm = take<Pack<float, 4>>(pieces, p.out_channels);
   s.exchange = take<Pack<float, 2>>(pieces, exchange_size(p.processes, p.out_channels));
-  s.even = take<float>(pieces, blocks * p.first * p.in_channels);
-  s.odd = take<float>(pieces, blocks * (p.out_channels - p.first) * p.in_channels);
+  s.even = take<float>(pieces, blocks * p.even_outputs * p.in_channels);
+  s.odd = take<float>(pieces, blocks * (p.out_channels - p.even_outputs) * p.in_channels);
   return s;
 }
 

@@ -22,7 +22,7 @@ struct ReluConvBn {
   int64_t batch, in_channels, out_channels;
   int64_t height, width;  // of the output; x has stride times as many rows and columns
   int stride;             // 1 or 2
-  int64_t first;          // outputs of the first weight tensor
+  int64_t even_outputs;   // of the first weight tensor, which reads even rows and columns
   bool training;          // batch statistics, else running statistics
   Processes processes;    // whose batches the statistics are of
   double eps;

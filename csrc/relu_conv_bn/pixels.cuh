@@ -12,7 +12,7 @@ constexpr int kConvChunk = 64;     // channels whose weights lie in shared memor
 
 struct ConvProblem {
   DType dtype;
-  int64_t batch, in, out, height, width, first;
+  int64_t batch, in, out, height, width, even_outputs;
   int stride;
   bool linear, packed;  // all rows may be read in packs of four
   const float* weights[2];
@@ -38,7 +38,7 @@ struct ConvHalf {
   int64_t first, outputs;
 };
 PCDARTS_HD ConvHalf conv_half(const ConvProblem& p, int half) {
-  return half == 0 ? ConvHalf{0, p.first} : ConvHalf{p.first, p.out - p.first};
+  return half == 0 ? ConvHalf{0, p.even_outputs} : ConvHalf{p.even_outputs, p.out - p.even_outputs};
 }
 
 // Rows of the input that the half reads, `stride` times as wide: where the quad starts in one.

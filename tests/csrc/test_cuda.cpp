@@ -223,12 +223,12 @@ void convolutions() {
       ReluConvBn p = {};
       p.batch = 3, p.height = 2, p.width = width, p.stride = stride, p.eps = 1e-3;
       p.in_channels = turn % 3 == 0 ? 70 : 5, p.out_channels = turn % 4 == 0 ? 37 : 6;
-      p.first = stride == 1 ? p.out_channels : p.out_channels - p.out_channels / 2;
+      p.even_outputs = stride == 1 ? p.out_channels : p.out_channels - p.out_channels / 2;
       p.plain = turn % 5 == 4, p.linear = p.plain || turn % 5 == 3, p.training = turn % 5 != 2;
-      const int64_t size = p.batch * p.height * p.width, odd = p.out_channels - p.first;
+      const int64_t size = p.batch * p.height * p.width, odd = p.out_channels - p.even_outputs;
       vector<Numbers> a = {numbers(size * p.in_channels * stride * stride, 1),
                            numbers(size * p.out_channels, 2),
-                           numbers(p.first * p.in_channels, 3),
+                           numbers(p.even_outputs * p.in_channels, 3),
                            numbers(odd * p.in_channels, 4),
                            numbers(p.out_channels, 5),
                            numbers(p.out_channels, 6)};

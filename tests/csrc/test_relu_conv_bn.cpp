@@ -23,8 +23,8 @@ int64_t x_size(const ReluConvBn& p) {
 Arguments arguments_of(const ReluConvBn& p) {
   Arguments a;
   a.x = numbers(x_size(p), 1);
-  a.weights[0] = numbers(p.first * p.in_channels, 2);
-  a.weights[1] = numbers((p.out_channels - p.first) * p.in_channels, 3);
+  a.weights[0] = numbers(p.even_outputs * p.in_channels, 2);
+  a.weights[1] = numbers((p.out_channels - p.even_outputs) * p.in_channels, 3);
   a.mean = numbers(p.out_channels, 4), a.variance = numbers(p.out_channels, 5);
   for (double& value : a.variance) value = 1.5 + value;
   a.grad_out = numbers(p.batch * p.out_channels * p.height * p.width, 6);
@@ -119,7 +119,7 @@ void check(int64_t batch, int64_t in, int64_t out, int64_t height, int64_t width
   ReluConvBn p = {};
   p.batch = batch, p.in_channels = in, p.out_channels = out;
   p.height = height, p.width = width, p.stride = stride;
-  p.first = stride == 1 ? out : out - out / 2;
+  p.even_outputs = stride == 1 ? out : out - out / 2;
   p.training = training, p.eps = 1e-3, p.linear = linear, p.plain = plain;
   string where;
   for (int64_t size : {batch, in, out, height, width, int64_t{stride}}) {
