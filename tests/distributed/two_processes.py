@@ -28,9 +28,9 @@ from pcdarts_fast.run.folder import RunFolder
 from pcdarts_fast.run.opened import Run
 from pcdarts_fast.run.pace import Pace
 from pcdarts_fast.run.processes import Processes, processes
-from pcdarts_fast.run.state import RunState
 from pcdarts_fast.search.steps import architecture_step, weight_step
 from pcdarts_fast.space import PRIMITIVES, PUBLISHED
+from pcdarts_fast.testing.run_state import state_of
 from pcdarts_fast.train.epoch import epoch_of_training
 from pcdarts_fast.train.presets import train_config
 from pcdarts_fast.train.state import new_state
@@ -190,17 +190,10 @@ def statistics_stay_those_of_the_process_until_they_are_averaged(group: Processe
     assert all(torch.equal(mine, wanted) for mine, wanted in buffers)
 
 
-class OneNorm(RunState):
-    """A network of nothing but a batch-norm."""
-
-    def kept(self) -> dict[str, nn.Module]:
-        return {"network": self.network}
-
-
 def an_epoch_is_that_of_both(group: Processes) -> None:
     """Its means, its one set of running statistics, and that the parameters are the same."""
-    norm, totals = nn.BatchNorm2d(2), torch.zeros(3, dtype=torch.float64)
-    state = OneNorm(network=norm, group=group, totals=totals, images="")
+    norm = nn.BatchNorm2d(2)
+    state = state_of(norm, group)
     run = Run(RunFolder(Path()), group, "cpu", False, lambda: False)
     assert norm.running_mean is not None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -11,19 +10,14 @@ from torch import nn
 from pcdarts_fast.run.epoch import mean_of
 from pcdarts_fast.run.folder import RunFolder
 from pcdarts_fast.run.opened import Run
-from pcdarts_fast.run.processes import Processes
-from pcdarts_fast.run.state import RunState
 from pcdarts_fast.run.stop import never
-
-
-class OneNorm(RunState):
-    def kept(self) -> Mapping[str, nn.Module]:
-        return {"network": self.network}
+from pcdarts_fast.testing.run_state import state_of
 
 
 def test_a_look_at_kept_images_changes_nothing_and_can_be_stopped(tmp_path):
-    network, totals = nn.BatchNorm1d(2), torch.ones(3, dtype=torch.float64)
-    state = OneNorm(network=network, group=Processes(), totals=totals, images="")
+    network = nn.BatchNorm1d(2)
+    state = state_of(network)
+    state.totals += 1
     run = Run(RunFolder(tmp_path), state.group, "cpu", False, never)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     logits = []
