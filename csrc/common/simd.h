@@ -106,6 +106,17 @@ PCDARTS_INLINE Mask<T> first_lanes(int count) {
   return lane < count;
 }
 
+// Whether a lane is true.
+template <class T>
+PCDARTS_INLINE bool any(Mask<T> mask) {
+#ifdef __AVX2__
+  if constexpr (sizeof(T) == 4) return __builtin_ia32_movmskps256((Vec<T>)mask) != 0;
+#endif
+  bool found = false;
+  PCDARTS_UNROLL for (int i = 0; i < kLanes; ++i) found |= mask[i] != 0;
+  return found;
+}
+
 // mask ? v : 0
 template <class T>
 PCDARTS_INLINE Vec<T> keep(Mask<T> mask, Vec<T> v) {

@@ -97,10 +97,14 @@ PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x,
   const Vec<T> skip = splat(terms.skip);
   if (state.plan.pools) {
     const Vec<T> wm = splat(terms.largest), wa = splat(terms.average);
+    const bool any_max = state.plan.max_pools, any_average = state.plan.avg_pools;
     const T* raw = as_maps<stride>(g, x, scratch.raw, kLowest<T>);
     pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
       T* to = in_map(g, sum, s, y);
-      store8(to, load8(to) + wm * largest + wa * average);
+      Vec<T> v = load8(to);  // 0 times the infinity of a pool that is not there would be NaN
+      if (any_max) v += wm * largest;
+      if (any_average) v += wa * average;
+      store8(to, v);
     });
   }
   if (terms.skips) {

@@ -72,7 +72,7 @@ struct Branch {
 // One edge: the branches that compute something, and how much of everything there is.
 struct EdgePlan {
   int branches, slots, units, weights, separable;
-  bool pools;
+  bool max_pools, avg_pools, pools;  // whether there are any
   Branch branch[kMaxPrimitives];
 };
 
@@ -101,6 +101,8 @@ PCDARTS_HD EdgePlan edge_plan(const MixedCell& p, int stride) {
     plan.units += units_of(kind, stride);
     plan.weights += weights_of(kind, stride);
     plan.separable += kind == Kind::sep_conv;
+    plan.max_pools |= kind == Kind::max_pool;
+    plan.avg_pools |= kind == Kind::avg_pool;
     plan.pools |= is_pool(kind);
   }
   return plan;

@@ -172,6 +172,27 @@ PCDARTS_INLINE void pool_to_maps(const auto& g, const S* x, const PoolScratch<T>
   });
 }
 
+// Which of three values wins, the third where neither: the first one that is the largest of them,
+// or the last NaN, as in PyTorch.
+template <class T>
+struct Winner3 {
+  Mask<T> first, second;
+};
+template <class T>
+PCDARTS_NOINLINE Winner3<T> last_nan(Winner3<T> winner, Vec<T> a, Vec<T> b, Vec<T> c) {
+  const Mask<T> third = c != c, second = (b != b) & ~third;
+  return {winner.first | ((a != a) & ~second & ~third), winner.second | second};
+}
+template <class T>
+PCDARTS_INLINE Winner3<T> winner_of(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> largest,
+                                    Mask<T> has_first) {
+  const Mask<T> first = (a == largest) & has_first;
+  const Winner3<T> winner = {first, ~first & (b == largest)};
+  if (any<T>(largest != largest)) [[unlikely]]
+    return last_nan<T>(winner, a, b, c);
+  return winner;
+}
+
 // The gradient of the channel, but for what goes to another strip, which waits in the scratch (see
 // with_neighbours): maps[phase] = base(phase, strip, row) + gradient. dmax(strip, row, maximum) and
 // davg(strip, row, average) give the pools' gradients.
@@ -186,10 +207,12 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const T* raw, const PoolScratch
                             const RowPool<T>& d) __attribute__((always_inline)) {
       const Neighbours<T> n = neighbours<stride>(g, raw, strip, row);
       const int y = row / stride, odd_row = row % stride, phase = 2 * odd_row;
-      const Mask<T> first = n.left == largest, second = ~first & (n.middle == largest);
-      const Vec<T> to_right = d.sum + keep<T>(~(first | second), d.largest);
-      store8(in_map(g, scratch.left + odd_row * g.map, s, y), d.sum + keep<T>(first, d.largest));
-      const Vec<T> own = base(phase, s, y) + d.sum + keep<T>(second, d.largest);
+      // At the border is -infinity, which is the largest where all of a window is.
+      const Mask<T> has_left = strip.first ? in.left : first_lanes<T>(kLanes);
+      const Winner3<T> w = winner_of<T>(n.left, n.middle, n.right, largest, has_left);
+      const Vec<T> to_right = d.sum + keep<T>(~(w.first | w.second), d.largest);
+      store8(in_map(g, scratch.left + odd_row * g.map, s, y), d.sum + keep<T>(w.first, d.largest));
+      const Vec<T> own = base(phase, s, y) + d.sum + keep<T>(w.second, d.largest);
       store8(in_map(g, maps + phase * g.map, s, y), own);
       if constexpr (stride == 1) {
         store8(in_map(g, scratch.right, s, y), to_right);
@@ -206,10 +229,12 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const T* raw, const PoolScratch
       const Vec<T> largest = maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
       const Vec<T> dm = keep_at<strip.last, T>(in.middle, dmax(s, y, largest));
       const Vec<T> da = keep_at<strip.last, T>(in.middle, davg(s, y, average) * scale);
-      const Mask<T> first = above.largest == largest, second = ~first & (here.largest == largest);
-      to_above.largest += keep<T>(first, dm), to_above.sum += da;
-      to_here.largest += keep<T>(second, dm), to_here.sum += da;
-      const RowPool<T> to_below = {keep<T>(~(first | second), dm), da};
+      const Mask<T> has_above = first_lanes<T>(y > 0 ? kLanes : 0);
+      const Winner3<T> w =
+          winner_of<T>(above.largest, here.largest, below.largest, largest, has_above);
+      to_above.largest += keep<T>(w.first, dm), to_above.sum += da;
+      to_here.largest += keep<T>(w.second, dm), to_here.sum += da;
+      const RowPool<T> to_below = {keep<T>(~(w.first | w.second), dm), da};
       if (y > 0) finish(stride * y - 1, above.largest, to_above);
       if constexpr (stride == 1) {
         to_above = to_here, to_here = to_below, last = here.largest;

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pcdarts_fast.nn.fused import FusedPreprocess
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
-from pcdarts_fast.nn.operations import FactorizedReduce, ReLUConvBN
 from pcdarts_fast.ops import partial_mix
 from pcdarts_fast.testing.cases import CASES, Case, leaves
 from pcdarts_fast.testing.golden import load_golden, under
+from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.tolerances import relative_error, tolerance
 from pcdarts_fast.testing.training_pass import Results, coarse_images, training_pass
 
@@ -58,7 +55,9 @@ def check_edge(
     torch.manual_seed(0)
     reference = FusedPartialMixedOp(C, stride, backend="reference", **options)
     for name, value in reference.named_buffers():
-        if name.endswith(("mean", "var")):
+        if name.endswith("mean"):  # small: ReLUs between two convolutions let something through
+            value.uniform_(-0.2, 0.2)
+        elif name.endswith("var"):
             value.uniform_(0.5, 2)
     fused = FusedPartialMixedOp(C, stride, backend=engine.backend, memory=memory, **options)
     fused.load_state_dict(reference.state_dict())
@@ -78,25 +77,30 @@ def test_edge(engine: Any, case: Case, memory: str) -> None:
     check_edge(engine, arguments["C"], arguments["stride"], shape, memory=memory)
 
 
-class Preprocess(nn.Module):
-    def __init__(self, stride: int, backend: str) -> None:
-        super().__init__()
-        self.module = (FactorizedReduce if stride == 2 else ReLUConvBN)(5, 8, affine=False)
-        self.backend = backend
-
-    def forward(self, x: Tensor) -> Tensor:
-        return FusedPreprocess(self.module)(self.module, x, self.backend)
-
-
 @pytest.mark.parametrize("dtype", BARS, ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
-def test_preprocessing(engine: Any, stride: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("C_in", "C"), [(5, 8), (20, 40)])
+def test_preprocessing(engine: Any, C_in: int, C: int, stride: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    reference, fused = (Preprocess(stride, name) for name in ("reference", engine.backend))
+    reference, fused = (Preprocess(stride, name, C_in, C) for name in ("reference", engine.backend))
     fused.load_state_dict(reference.state_dict())
-    x = coarse_images(3, 5, 6, 10).to(dtype).double()
+    x = coarse_images(3, C_in, 6, 10).to(dtype).double()
     wanted = training_pass(reference.double(), [x])
     compare(training_pass(fused.to(engine.device), [x.to(engine.device, dtype)]), wanted, dtype)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_preprocessing_in_eval_mode(engine: Any, stride: int) -> None:
+    torch.manual_seed(0)
+    reference, fused = (Preprocess(stride, name) for name in ("reference", engine.backend))
+    for name, value in reference.named_buffers():
+        if name.endswith(("mean", "var")):
+            value.uniform_(0.5, 2)
+    fused.load_state_dict(reference.state_dict())
+    x = coarse_images(3, 5, 6, 10)
+    wanted = training_pass(reference.double().eval(), [x])
+    got = training_pass(fused.to(engine.device).eval(), [x.to(engine.device, torch.float32)])
+    compare(got, wanted)
 
 
 @pytest.mark.parametrize("tile", [(64, 2), (512, 8)], ids=str)
@@ -110,9 +114,36 @@ def test_triton_computes_the_same_in_any_tile(
     check_edge(engine, 8, 1, (3, 8, 6, 10))
 
 
+def test_triton_adds_up_many_tiles_in_turns(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kernels do from some hundred tiles on: here with one tile a turn."""
+    if engine.backend != "triton":
+        pytest.skip("only Triton's programs have tiles to choose")
+    ops = "pcdarts_fast.ops"
+    for where in ("mixed_cell._triton.forward", "mixed_cell._triton.backward", "_triton.sums"):
+        monkeypatch.setattr(import_module(f"{ops}.{where}"), "power_of_2", lambda n: 1)
+    launches = import_module(f"{ops}.relu_conv_bn._triton.launches")
+    monkeypatch.setattr(launches, "power_of_2", lambda n: 1)
+    forward = import_module(f"{ops}.mixed_cell._triton.forward")
+    monkeypatch.setattr(forward, "tile_of", lambda channels: (64, 2))
+    primitives = ("max_pool_3x3", "skip_connect", "sep_conv_3x3")
+    check_edge(engine, 8, 1, (3, 8, 6, 10), primitives=primitives, columns=3)
+    torch.manual_seed(0)
+    reference, fused = (Preprocess(1, name) for name in ("reference", engine.backend))
+    fused.load_state_dict(reference.state_dict())
+    x = coarse_images(3, 5, 6, 10)
+    wanted = training_pass(reference.double(), [x])
+    compare(training_pass(fused.to(engine.device), [x.to(engine.device, torch.float32)]), wanted)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_edge_in_eval_mode(engine: Any, stride: int) -> None:
     check_edge(engine, 8, stride, (2, 8, 6, 10), training=False)
+
+
+def test_pools_of_one_kind_with_running_statistics_of_their_own(engine: Any) -> None:
+    primitives = ("max_pool_3x3", "avg_pool_3x3", "max_pool_3x3", "avg_pool_3x3")
+    options = {"primitives": primitives, "columns": 4}
+    check_edge(engine, 8, 1, (2, 8, 6, 10), training=False, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -145,58 +176,6 @@ def test_any_channels_samplings_and_primitives(
 @pytest.mark.parametrize(("stride", "size"), [(1, 1), (1, 2), (2, 4)])
 def test_small_maps_of_many_images_fit_into_a_block(engine: Any, stride: int, size: int) -> None:
     check_edge(engine, 16, stride, (64, 16, size, size))
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_weights_alone_want_a_gradient(engine: Any, stride: int) -> None:
-    torch.manual_seed(0)
-    alpha, x = torch.rand(8), torch.randn(2, 8, 6, 6)
-    gradients = []
-    for backend, device in (("reference", "cpu"), (engine.backend, engine.device)):
-        torch.manual_seed(1)
-        op = FusedPartialMixedOp(8, stride, backend=backend).to(device)
-        op(x.to(device), alpha.to(device)).square().sum().backward()
-        gradients.append([p.grad.cpu() for p in op.parameters() if p.numel()])
-    for wanted, got in zip(*gradients, strict=True):
-        assert relative_error(got, wanted) < 1e-3
-
-
-BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-
-
-def check_bad_values(module: nn.Module, fused: nn.Module, tensors: list[Tensor], to: str) -> None:
-    """NaN and infinity are where the eager module has them, in the output and all gradients."""
-    wanted = training_pass(module, tensors)
-    with np.errstate(invalid="ignore"):  # the interpreter computes in numpy
-        got = training_pass(fused.to(to), [t.to(to) for t in tensors])
-    assert got.keys() == wanted.keys()
-    for name, value in wanted.items():
-        assert torch.equal(got[name].isnan().cpu(), value.isnan()), name
-        assert torch.equal(got[name].isinf().cpu(), value.isinf()), name
-
-
-@BAD
-@pytest.mark.parametrize("stride", [1, 2])
-def test_nan_and_infinity_go_where_eager_sends_them(engine: Any, bad: float, stride: int) -> None:
-    primitives = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
-    torch.manual_seed(0)
-    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
-    fused = copy.deepcopy(reference)
-    fused.backend = engine.backend
-    x = coarse_images(2, 8, 8, 8).float()
-    x[0, 0, 7, 5] = x[1, 6, 7, 2] = bad
-    check_bad_values(reference, fused, [x, torch.full((5,), 1 / 5)], engine.device)
-
-
-@BAD
-@pytest.mark.parametrize("stride", [1, 2])
-def test_nan_and_infinity_in_a_preprocessing(engine: Any, bad: float, stride: int) -> None:
-    torch.manual_seed(0)
-    reference, fused = (Preprocess(stride, name).eval() for name in ("reference", engine.backend))
-    fused.load_state_dict(reference.state_dict())
-    x = coarse_images(2, 5, 4, 6).float()
-    x[0, 0, 2, 4] = x[1, 3, 3, 1] = bad
-    check_bad_values(reference, fused, [x], engine.device)
 
 
 @pytest.mark.parametrize("name", ["edge_s1_k4", "edge_s2_k4", "edge_s1_k2"])

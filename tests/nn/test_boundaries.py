@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.cell import SearchCell
-from pcdarts_fast.nn.fused import engine
+from pcdarts_fast.nn.fused import engine, is_fused
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
+from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.tolerances import relative_error
 from pcdarts_fast.testing.training_pass import coarse_images, training_pass
 
@@ -46,9 +47,16 @@ def test_auto_leaves_what_the_engine_cannot_store_to_the_reference() -> None:
     assert op(torch.randn(2, 4, 2, 2).half(), torch.ones(2).half()).dtype == torch.float16
 
 
-def test_a_state_of_odd_size_is_halved_as_its_module_does() -> None:
+def test_a_graph_that_has_no_room_in_the_engines_runs_as_modules() -> None:
+    assert is_fused(("none",) * 16, 16)
+    assert not is_fused(("none",) * 17, 2)
+    assert not is_fused(("none",), 17)
+
+
+@pytest.mark.parametrize(("H", "W"), [(5, 7), (6, 7), (5, 8)])
+def test_a_state_of_odd_size_is_halved_as_its_module_does(H: int, W: int) -> None:
     """As behind the ImageNet stem: 217 pixels become 55, and 28."""
-    inputs = [coarse_images(3, 6, 5, 7), coarse_images(3, 8, 3, 4)]
+    inputs = [coarse_images(3, 6, H, W), coarse_images(3, 8, 3, 4)]
     arch = [torch.tensor([[0.3, 0.7], [0.6, 0.4]]).double(), torch.tensor([0.4, 0.6]).double()]
     wanted, got = (
         training_pass(cell(name, reduction=False, reduction_prev=True), [*inputs, *arch])
@@ -57,6 +65,59 @@ def test_a_state_of_odd_size_is_halved_as_its_module_does() -> None:
     assert wanted["out"].shape == (3, 4, 3, 4)
     for name, value in wanted.items():
         assert relative_error(got[name], value) < 1e-9, name
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    ["preprocess0.conv_1.weight", "preprocess0.conv_2.weight", "_ops.0._ops.1.op.1.weight"],
+)
+def test_a_frozen_weight_leaves_the_others_their_gradients(frozen: str) -> None:
+    inputs = [coarse_images(3, 6, 6, 8), coarse_images(3, 8, 3, 4)]
+    arch = [torch.tensor([[0.3, 0.7], [0.6, 0.4]]).double(), torch.tensor([0.4, 0.6]).double()]
+    found = []
+    for name in ("reference", "cpu"):
+        module = cell(name, reduction=False, reduction_prev=True)
+        module.get_parameter(frozen).requires_grad_(False)
+        found.append(training_pass(module, [*inputs, *arch]))
+    wanted, got = found
+    assert got.keys() == wanted.keys()
+    assert frozen not in wanted
+    for name, value in wanted.items():
+        assert relative_error(got[name], value) < 1e-9, name
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_non_finite_values_in_a_preprocessing(stride: int, bad: float) -> None:
+    torch.manual_seed(0)
+    reference, fused = (Preprocess(stride, name).eval() for name in ("reference", "cpu"))
+    fused.load_state_dict(reference.state_dict())
+    x = coarse_images(2, 5, 4, 6, dtype=torch.float32)
+    x[0, 0, 2, 4] = x[1, 3, 3, 1] = bad
+    wanted, got = training_pass(reference, [x]), training_pass(fused, [x])
+    for name, value in wanted.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("pools", [("max",), ("avg",), ("max", "avg")], ids="+".join)
+def test_pools_send_gradients_past_what_is_not_finite(
+    pools: tuple[str, ...], stride: int, size: int, bad: float
+) -> None:
+    """Where it fills whole windows, in corners and on an edge, to the pixels that PyTorch takes."""
+    primitives = tuple(f"{pool}_pool_3x3" for pool in pools)
+    modules = [
+        FusedPartialMixedOp(8, stride, primitives=primitives, backend=name).eval()
+        for name in ("reference", "cpu")
+    ]
+    x = coarse_images(2, 8, 8, 12, dtype=torch.float32)
+    x[0, 0, :size, :size] = x[0, 1, -size:, -size:] = x[1, 0, -size:, 3 : 3 + size] = bad
+    alpha = torch.full((len(pools),), 0.5)
+    wanted, got = (training_pass(module, [x, alpha]) for module in modules)
+    for name, value in wanted.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 @BACKENDS
@@ -99,6 +160,15 @@ def test_what_the_user_has_frozen_stays_frozen() -> None:
     assert [p for p in network.parameters() if not p.requires_grad] == [*reversed(frozen)]
 
 
+def test_a_new_classifier_is_frozen_with_the_weights() -> None:
+    network = SearchNetwork(4, 2, 1, nodes=1)
+    with network.learning("architecture"):
+        pass
+    network.classifier = nn.Linear(network.classifier.in_features, 3)
+    with network.learning("architecture"):
+        assert [p for p in network.parameters() if p.requires_grad] == network.arch_parameters()
+
+
 @pytest.mark.parametrize("learns", [True, False])
 def test_nothing_is_stored_where_nothing_learns(
     learns: bool, monkeypatch: pytest.MonkeyPatch
@@ -117,3 +187,13 @@ def test_nothing_is_stored_where_nothing_learns(
     op = FusedPartialMixedOp(8, 1, memory="store").requires_grad_(learns)
     op(torch.randn(2, 8, 4, 4), torch.ones(8))
     assert stored == [learns]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_random_sampling_keeps_the_order_in_eval_mode(backend: str) -> None:
+    torch.manual_seed(0)
+    op = FusedPartialMixedOp(8, 1, sampling="random", backend=backend).eval()
+    x, alpha = coarse_images(2, 8, 5, 6, dtype=torch.float32), torch.rand(8)
+    outs = [op(x, alpha) for _ in range(3)]
+    assert all(torch.equal(out, outs[0]) for out in outs)
+    assert torch.equal(outs[0][:, 2:], x[:, 2:])

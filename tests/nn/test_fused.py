@@ -238,6 +238,35 @@ def test_uninitialised_memory_is_never_read(reduction: bool, memory: str) -> Non
     assert all(value.isfinite().all() for value in got.values())
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bfloat16_modules_in_eval_mode(stride: int) -> None:
+    """Their running statistics are stored in halves too."""
+    reference, fused = pair(16, stride)
+    for module in (reference, fused):
+        torch.manual_seed(2)
+        for name, value in module.named_buffers():
+            if name.endswith(("mean", "var")):
+                value.uniform_(0.5, 2)
+    fused.bfloat16().eval()
+    reference.load_state_dict(fused.state_dict())
+    x, alpha = coarse_images(2, 16, 8, 12, dtype=torch.bfloat16), torch.full((8,), 1 / 8)
+    wanted = reference.double().eval()(x.double(), alpha.double())
+    assert relative_error(fused(x, alpha), wanted) < 1e-2
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_from_above_in_another_layout(stride: int) -> None:
+    reference, fused = pair(8, stride)
+    x, alpha = coarse_images(3, 8, 6, 10), torch.full((8,), 1 / 8, dtype=torch.float64)
+    found = []
+    for module in (reference.double(), fused.double()):
+        inputs = [x.clone().requires_grad_(), alpha.clone().requires_grad_()]
+        out = module(*inputs).to(memory_format=torch.channels_last)
+        found.append(torch.autograd.grad(out.pow(3).sum(), [*inputs, *module.parameters()]))
+    for wanted, got in zip(*found, strict=True):
+        assert relative_error(got, wanted) < 1e-9
+
+
 def test_eval_mode_gradients() -> None:
     reference, fused = pair(8, 2)
     for module in (reference, fused):

@@ -81,6 +81,7 @@ CHANGES: dict[str, Callable[[FusedPartialMixedOp], Any]] = {
     "a pool that counts its border": lambda op: setattr(
         op._ops[AVERAGE][0], "count_include_pad", True
     ),
+    "a pool of another divisor": lambda op: setattr(op._ops[AVERAGE][0], "divisor_override", 4),
     "another forward": lambda op: setattr(
         op._ops[SEP], "forward", lambda x: 2 * op._ops[SEP].op(x)
     ),

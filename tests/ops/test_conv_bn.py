@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.ops import conv_bn, why_not
+from pcdarts_fast.testing.tolerances import relative_error
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 
@@ -40,6 +41,31 @@ def test_outputs_and_gradients(training: bool, memory_format: torch.memory_forma
     if training:
         torch.testing.assert_close(mean, z.mean((0, 2, 3)))
         torch.testing.assert_close(variance, z.var((0, 2, 3), correction=0))
+
+
+def test_bfloat16_images_of_float32_weights() -> None:
+    found = []
+    for dtype in (torch.float64, torch.bfloat16):
+        x, *parameters = arguments()
+        x = x.detach().bfloat16().to(dtype).requires_grad_()
+        wide = torch.float64 if dtype is torch.float64 else torch.float32
+        parameters = [p.detach().to(wide).requires_grad_() for p in parameters]
+        out, _, _ = conv_bn(x, *parameters, eps=EPS, running=None, backend="cpu")
+        grads = torch.autograd.grad(out.float().pow(2).mul(out.detach()).sum(), [x, *parameters])
+        found.append([out, *grads])
+    for wanted, got in zip(*found, strict=True):
+        assert relative_error(got, wanted) < 3e-2
+
+
+@pytest.mark.parametrize("asked_for", range(4))
+def test_only_what_is_asked_for_gets_a_gradient(asked_for: int) -> None:
+    inputs = [tensor.requires_grad_(False) for tensor in arguments()]
+    inputs[asked_for].requires_grad_()
+    x, weight, gamma, beta = inputs
+    out, _, _ = conv_bn(x, weight, gamma, beta, eps=EPS, running=None, backend="cpu")
+    wanted = F.batch_norm(F.conv2d(x, weight, padding=1), None, None, gamma, beta, True, 0, EPS)
+    got, expected = (torch.autograd.grad(o.pow(3).sum(), inputs[asked_for]) for o in (out, wanted))
+    torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize(

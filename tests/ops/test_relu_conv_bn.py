@@ -72,3 +72,12 @@ def test_running_statistics_that_do_not_fit(sizes: tuple[int, int]) -> None:
     x, weights = torch.randn(2, 4, 3, 3), [torch.randn(3, 4, 1, 1)]
     with pytest.raises(RuntimeError, match="running statistics of 1 channels, wanted 3"):
         relu_conv_bn(x, weights, stride=1, eps=1e-5, running=running, backend="cpu")
+
+
+def test_float32_statistics_survive_a_large_mean() -> None:
+    """E[z^2] - E[z]^2 would lose all digits here."""
+    x = torch.rand(4, 1, 17, 20, generator=torch.Generator().manual_seed(0)) + 100
+    weights = [torch.ones(1, 1, 1, 1)]
+    _, mean, variance = relu_conv_bn(x, weights, stride=1, eps=1e-5, running=None, backend="cpu")
+    for got, wanted in ((mean, x.double().mean()), (variance, x.double().var(correction=0))):
+        assert abs(got.double() / wanted - 1) < 1e-6

@@ -97,10 +97,11 @@ def test_as_many_statistics_as_batch_norms(norms: int, batch: int, count: int) -
 
 
 @each_backend
-def test_a_graph_that_has_saved_them_notices(backend: str) -> None:
+@pytest.mark.parametrize("name", ["running_mean", "running_var", "num_batches_tracked"])
+def test_a_graph_that_has_saved_them_notices(name: str, backend: str) -> None:
     norm = nn.BatchNorm2d(C, affine=False)
     weight = torch.ones(C, requires_grad=True)
-    loss = (weight * norm.running_mean).sum()
+    loss = (weight * norm.get_buffer(name)).sum()
     ones = torch.ones(1, C)
     update_running(*running_of([norm]), ones, ones, count=2, momentum=0.1, backend=backend)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

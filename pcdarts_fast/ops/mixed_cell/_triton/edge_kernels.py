@@ -59,6 +59,12 @@ def pools_gradient(
     upstream, own, constant = tl.zeros_like(s0), tl.zeros_like(s0), tl.zeros_like(s0)
     shares = 0.0
     for i in tl.static_range(len(POOLS)):
+        if i > 0:  # s1 has the mean of the pool before; running means of equal ones may differ
+            valid = rows < GRAPH.sampled
+            before, own_mean = slot + POOLS[i - 1].slot, slot + POOLS[i].slot
+            moved = tl.load(mean + before * GRAPH.sampled + rows, valid, other=0.0)
+            moved -= tl.load(mean + own_mean * GRAPH.sampled + rows, valid, other=0.0)
+            s1 += s0 * moved
         u, o, c, share = branch_gradient(
             s0, s1, slot + POOLS[i].slot, POOLS[i].column, row, alpha, b, mean, variance,
             grad_alpha, rows, count, GRAPH, TRAINING, NEED_ALPHA,

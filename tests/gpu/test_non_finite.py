@@ -1,0 +1,61 @@
+"""NaN and infinity go where the eager modules send them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.testing.preprocess import Preprocess
+from pcdarts_fast.testing.training_pass import coarse_images, training_pass
+
+pytestmark = pytest.mark.gpu
+BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+
+
+def check_bad_values(module: nn.Module, fused: nn.Module, tensors: list[Tensor], to: str) -> None:
+    """NaN and infinity are where the eager module has them, in the output and all gradients; the
+    other values are the same, also those of elements that are NaN in the input."""
+    wanted = training_pass(module, tensors)
+    with np.errstate(invalid="ignore"):  # the interpreter computes in numpy
+        got = training_pass(fused.to(to), [t.to(to) for t in tensors])
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.equal(got[name].isnan().cpu(), value.isnan()), name
+        assert torch.equal(got[name].isinf().cpu(), value.isinf()), name
+        torch.testing.assert_close(
+            got[name].cpu(), value, rtol=1e-4, atol=1e-4, equal_nan=True, check_dtype=False
+        )
+
+
+@BAD
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 4])
+def test_nan_and_infinity_go_where_eager_sends_them(
+    engine: Any, size: int, bad: float, stride: int
+) -> None:
+    """Alone, and where they fill whole windows."""
+    primitives = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
+    torch.manual_seed(0)
+    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
+    fused = copy.deepcopy(reference)
+    fused.backend = engine.backend
+    x = coarse_images(2, 8, 8, 8).float()
+    x[0, 0, 8 - size :, 2 : 2 + size] = x[1, 6, 8 - size :, 2 : 2 + size] = bad
+    check_bad_values(reference, fused, [x, torch.full((5,), 1 / 5)], engine.device)
+
+
+@BAD
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_and_infinity_in_a_preprocessing(engine: Any, bad: float, stride: int) -> None:
+    torch.manual_seed(0)
+    reference, fused = (Preprocess(stride, name).eval() for name in ("reference", engine.backend))
+    fused.load_state_dict(reference.state_dict())
+    x = coarse_images(2, 5, 4, 6).float()
+    x[0, 0, 2, 4] = x[1, 3, 3, 1] = bad
+    check_bad_values(reference, fused, [x], engine.device)
