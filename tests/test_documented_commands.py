@@ -26,7 +26,7 @@ from pcdarts_fast.data import DATASETS, Augment, Dataset, catalogue
 from pcdarts_fast.data.image_set import MemoryImages
 from pcdarts_fast.nn import interchange, operations
 from pcdarts_fast.nn.derived import DerivedNetwork
-from pcdarts_fast.nn.exported import export
+from pcdarts_fast.nn.exported import TrainedOn, export
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.run.settings import save_settings
 from pcdarts_fast.space import PUBLISHED
@@ -124,7 +124,8 @@ def leave_behind(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         network = DerivedNetwork(genotype=GENOTYPE, **arguments)
-        path.write_bytes(export(network, GENOTYPE, **arguments))
+        trained_on = TrainedOn((0.5,) * 3, (0.25,) * 3, (), 32)
+        path.write_bytes(export(network, GENOTYPE, trained_on, **arguments))
     elif path.suffix == ".json" or path.name.isupper():
         GENOTYPE.save(path)
     else:
