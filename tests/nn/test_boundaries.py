@@ -18,7 +18,7 @@ from pcdarts_fast.ops import mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
 from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.tolerances import relative_error
-from pcdarts_fast.testing.training_pass import coarse_images, training_pass
+from pcdarts_fast.testing.training_pass import Results, coarse_images, training_pass
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 BACKENDS = pytest.mark.parametrize("backend", ["cpu", "reference"])
@@ -86,7 +86,15 @@ def test_a_frozen_weight_leaves_the_others_their_gradients(frozen: str) -> None:
         assert relative_error(got[name], value) < 1e-9, name
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+
+
+def check_equal_with_nan(got: Results, wanted: Results) -> None:
+    for name, value in wanted.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+@BAD
 @pytest.mark.parametrize("stride", [1, 2])
 def test_non_finite_values_in_a_preprocessing(stride: int, bad: float) -> None:
     torch.manual_seed(0)
@@ -95,11 +103,10 @@ def test_non_finite_values_in_a_preprocessing(stride: int, bad: float) -> None:
     x = coarse_images(2, 5, 4, 6, dtype=torch.float32)
     x[0, 0, 2, 4] = x[1, 3, 3, 1] = bad
     wanted, got = training_pass(reference, [x]), training_pass(fused, [x])
-    for name, value in wanted.items():
-        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-4, equal_nan=True)
+    check_equal_with_nan(got, wanted)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@BAD
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("pools", [("max",), ("avg",), ("max", "avg")], ids="+".join)
@@ -116,8 +123,7 @@ def test_pools_send_gradients_past_what_is_not_finite(
     x[0, 0, :size, :size] = x[0, 1, -size:, -size:] = x[1, 0, -size:, 3 : 3 + size] = bad
     alpha = torch.full((len(pools),), 0.5)
     wanted, got = (training_pass(module, [x, alpha]) for module in modules)
-    for name, value in wanted.items():
-        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-4, equal_nan=True)
+    check_equal_with_nan(got, wanted)
 
 
 @BACKENDS
