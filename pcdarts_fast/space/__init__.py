@@ -1,7 +1,7 @@
 """The search space: primitives, edges of a cell, genotypes. Imports no torch."""
 
 from .derive import Ceilings, derive, derive_cell
-from .genotype import Cell, Genotype
+from .genotype import Cell, Genotype, genotype_file
 from .primitives import CELL_INPUTS, CELLS, PRIMITIVES, Edge, cell_edges, edges_into, reductions
 from .published import PUBLISHED
 from .sample import random_genotype
@@ -19,6 +19,7 @@ __all__ = [
     "derive",
     "derive_cell",
     "edges_into",
+    "genotype_file",
     "random_genotype",
     "reductions",
 ]

@@ -75,9 +75,7 @@ class Genotype:
 
         if name_or_path in PUBLISHED:
             return PUBLISHED[str(name_or_path)]
-        path = Path(name_or_path)
-        if path.is_dir():
-            path /= "genotype.json"
+        path = genotype_file(Path(name_or_path))
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -99,6 +97,11 @@ class Genotype:
             UserError: `path` cannot be written.
         """
         write_atomically(Path(path), self.to_json().encode())
+
+
+def genotype_file(path: Path) -> Path:
+    """`path`, or the genotype in it where it is the folder of a run."""
+    return path / "genotype.json" if path.is_dir() else path
 
 
 def _as_json(text: str) -> str:

@@ -21,7 +21,7 @@ from ..nn.exported import load_network
 from ..run.folder import RunFolder, read_lines
 from ..run.seeds import deviation, seed_folder
 from ..run.settings import check_unchanged, load_settings
-from ..space import PUBLISHED, Genotype, random_genotype
+from ..space import PUBLISHED, Genotype, genotype_file, random_genotype
 from .config import TrainConfig
 from .loop import MAY_CHANGE
 
@@ -98,9 +98,7 @@ def _name(text: str) -> str:
     """A published name; a folder's; of a file its stem, or its folder's where that says nothing."""
     if text in PUBLISHED:
         return text
-    path = Path(text).absolute()
-    if path.is_dir():
-        path /= "genotype.json"
+    path = genotype_file(Path(text).absolute())
     name = path.parent.name if path.name == "genotype.json" else path.stem
     return name.replace(".", "-").strip("-") or "genotype"  # ".." and compare.json are no folders
 
