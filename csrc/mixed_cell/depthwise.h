@@ -64,9 +64,11 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __r
   }
 }
 
-// dw[ky][kx] += sum over the tile of grad * in, lane by lane. grad is in a plane.
+// dw[ky][kx] += sum over the tile of grad * in, lane by lane. grad is in a plane. Lanes that are
+// not `valid` have no gradient, but the taps may read pixels of the image there, NaN and infinity
+// too.
 template <class T, int KY, int KX, int D, int rows, int above, int below>
-PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict grad,
+PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict grad, Mask<T> valid,
                                   Vec<T>* __restrict dw) {
   Vec<T> g[rows];
   PCDARTS_UNROLL for (int i = 0; i < rows; ++i) g[i] = load8(grad + i * kRow);
@@ -74,7 +76,7 @@ PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict gr
     Vec<T> sum[KY];
     PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) sum[ky] = dw[ky * KX + kx];
     PCDARTS_UNROLL for (int y = above; y < rows + D * (KY - 1) - below; ++y) {
-      const Vec<T> v = load8(in + y * kRow + kx * D);
+      const Vec<T> v = keep<T>(valid, load8(in + y * kRow + kx * D));
       PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
         if (y - ky * D >= 0 && y - ky * D < rows) sum[ky] += g[y - ky * D] * v;
       }
@@ -196,10 +198,11 @@ PCDARTS_INLINE void depthwise_weight_gradient(const auto& g, const Taps& taps, c
     const T* in = planes + b.phase * g.plane;
     with_shape(b, [&]<int KY, int KX, int D>() {
       for (int s = 0; s < g.strips; ++s) {
+        const Mask<T> valid = first_lanes<T>(lanes_of(g, s));
         constexpr int over = kAbove<KY, D, false>, under = kBelow<KY, D, false>;
         for_tiles<T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
           weight_tile<T, KY, KX, D, rows, above, below>(
-              in_plane(g, in, s, y + b.offset_y) + b.offset_x, in_plane(g, grad, s, y), dw);
+              in_plane(g, in, s, y + b.offset_y) + b.offset_x, in_plane(g, grad, s, y), valid, dw);
         });
       }
     });

@@ -84,16 +84,19 @@ __device__ __forceinline__ void add_input_gradient(const Tile& t, const Convolut
   }
 }
 
-// to[tap] += the warp's share of the weight gradient; x is the quad's place in the input's tile.
+// to[tap] += the warp's share of the weight gradient; x is the quad's place in the input's tile,
+// and the first `count` of its pixels exist: beside the others the taps may find NaN and infinity.
 template <int stride>
 __device__ __forceinline__ void add_weight_gradient(const Tile& t, const Convolution& c,
                                                     const float* x, const float (&own)[4],
-                                                    float* to) {
+                                                    int count, float* to) {
   const auto sum = [&]<int K>(auto for_each_tap) {
     constexpr int N = K == 3 ? 16 : 32;
     float sums[N] = {};
     for_each_tap([&](int ky, int kx, const float (&v)[4]) {
-      PCDARTS_UNROLLED for (int p = 0; p < 4; ++p) sums[ky * K + kx] += own[p] * v[p];
+      PCDARTS_UNROLLED for (int p = 0; p < 4; ++p) {
+        if (p < count) sums[ky * K + kx] += own[p] * v[p];
+      }
     });
     const float mine = warp_sums(sums);
     const int lane = static_cast<int>(threadIdx.x % 32), tap = sum_of_lane<N>(lane);

@@ -26,7 +26,7 @@ struct Middle {
   MiddleItem item[kMiddleItems];
 };
 
-static __global__ void __launch_bounds__(kDepthwiseLanes, 4)
+static __global__ void __launch_bounds__(kDepthwiseLanes, 5)
     middle_backward_kernel(const __grid_constant__ Middle a) {
   PCDARTS_SHARED(shared);
   const Tile& t = a.tile;
@@ -59,7 +59,7 @@ static __global__ void __launch_bounds__(kDepthwiseLanes, 4)
     float grad[1][4] = {}, own[4] = {}, value[4];
     add_input_gradient<1>(t, conv, dt + q.at, weights, grad);
     if (q.count > 0) get_shared(dt + q.at, own);
-    if (a.need_weights) add_weight_gradient<1>(t, conv, r + q.at, own, mine);
+    if (a.need_weights) add_weight_gradient<1>(t, conv, r + q.at, own, q.count, mine);
     get_shared(r + q.at, value);
     PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
       if (p >= q.count || !passes_relu(value[p])) grad[0][p] = 0;

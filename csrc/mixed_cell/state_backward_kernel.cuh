@@ -47,7 +47,7 @@ __device__ __forceinline__ void state_channel(const StateGradient& a, int64_t ch
       if (!a.need_weights) continue;
       float own[4] = {};
       if (q.count > 0) get_shared(dt + at, own);
-      add_weight_gradient<stride>(t, conv, x + q.at, own, mine + i * kSumsOfItem);
+      add_weight_gradient<stride>(t, conv, x + q.at, own, q.count, mine + i * kSumsOfItem);
     }
     if (a.carried_out != nullptr) {
       PCDARTS_UNROLLED for (int phase = 0; phase < phases; ++phase) {
@@ -118,7 +118,7 @@ __device__ __forceinline__ void bypass_channel(const StateGradient& a, int64_t p
 }
 
 template <int stride>
-__global__ void __launch_bounds__(kDepthwiseLanes, 3)
+__global__ void __launch_bounds__(kDepthwiseLanes, 5)
     state_backward_kernel(const __grid_constant__ StateGradient a) {
   PCDARTS_SHARED(shared);
   const int64_t position = blockIdx.y;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,15 @@ def check_bad_values(module: nn.Module, fused: nn.Module, tensors: list[Tensor],
         )
 
 
+def check_bad_edge(engine: Any, stride: int, primitives: Sequence[str], x: Tensor) -> None:
+    torch.manual_seed(0)
+    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
+    fused = copy.deepcopy(reference)
+    fused.backend = engine.backend
+    alpha = torch.full((len(primitives),), 1 / len(primitives))
+    check_bad_values(reference, fused, [x, alpha], engine.device)
+
+
 @BAD
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 4])
@@ -41,13 +51,20 @@ def test_nan_and_infinity_go_where_eager_sends_them(
 ) -> None:
     """Alone, and where they fill whole windows."""
     primitives = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
-    torch.manual_seed(0)
-    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
-    fused = copy.deepcopy(reference)
-    fused.backend = engine.backend
     x = coarse_images(2, 8, 8, 8).float()
     x[0, 0, 8 - size :, 2 : 2 + size] = x[1, 6, 8 - size :, 2 : 2 + size] = bad
-    check_bad_values(reference, fused, [x, torch.full((5,), 1 / 5)], engine.device)
+    check_bad_edge(engine, stride, primitives, x)
+
+
+@BAD
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_last_column_beside_pixels_that_do_not_exist(
+    engine: Any, bad: float, stride: int
+) -> None:
+    """Rows of six end in half a quad, and the taps to its left reach the last column."""
+    x = coarse_images(2, 8, 3 * stride, 6 * stride).float()
+    x[0, 0, 1, -1] = bad
+    check_bad_edge(engine, stride, ("sep_conv_3x3", "dil_conv_3x3", "dil_conv_5x5"), x)
 
 
 @BAD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from typing import Any
 
@@ -123,6 +124,25 @@ def test_pools_send_gradients_past_what_is_not_finite(
     x[0, 0, :size, :size] = x[0, 1, -size:, -size:] = x[1, 0, -size:, 3 : 3 + size] = bad
     alpha = torch.full((len(pools),), 0.5)
     wanted, got = (training_pass(module, [x, alpha]) for module in modules)
+    check_equal_with_nan(got, wanted)
+
+
+@BAD
+@pytest.mark.parametrize("width", [7, 12])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_is_not_finite_in_the_last_column_stays_within_its_taps(
+    stride: int, width: int, bad: float
+) -> None:
+    """A vector of eight pixels goes beyond these widths, and the taps to its left reach it there."""
+    primitives = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+    torch.manual_seed(0)
+    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
+    fused = copy.deepcopy(reference)
+    fused.backend = "cpu"
+    x = coarse_images(2, 8, 9 * stride, width * stride, dtype=torch.float32)
+    x[0, 0, 4, -1] = bad
+    alpha = torch.full((4,), 0.25)
+    wanted, got = (training_pass(module, [x, alpha]) for module in (reference, fused))
     check_equal_with_nan(got, wanted)
 
 
