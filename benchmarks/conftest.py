@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from pcdarts_fast.testing.cases import leaves
 from pcdarts_fast.testing.costs import saved_bytes
 from pcdarts_fast.testing.tolerances import relative_error, tolerance
+from pcdarts_fast.testing.twins import twins
 
 ROUNDS = 15
 
@@ -157,9 +158,7 @@ def compare_modules(compare: Compare) -> Callable[..., None]:
         calls: int = 1,
         learnt: Callable[[Any], Sequence[Tensor]] = lambda module: list(module.parameters()),
     ) -> None:
-        torch.manual_seed(0)
-        naive, fused = make("reference"), make("cpu")
-        fused.load_state_dict(naive.state_dict())
+        naive, fused = twins(make)
         shared = leaves(arguments)
         given = [value for value in arguments.values() if isinstance(value, Tensor)]
         compare(

@@ -17,6 +17,7 @@ from pcdarts_fast.testing.golden import load_golden, under
 from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.tolerances import relative_error, tolerance
 from pcdarts_fast.testing.training_pass import Results, coarse_images, training_pass
+from pcdarts_fast.testing.twins import edge_twins, twins
 
 pytestmark = pytest.mark.gpu
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -51,16 +52,7 @@ def check_edge(
     columns: int = 8,
     **options: Any,
 ) -> None:
-    memory = options.pop("memory", "recompute")
-    torch.manual_seed(0)
-    reference = FusedPartialMixedOp(C, stride, backend="reference", **options)
-    for name, value in reference.named_buffers():
-        if name.endswith("mean"):  # small: ReLUs between two convolutions let something through
-            value.uniform_(-0.2, 0.2)
-        elif name.endswith("var"):
-            value.uniform_(0.5, 2)
-    fused = FusedPartialMixedOp(C, stride, backend=engine.backend, memory=memory, **options)
-    fused.load_state_dict(reference.state_dict())
+    reference, fused = edge_twins(C, stride, engine.backend, **options)
     x = coarse_images(*shape).to(dtype).double()  # both sides start from the same numbers
     alpha = torch.linspace(-1, 1, columns, dtype=torch.float64).softmax(0)
     wanted = training_pass(reference.double().train(training), [x, alpha])
@@ -81,9 +73,7 @@ def test_edge(engine: Any, case: Case, memory: str) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("C_in", "C"), [(5, 8), (20, 40)])
 def test_preprocessing(engine: Any, C_in: int, C: int, stride: int, dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    reference, fused = (Preprocess(stride, name, C_in, C) for name in ("reference", engine.backend))
-    fused.load_state_dict(reference.state_dict())
+    reference, fused = twins(lambda name: Preprocess(stride, name, C_in, C), engine.backend)
     x = coarse_images(3, C_in, 6, 10).to(dtype).double()
     wanted = training_pass(reference.double(), [x])
     compare(training_pass(fused.to(engine.device), [x.to(engine.device, dtype)]), wanted, dtype)
@@ -91,12 +81,7 @@ def test_preprocessing(engine: Any, C_in: int, C: int, stride: int, dtype: torch
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_preprocessing_in_eval_mode(engine: Any, stride: int) -> None:
-    torch.manual_seed(0)
-    reference, fused = (Preprocess(stride, name) for name in ("reference", engine.backend))
-    for name, value in reference.named_buffers():
-        if name.endswith(("mean", "var")):
-            value.uniform_(0.5, 2)
-    fused.load_state_dict(reference.state_dict())
+    reference, fused = twins(lambda name: Preprocess(stride, name), engine.backend)
     x = coarse_images(3, 5, 6, 10)
     wanted = training_pass(reference.double().eval(), [x])
     got = training_pass(fused.to(engine.device).eval(), [x.to(engine.device, torch.float32)])
@@ -127,9 +112,7 @@ def test_triton_adds_up_many_tiles_in_turns(engine: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(forward, "tile_of", lambda channels: (64, 2))
     primitives = ("max_pool_3x3", "skip_connect", "sep_conv_3x3")
     check_edge(engine, 8, 1, (3, 8, 6, 10), primitives=primitives, columns=3)
-    torch.manual_seed(0)
-    reference, fused = (Preprocess(1, name) for name in ("reference", engine.backend))
-    fused.load_state_dict(reference.state_dict())
+    reference, fused = twins(lambda name: Preprocess(1, name), engine.backend)
     x = coarse_images(3, 5, 6, 10)
     wanted = training_pass(reference.double(), [x])
     compare(training_pass(fused.to(engine.device), [x.to(engine.device, torch.float32)]), wanted)

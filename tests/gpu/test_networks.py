@@ -17,6 +17,7 @@ from pcdarts_fast.search.steps import architecture_step, weight_step
 from pcdarts_fast.testing.golden import load_golden, under
 from pcdarts_fast.testing.tolerances import relative_error
 from pcdarts_fast.testing.training_pass import Results, coarse_images
+from pcdarts_fast.testing.twins import twins
 
 pytestmark = pytest.mark.gpu
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -24,10 +25,9 @@ FEW = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")  # for quick inte
 
 
 def networks(engine: Any, layers: int, **options: Any) -> tuple[SearchNetwork, SearchNetwork]:
-    torch.manual_seed(0)
-    reference = SearchNetwork(4, 3, layers, nodes=2, backend="reference", **options)
-    fused = SearchNetwork(4, 3, layers, nodes=2, backend=engine.backend, **options)
-    fused.load_state_dict(reference.state_dict())
+    reference, fused = twins(
+        lambda name: SearchNetwork(4, 3, layers, nodes=2, backend=name, **options), engine.backend
+    )
     return reference.double(), fused.to(engine.device)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.training_pass import coarse_images, training_pass
+from pcdarts_fast.testing.twins import edge_twins, twins
 
 pytestmark = pytest.mark.gpu
 BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -35,12 +34,9 @@ def check_bad_values(module: nn.Module, fused: nn.Module, tensors: list[Tensor],
 
 
 def check_bad_edge(engine: Any, stride: int, primitives: Sequence[str], x: Tensor) -> None:
-    torch.manual_seed(0)
-    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
-    fused = copy.deepcopy(reference)
-    fused.backend = engine.backend
+    reference, fused = edge_twins(8, stride, engine.backend, primitives=primitives)
     alpha = torch.full((len(primitives),), 1 / len(primitives))
-    check_bad_values(reference, fused, [x, alpha], engine.device)
+    check_bad_values(reference.eval(), fused.eval(), [x, alpha], engine.device)
 
 
 @BAD
@@ -70,9 +66,7 @@ def test_the_last_column_beside_pixels_that_do_not_exist(
 @BAD
 @pytest.mark.parametrize("stride", [1, 2])
 def test_nan_and_infinity_in_a_preprocessing(engine: Any, bad: float, stride: int) -> None:
-    torch.manual_seed(0)
-    reference, fused = (Preprocess(stride, name).eval() for name in ("reference", engine.backend))
-    fused.load_state_dict(reference.state_dict())
+    reference, fused = twins(lambda name: Preprocess(stride, name).eval(), engine.backend)
     x = coarse_images(2, 5, 4, 6).float()
     x[0, 0, 2, 4] = x[1, 3, 3, 1] = bad
     check_bad_values(reference, fused, [x], engine.device)

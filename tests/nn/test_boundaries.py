@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from typing import Any
 
@@ -20,6 +19,7 @@ from pcdarts_fast.ops.processes import shared_kernel
 from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.tolerances import relative_error
 from pcdarts_fast.testing.training_pass import Results, coarse_images, training_pass
+from pcdarts_fast.testing.twins import edge_twins, twins
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 BACKENDS = pytest.mark.parametrize("backend", ["cpu", "reference"])
@@ -98,9 +98,7 @@ def check_equal_with_nan(got: Results, wanted: Results) -> None:
 @BAD
 @pytest.mark.parametrize("stride", [1, 2])
 def test_non_finite_values_in_a_preprocessing(stride: int, bad: float) -> None:
-    torch.manual_seed(0)
-    reference, fused = (Preprocess(stride, name).eval() for name in ("reference", "cpu"))
-    fused.load_state_dict(reference.state_dict())
+    reference, fused = twins(lambda name: Preprocess(stride, name).eval())
     x = coarse_images(2, 5, 4, 6, dtype=torch.float32)
     x[0, 0, 2, 4] = x[1, 3, 3, 1] = bad
     wanted, got = training_pass(reference, [x]), training_pass(fused, [x])
@@ -133,16 +131,13 @@ def test_pools_send_gradients_past_what_is_not_finite(
 def test_what_is_not_finite_in_the_last_column_stays_within_its_taps(
     stride: int, width: int, bad: float
 ) -> None:
-    """A vector of eight pixels goes beyond these widths, and the taps to its left reach it there."""
+    """The last vector of eight goes beyond these widths, and taps to its left reach the column."""
     primitives = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
-    torch.manual_seed(0)
-    reference = FusedPartialMixedOp(8, stride, primitives=primitives, backend="reference").eval()
-    fused = copy.deepcopy(reference)
-    fused.backend = "cpu"
+    reference, fused = edge_twins(8, stride, primitives=primitives)
     x = coarse_images(2, 8, 9 * stride, width * stride, dtype=torch.float32)
     x[0, 0, 4, -1] = bad
     alpha = torch.full((4,), 0.25)
-    wanted, got = (training_pass(module, [x, alpha]) for module in (reference, fused))
+    wanted, got = (training_pass(module.eval(), [x, alpha]) for module in (reference, fused))
     check_equal_with_nan(got, wanted)
 
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from pcdarts_fast.nn.cell import SearchCell
-from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.operations import OPERATIONS
 from pcdarts_fast.ops import mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
@@ -20,20 +19,9 @@ from pcdarts_fast.space import PRIMITIVES
 from pcdarts_fast.testing.threads import with_threads
 from pcdarts_fast.testing.tolerances import relative_error
 from pcdarts_fast.testing.training_pass import coarse_images, training_pass
+from pcdarts_fast.testing.twins import edge_twins
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
-
-
-def pair(
-    C: int, stride: int, **arguments: object
-) -> tuple[FusedPartialMixedOp, FusedPartialMixedOp]:
-    """The same mixed operation on the eager reference and on the CPU engine."""
-    memory = arguments.pop("memory", "recompute")
-    torch.manual_seed(0)
-    reference = FusedPartialMixedOp(C, stride, backend="reference", **arguments)  # type: ignore[arg-type]
-    fused = FusedPartialMixedOp(C, stride, backend="cpu", memory=memory, **arguments)  # type: ignore[arg-type]
-    fused.load_state_dict(reference.state_dict())
-    return reference, fused
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -64,7 +52,9 @@ def test_edge_of_any_shape(
     if B * H * W == 1:
         B = 2  # nn.BatchNorm2d refuses a single value a channel
     C = sampled * k
-    reference, fused = pair(C, stride, k=k, primitives=primitives, sampling=sampling, memory=memory)
+    reference, fused = edge_twins(
+        C, stride, k=k, primitives=primitives, sampling=sampling, memory=memory
+    )
     x = coarse_images(B, C, H * stride, W * stride)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
@@ -81,7 +71,7 @@ def test_edge_of_any_shape(
 @pytest.mark.parametrize("size", [32, 28, 16, 14, 8, 7, 4, 2, 1])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_float32_of_the_usual_sizes(size: int, stride: int) -> None:
-    reference, fused = pair(16, stride)
+    reference, fused = edge_twins(16, stride)
     x = coarse_images(9, 16, size * stride, size * stride)
     alpha = torch.linspace(-1, 1, 8, dtype=torch.float64).softmax(0)
     wanted = training_pass(reference.double(), [x, alpha])
@@ -93,7 +83,7 @@ def test_float32_of_the_usual_sizes(size: int, stride: int) -> None:
 
 @pytest.mark.parametrize("sampled", [16, 64])
 def test_many_channels(sampled: int) -> None:
-    reference, fused = pair(sampled, 1, k=1)
+    reference, fused = edge_twins(sampled, 1, k=1)
     x = coarse_images(2, sampled, 9, 9)
     alpha = torch.full((8,), 1 / 8, dtype=torch.float64)
     wanted = training_pass(reference.double(), [x, alpha])
@@ -106,7 +96,7 @@ def test_many_channels(sampled: int) -> None:
 def test_float32_statistics_survive_a_large_mean(offset: float) -> None:
     """E[x^2] - E[x]^2 would lose all digits here."""
     primitives = ("avg_pool_3x3", "max_pool_3x3", "dil_conv_3x3")
-    reference, fused = pair(8, 1, primitives=primitives)
+    reference, fused = edge_twins(8, 1, primitives=primitives)
     x = coarse_images(8, 8, 12, 13) + offset
     alpha = torch.full((3,), 1 / 3, dtype=torch.float64)
     eager = training_pass(reference, [x.float(), alpha.float()])["out"]
@@ -179,7 +169,7 @@ def test_same_bits_for_any_threads_and_memory(reduction: bool) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("primitive", PRIMITIVES[1:])
 def test_gradcheck(primitive: str, stride: int) -> None:
-    _, fused = pair(4, stride, k=2, primitives=("none", primitive))
+    _, fused = edge_twins(4, stride, k=2, primitives=("none", primitive))
     fused = fused.double()
     x = torch.randn(2, 4, 4, 6, dtype=torch.float64, requires_grad=True)
     alpha = torch.rand(2, dtype=torch.float64, requires_grad=True)
@@ -193,7 +183,7 @@ def test_gradcheck(primitive: str, stride: int) -> None:
 
 
 def test_bfloat16_stores_halves_and_accumulates_in_float() -> None:
-    reference, fused = pair(16, 1)
+    reference, fused = edge_twins(16, 1)
     x = coarse_images(8, 16, 16, 16, dtype=torch.bfloat16)
     alpha = torch.full((8,), 1 / 8)
     wanted = training_pass(reference.double(), [x.double(), alpha.double()])
@@ -212,7 +202,7 @@ def test_non_finite_values_come_out_where_they_do_eagerly(
     bad: float, training: bool, stride: int
 ) -> None:
     """In outputs and gradients. A running mean may be NaN where it is infinite eagerly."""
-    reference, fused = pair(8, stride, primitives=[p for p in PRIMITIVES if p != "none"])
+    reference, fused = edge_twins(8, stride, primitives=[p for p in PRIMITIVES if p != "none"])
     x = coarse_images(3, 8, 10, 12, dtype=torch.float32)
     x[1, 0, 4, 5] = x[2, 6, 7, 9] = bad
     alpha = torch.full((7,), 1 / 7)
@@ -239,24 +229,8 @@ def test_uninitialised_memory_is_never_read(reduction: bool, memory: str) -> Non
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_bfloat16_modules_in_eval_mode(stride: int) -> None:
-    """Their running statistics are stored in halves too."""
-    reference, fused = pair(16, stride)
-    for module in (reference, fused):
-        torch.manual_seed(2)
-        for name, value in module.named_buffers():
-            if name.endswith(("mean", "var")):
-                value.uniform_(0.5, 2)
-    fused.bfloat16().eval()
-    reference.load_state_dict(fused.state_dict())
-    x, alpha = coarse_images(2, 16, 8, 12, dtype=torch.bfloat16), torch.full((8,), 1 / 8)
-    wanted = reference.double().eval()(x.double(), alpha.double())
-    assert relative_error(fused(x, alpha), wanted) < 1e-2
-
-
-@pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_from_above_in_another_layout(stride: int) -> None:
-    reference, fused = pair(8, stride)
+    reference, fused = edge_twins(8, stride)
     x, alpha = coarse_images(3, 8, 6, 10), torch.full((8,), 1 / 8, dtype=torch.float64)
     found = []
     for module in (reference.double(), fused.double()):
@@ -265,23 +239,6 @@ def test_gradients_from_above_in_another_layout(stride: int) -> None:
         found.append(torch.autograd.grad(out.pow(3).sum(), [*inputs, *module.parameters()]))
     for wanted, got in zip(*found, strict=True):
         assert relative_error(got, wanted) < 1e-9
-
-
-def test_eval_mode_gradients() -> None:
-    reference, fused = pair(8, 2)
-    for module in (reference, fused):
-        module.double()
-        torch.manual_seed(2)
-        for name, value in module.named_buffers():
-            if name.endswith("running_mean"):
-                value.normal_()
-            elif name.endswith("running_var"):
-                value.uniform_(0.5, 2)
-    x, alpha = coarse_images(3, 8, 6, 10), torch.rand(8, dtype=torch.float64)
-    wanted = training_pass(reference.eval(), [x, alpha])
-    got = training_pass(fused.eval(), [x, alpha])
-    for name, value in wanted.items():
-        assert relative_error(got[name], value) < 1e-9, name
 
 
 @pytest.mark.parametrize("asked_for", ["x", "alpha", "weights"])
@@ -295,7 +252,7 @@ def test_only_what_is_asked_for_is_computed(
         return lambda *arguments: calls.append((name, arguments[-4:])) or kernel(*arguments)
 
     monkeypatch.setattr(sys.modules[mixed_cell.__module__], "shared_kernel", recorded)
-    _, fused = pair(8, 1)
+    _, fused = edge_twins(8, 1)
     fused.requires_grad_(asked_for == "weights")
     x, alpha = coarse_images(2, 8, 6, 6, dtype=torch.float32), torch.rand(8)
     x.requires_grad_(asked_for == "x"), alpha.requires_grad_(asked_for == "alpha")
@@ -323,7 +280,7 @@ def test_any_module_can_be_a_candidate(
 ) -> None:
     monkeypatch.setitem(OPERATIONS, "scale", lambda C, stride, affine: Scale(C, stride))
     primitives = ("none", "scale", "sep_conv_3x3", "max_pool_3x3")
-    reference, fused = pair(8, stride, k=2, primitives=primitives, sampling=sampling)
+    reference, fused = edge_twins(8, stride, k=2, primitives=primitives, sampling=sampling)
     x, alpha = coarse_images(3, 8, 6, 10), torch.rand(4, dtype=torch.float64)
     wanted = training_pass(reference.double(), [x, alpha])
     got = training_pass(fused.double(), [x, alpha])
