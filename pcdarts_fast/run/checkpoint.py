@@ -29,12 +29,11 @@ def save_checkpoint(folder: RunFolder, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    staged = folder.path / "checkpoint.next.pt"
-    write_atomically(staged, buffer.getvalue())
+    write_atomically(folder.next_checkpoint, buffer.getvalue())
     with writing(folder.checkpoint):
         if folder.checkpoint.exists():
             os.replace(folder.checkpoint, folder.previous_checkpoint)
-        os.replace(staged, folder.checkpoint)
+        os.replace(folder.next_checkpoint, folder.checkpoint)
 
 
 def load_checkpoint(folder: RunFolder) -> tuple[dict[str, Any] | None, str | None]:
@@ -46,7 +45,7 @@ def load_checkpoint(folder: RunFolder) -> tuple[dict[str, Any] | None, str | Non
         UserError: there are checkpoints, but none is whole; or they have been taken away.
     """
     faults = []
-    for path in (folder.checkpoint, folder.previous_checkpoint):
+    for path in (folder.checkpoint, folder.next_checkpoint, folder.previous_checkpoint):
         if not path.exists():
             continue
         try:
@@ -61,10 +60,11 @@ def load_checkpoint(folder: RunFolder) -> tuple[dict[str, Any] | None, str | Non
             f"{faults[0]}, and no older one is whole; start again in another --output-dir"
         )
     epochs = len(read_lines(folder.metrics))
-    if epochs > 1:  # a kill right before the first checkpoint leaves one
+    if epochs:
         raise UserError(
-            f"{folder.checkpoint} is missing, and without it the {epochs} epochs of this run "
-            "would be lost; put it back, or start again in another --output-dir"
+            f"{folder.checkpoint} is missing, and without it the run would lose what it has done "
+            f"({epochs} epoch{'s' * (epochs > 1)}); put it back, or start again in another "
+            "--output-dir"
         )
     return None, None
 

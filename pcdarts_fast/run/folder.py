@@ -6,7 +6,8 @@
     architecture.jsonl  alpha and beta after every epoch (search only)
     genotype.json       the genotype after the latest epoch, or the one that is trained
     naive.json          seconds of a step, and of a naive one (search only, at the end)
-    checkpoint.pt       everything a resumed run needs; checkpoint.previous.pt is the one before
+    checkpoint.pt       everything a resumed run needs; checkpoint.previous.pt is the one before,
+                        checkpoint.next.pt a whole one that a kill kept from taking its place
     weights.safetensors the trained network (training only, at the end)
     .lock               keeps a second process out
 
@@ -47,6 +48,7 @@ class RunFolder:
         self.naive = path / "naive.json"
         self.weights = path / "weights.safetensors"
         self.checkpoint = path / "checkpoint.pt"
+        self.next_checkpoint = path / "checkpoint.next.pt"
         self.previous_checkpoint = path / "checkpoint.previous.pt"
         self._lock = FileLock(path / LOCK, blocking=False)
 

@@ -71,10 +71,25 @@ def test_no_whole_checkpoint_is_one_sentence(folder, damage):
         load_checkpoint(folder)
 
 
-def test_kill_between_the_two_renames_loses_one_epoch(folder):
-    os.replace(folder.checkpoint, folder.previous_checkpoint)
-    state, _ = load_checkpoint(folder)
-    assert state["epoch"] == 2
+@pytest.mark.parametrize("damaged", [False, True])
+def test_kill_between_the_two_renames_loses_nothing(folder, damaged, monkeypatch):
+    """Nor where the older one was damaged, and took the place of the only other whole one."""
+    if damaged:
+        truncate(folder.checkpoint)
+    rename = os.replace
+
+    def kill(source, target):
+        if target == folder.checkpoint:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(folder, {"epoch": 3})
+    assert load_checkpoint(folder) == ({"epoch": 3}, None)
+    monkeypatch.undo()
+    save_checkpoint(folder, {"epoch": 4})
+    assert load_checkpoint(folder) == ({"epoch": 4}, None)
 
 
 def test_checkpoint_cannot_run_code(folder):
@@ -90,11 +105,10 @@ def test_checkpoint_cannot_run_code(folder):
 def test_checkpoints_that_were_taken_away_are_missed(folder):
     for path in (folder.checkpoint, folder.previous_checkpoint):
         path.unlink()
-    folder.append_metrics({"epoch": 0})
-    assert load_checkpoint(folder) == (None, None)  # a kill can leave one epoch without them
-    folder.append_metrics({"epoch": 1})
-    with pytest.raises(UserError, match=r"checkpoint.pt is missing, and without it the 2 epochs"):
-        load_checkpoint(folder)
+    for number, done in enumerate((r"\(1 epoch\)", r"\(2 epochs\)")):
+        folder.append_metrics({"epoch": number})
+        with pytest.raises(UserError, match=f"checkpoint.pt is missing, .* has done {done}"):
+            load_checkpoint(folder)
 
 
 def test_an_optimizer_takes_over_what_it_remembers_and_keeps_its_settings():
