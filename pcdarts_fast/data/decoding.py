@@ -83,13 +83,22 @@ def collate(items: list[Item]) -> tuple[Tensor, Tensor, list[Unread]]:
     return images, labels.long(), unread
 
 
+LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
+
+
 def decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor, list[Unread]]]:
     """The batches of `loader`; what kills its processes becomes a sentence."""
     if loader.num_workers:
         atexit.unregister(_warn_workers)
         atexit.register(_warn_workers)
     try:
-        yield from loader
+        # Workers begin with this mask: until they leave signals to the parent, one would end them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_PARENT)
+        try:
+            batches = iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield from batches
     except (RuntimeError, OSError) as error:
         if not loader.num_workers:
             raise
@@ -106,6 +115,7 @@ def leave_signals_to_the_parent(_: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_PARENT)
 
 
 def _warn_workers() -> None:

@@ -104,7 +104,7 @@ class FolderImages:
             images, labels = images[rows], labels[rows]
             if self.augment.cutout:
                 # Drawn for the whole batch, as MemoryImages does.
-                generator = Generator().manual_seed(derive_seed(seed, number))
+                generator = Generator().manual_seed(derive_seed(seed, "cutout", number))
                 whole = len(plan[number - start])
                 squares = random_squares(whole, self.image_size, self.augment.cutout, generator)
                 images = blank(images, squares[shard.rows])

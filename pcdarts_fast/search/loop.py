@@ -63,8 +63,8 @@ def search(
         fractions = (config.train_fraction, config.valid_fraction)
         for_weights, for_arch = split(data.train, fractions, seed=config.seed, classes=data.classes)
         _check_parts(config, group, for_weights, for_arch)
-        ceilings = ceilings_of(config, data)
         state = new_state(config, data, run.device, group)
+        ceilings = ceilings_of(config, data)
         if checkpoint:
             state.restore(checkpoint)
         run.record(config, state, backend=state.backend, seed=config.seed)
@@ -87,6 +87,7 @@ def search(
         for epoch in epochs:
             metrics = yield from epoch_of_search(run, config, state, for_weights, for_arch)
             if metrics is None:
+                yield from damaged.notices(group)
                 yield Stopped(epoch, state.steps_done)
                 return
             genotype = state.network.genotype(ceilings)

@@ -89,6 +89,7 @@ def train(
         for epoch in range(state.epochs_done, config.epochs):
             metrics = yield from epoch_of_training(run, config, state, data)
             if metrics is None:
+                yield from damaged.notices(group)
                 yield Stopped(epoch, state.steps_done)
                 return
             group.agree_on(_commit, folder, metrics, state.checkpoint())

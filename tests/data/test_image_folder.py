@@ -23,7 +23,7 @@ from pcdarts_fast.data import Augment, Shard, derive_seed, load, split
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.presets import search_config
-from pcdarts_fast.search import search
+from pcdarts_fast.search import Notice, Stopped, search
 from pcdarts_fast.testing.outcome import outcome
 
 
@@ -244,6 +244,16 @@ def test_a_run_goes_on_with_its_own_images_only(photos, tmp_path):
     list(search(replace(config, data_dir=moved), run, resume=True))
 
 
+def test_a_damaged_image_is_named_before_a_run_stops(photos, tmp_path):
+    """The steps that follow may not meet it again."""
+    for path in (photos / "train").rglob("*[13579].png"):
+        path.write_bytes(b"")
+    config = replace(tiny(photos), damaged_images="skip")
+    *_, notice, stopped = search(config, tmp_path / "run", stop=lambda: True)
+    assert isinstance(stopped, Stopped) and stopped.step == 1
+    assert isinstance(notice, Notice) and "is damaged and was left out" in notice.text
+
+
 def test_no_whole_image_to_validate_with_is_one_sentence(photos, tmp_path, capsys):
     for path in (photos / "val").rglob("*.png"):
         path.write_bytes(b"")
@@ -254,6 +264,19 @@ def test_no_whole_image_to_validate_with_is_one_sentence(photos, tmp_path, capsy
     assert main(command) == 2
     assert "none of the images to validate or test with is whole" in capsys.readouterr().err
     assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_end_a_worker_that_is_just_starting(photos, monkeypatch, number):
+    set_num_threads = torch.set_num_threads
+
+    def in_a_worker(count: int) -> None:  # which calls it before anything of ours
+        os.kill(os.getpid(), number)
+        set_num_threads(count)
+
+    data = load("imagefolder", photos, image_size=16, workers=1)
+    monkeypatch.setattr(torch, "set_num_threads", in_a_worker)
+    assert sum(len(labels) for _, labels in data.train.ordered(8)) == 40
 
 
 def test_sigterm_to_all_processes_of_a_run_writes_a_checkpoint(photos, tmp_path):

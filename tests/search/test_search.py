@@ -230,6 +230,7 @@ def test_asked_to_stop_with_weights_that_are_not_numbers_keeps_the_checkpoint(ti
         ({"k": 3}, "wanted a k >= 1 that divides C"),
         ({"primitives": ("none", "sep_conv_9x9")}, "unknown primitive 'sep_conv_9x9'"),
         ({"primitives": ("none",)}, "wanted one other than none"),
+        ({"primitives": ("none",), "max_skips": 1}, "wanted one other than none"),
         ({"backend": "cuda"}, "backend 'cuda' cannot run"),
         ({"image_size": 7}, "digits images are 8 pixels wide, not 7"),
         ({"train_fraction": 0.001}, "class 0 has .* images, too few"),
