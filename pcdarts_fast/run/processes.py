@@ -95,10 +95,8 @@ class Processes:
         return self.total(rows)
 
     def own_row(self, rows: Tensor) -> Tensor:
-        """The inverse of `gather`; gathered by another number of processes, their sum once."""
-        if len(rows) == self.count:
-            return rows[self.rank]
-        return rows.sum(0) if self.first else torch.zeros_like(rows[0])
+        """The inverse of `gather`; of rows from another number of processes an equal share."""
+        return rows[self.rank] if len(rows) == self.count else rows.sum(0) / self.count
 
     def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The mean of every process's `tensors`, all of one floating type."""

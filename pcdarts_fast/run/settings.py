@@ -74,7 +74,7 @@ def _from_plain(path: Path, name: str, value: Any, wanted: Any) -> Any:
     kinds = get_args(wanted) if get_origin(wanted) is UnionType else (wanted,)
     for kind in kinds:
         if get_origin(kind) is tuple and isinstance(value, list):
-            return tuple(value)
+            return tuple(_from_plain(path, name, item, get_args(kind)[0]) for item in value)
         if kind is Path and isinstance(value, str):
             return Path(value)
         if kind is float and type(value) is int:

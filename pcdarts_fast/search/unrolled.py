@@ -63,7 +63,7 @@ def _next_weights(
     result = []
     for weight, gradient in zip(weights, grads, strict=True):
         step = gradient + settings["weight_decay"] * weight
-        buffer = optimizer.state[weight].get("momentum_buffer")
+        buffer = optimizer.state.get(weight, {}).get("momentum_buffer")
         if buffer is not None:
             step = step + settings["momentum"] * buffer
         result.append(weight - settings["lr"] * step)

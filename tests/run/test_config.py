@@ -120,6 +120,8 @@ def test_skips_end_no_search_while_the_architecture_is_frozen():
         (lambda v: v | {"epochs": "many"}, "epochs is 'many', wanted"),
         (lambda v: v | {"epochs": True}, "epochs is True, wanted int"),
         (lambda v: v | {"stem": "tall"}, "stem is 'tall', wanted"),
+        (lambda v: v | {"primitives": [["none"]]}, r"primitives is \['none'\], wanted str"),
+        (lambda v: v | {"primitives": [5]}, "primitives is 5, wanted str"),
         (lambda v: [], "missing or unknown"),
     ],
 )

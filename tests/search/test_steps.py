@@ -96,6 +96,13 @@ def test_unrolled_gradient_leaves_the_network_as_it_was(network, batches):
     assert [g.shape for g in gradients] == [p.shape for p in network.arch_parameters()]
 
 
+def test_unrolled_gradient_leaves_the_optimizer_as_it_was(network, batches):
+    """Also one that remembers nothing, as SGD without momentum does."""
+    optimizer = torch.optim.SGD(network.weight_parameters(), lr=0.1)
+    unrolled_gradient(network, optimizer, *batches)
+    assert not optimizer.state
+
+
 def test_unrolled_step_moves_the_architecture_elsewhere_than_the_first_order(network, batches):
     optimizer = sgd(network)
     before = copies(network.arch_parameters())
