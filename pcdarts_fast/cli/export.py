@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,7 +145,8 @@ def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any], list[
         folder = _begun(path)
         genotype = Genotype.load(folder.genotype)
         if folder.is_search:
-            config = train_config(load_settings(SearchConfig, folder.config).preset)
+            search = load_settings(SearchConfig, folder.config)
+            config = replace(train_config(search.preset), stem=search.stem)
         else:
             config = load_settings(TrainConfig, folder.config)
     classes, channels, _ = IMAGES[config.preset]

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError, check_choice
-from ..ops._registry import resolve
 from ..ops.channels import Sampling, check_channels
 from ..space import (
     CELL_INPUTS,
@@ -154,14 +153,12 @@ class SearchNetwork(nn.Module):
 
     @property
     def backend(self) -> str:
-        """The backend that runs the cells on the device where the parameters are.
+        """The backend that runs the cells on the device and in the dtype of the parameters.
 
         Raises:
             UserError: the one that was asked for cannot.
         """
-        device_type = next(self.parameters()).device.type
-        backend: str = resolve(self._wanted_backend, "mixed_cell", device_type)
-        return backend
+        return engine(self._wanted_backend, next(self.parameters()))
 
     def arch_parameters(self) -> list[nn.Parameter]:
         """alphas_normal, alphas_reduce, betas_normal, betas_reduce."""

@@ -195,6 +195,19 @@ def test_code_of_a_run_of_a_search_and_of_a_published_name(run: Path, tmp_path: 
         assert hasattr(module["Network"](), "stem0")
 
 
+def test_code_of_a_search_has_the_stem_of_its_super_net(tmp_path: Path) -> None:
+    search = tmp_path / "search"
+    search.mkdir()
+    PUBLISHED["DARTS_V2"].save(search / "genotype.json")
+    (search / "architecture.jsonl").write_text("")
+    config = replace(search_config("imagefolder"), stem="cifar")
+    save_settings(config, search / "config.yaml")
+    (folder := tmp_path / "code").mkdir()
+    module = module_of(exported(search, "cell.py", folder).read_text())
+    with torch.device("meta"):
+        assert not hasattr(module["Network"](), "stem0")
+
+
 HOSTILE = (
     "sep_conv_3x3(C); import os; os.system('touch pwned'); (",
     "skip_connect\n        raise SystemExit",

@@ -11,6 +11,7 @@ from torch import nn
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.count import Cost, count
 from pcdarts_fast.nn.derived import DerivedCell, DerivedNetwork, TwoByTwoPool, drop_path
+from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.space import PUBLISHED, Genotype
 
 
@@ -63,6 +64,14 @@ def test_count_of_one_convolution_by_hand() -> None:
     parameters = 6 * 2 * 9 + 6 + 12
     products = 5 * 7 * 6 * 2 * 9
     assert count(net, (4, 5, 7)) == Cost(parameters, products, products + 3 * 5 * 7 * 6)
+
+
+def test_count_of_a_super_net_is_the_same_after_it_has_run() -> None:
+    net = SearchNetwork(8, 3, 2, nodes=1)
+    fresh = count(net, (3, 8, 8))
+    net(torch.randn(2, 3, 8, 8))
+    assert count(net, (3, 8, 8)) == fresh
+    assert fresh.multiply_adds > 100_000
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
