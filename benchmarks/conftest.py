@@ -24,8 +24,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pcdarts_fast.nn.footprint import saved_bytes
 from pcdarts_fast.testing.cases import leaves
-from pcdarts_fast.testing.costs import saved_bytes
 from pcdarts_fast.testing.tolerances import relative_error, tolerance
 from pcdarts_fast.testing.twins import twins
 

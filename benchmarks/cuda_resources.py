@@ -24,9 +24,11 @@ from pathlib import Path
 
 import torch
 
+from pcdarts_fast.testing.cases import super_net_cell
+from pcdarts_fast.testing.sections import put_section
+
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "pcdarts_fast" / "_cuda.abi3.so"
-MARKS = "<!-- cuda resources -->", "<!-- /cuda resources -->"
 STREAMING = {  # kernels most of whose bytes go through unchanged: by 16 bytes a thread
     *("node_kernel", "sums_kernel", "state_backward_kernel", "mix_kernel", "mix_backward_kernel"),
     *("normalise_kernel", "conv_sums_kernel"),
@@ -134,22 +136,9 @@ def kernels_with_wide_loads(arch: str) -> set[str]:
 
 def launches_of(simulator: ctypes.CDLL, names: dict[int, str], cell: str) -> list[Launch]:
     """Of a cell and its preprocessing, forward and backward, every kernel's largest launch."""
-    from pcdarts_fast.nn.cell import SearchCell
-    from pcdarts_fast.space import PRIMITIVES
-
     C, k, stride, size = CELLS[cell]
     previous = 4 * C // stride
-    module = SearchCell(
-        *(previous, previous, C),
-        reduction=stride == 2,
-        reduction_prev=False,
-        nodes=4,
-        k=k,
-        primitives=PRIMITIVES,
-        sampling="shuffle",
-        backend="cuda",
-        memory="recompute",
-    )
+    module = super_net_cell(previous, C, reduction=stride == 2, backend="cuda", k=k)
     x = [torch.zeros(BATCH, previous, *[size * stride] * 2).requires_grad_() for _ in range(2)]
     alpha, beta = torch.rand(14, 8).requires_grad_(), torch.rand(14).requires_grad_()
     simulator.cusim_restart(2)
@@ -233,9 +222,7 @@ def main() -> int:
     text = "" if arguments.check else table(used)
     print(text, end="\n" if text else "")
     if arguments.write and text:
-        before, _, rest = arguments.write.read_text().partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        arguments.write.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+        put_section(arguments.write, "cuda resources", text)
     wrong = faults(used)
     print(f"{', '.join(used)}: {sum(map(len, used.values()))} kernels", file=sys.stderr)
     print(*wrong, sep="\n", file=sys.stderr)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pcdarts_fast.nn.footprint import saved_bytes
 from pcdarts_fast.nn.search_network import SearchNetwork
-from pcdarts_fast.testing.costs import saved_bytes
 
 POLICIES = {
     "naive": ("reference", "recompute"),

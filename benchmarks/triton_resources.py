@@ -29,8 +29,8 @@ from triton.runtime import driver
 from pcdarts_fast.ops.channels import channel_tables
 from pcdarts_fast.ops.mixed_cell.schema import KINDS
 from pcdarts_fast.space import cell_edges
+from pcdarts_fast.testing.sections import put_section
 
-MARKS = "<!-- resources -->", "<!-- /resources -->"
 BATCH, SIZE = 1024, 16  # of the nodes; enough for the largest blocks of sums over tiles
 EPS = 1e-5
 
@@ -230,9 +230,7 @@ def main() -> int:
     text = table(rows, arguments.arch)
     print(text)
     if arguments.write:
-        before, _, rest = arguments.write.read_text().partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        arguments.write.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+        put_section(arguments.write, "resources", text)
     for row in rows:
         if row.spills:
             print(f"spills: {row}", file=sys.stderr)

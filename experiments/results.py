@@ -33,6 +33,7 @@ from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.settings import load_settings
 from pcdarts_fast.search import EpochDone, search
 from pcdarts_fast.space import Genotype
+from pcdarts_fast.testing.sections import put_section
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -52,15 +53,6 @@ def main(name: str, experiment: Callable[[Path], Result], table: Callable[[Resul
         write_atomically(path, (json.dumps(result, indent=1) + "\n").encode())
     result = json.loads(path.read_text())
     put_section(DOCS / "results.md", name, f"{where(result)}\n\n{table(result)}")
-
-
-def put_section(page: Path, name: str, text: str) -> None:
-    """Puts `text` between the marks `<!-- NAME -->` and `<!-- /NAME -->` of the page."""
-    before, found, rest = page.read_text().partition(f"<!-- {name} -->\n")
-    _, closed, after = rest.partition(f"<!-- /{name} -->")
-    if not (found and closed):
-        raise SystemExit(f"{page} has no marks for {name}")
-    page.write_text(f"{before}{found}{text}\n{closed}{after}")
 
 
 def where(result: Result) -> str:
@@ -192,12 +184,8 @@ def summary(folders: Sequence[Path]) -> Result:
         "valid_accuracy": [lines[-1]["valid_accuracy"] for lines in metrics],
         "seconds_an_epoch": statistics.median(line["seconds"] for line in learning),
         "peak_memory_mib": max(line["peak_memory_mib"] for line in learning),
-        "genotypes": [json.loads(genotype(folder).to_json()) for folder in folders],
+        "genotypes": [json.loads(Genotype.load(folder).to_json()) for folder in folders],
     }
-
-
-def genotype(folder: Path) -> Genotype:
-    return Genotype.load(folder / "genotype.json")
 
 
 def percent(values: Sequence[float]) -> str:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from results import Result, environment, genotype, main, percent, rows, search_once, summary
+from results import Result, environment, main, percent, rows, search_once, summary
 
 from pcdarts_fast.run.presets import search_config
+from pcdarts_fast.space import Genotype
 
 BACKENDS = {"fused": "cpu", "naive": "reference"}
 SEARCHES = {
@@ -49,13 +50,13 @@ def experiment(work: Path) -> Result:
         "environment": environment(runs["digits", "fused"][0]),
         **{d: {name: summary(runs[d, name]) for name in BACKENDS} for d in SEARCHES},
         "choices_that_differ": [differing(fused, naive) for fused, naive in pairs],
-        "choices": 2 * len(genotype(runs["digits", "fused"][0]).normal),
+        "choices": 2 * len(Genotype.load(runs["digits", "fused"][0]).normal),
     }
 
 
 def differing(one: Path, other: Path) -> int:
     """Of the operations and inputs that two genotypes chose, those that are not in both."""
-    a, b = genotype(one), genotype(other)
+    a, b = Genotype.load(one), Genotype.load(other)
     pairs = ((a.normal, b.normal), (a.reduce, b.reduce))
     return sum(left != right for cells in pairs for left, right in zip(*cells, strict=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -22,19 +23,29 @@ def kept_for_backward(image: tuple[int, int, int], **arguments: Any) -> int:
         UserError: the super-net cannot be built, or not for such images.
     """
     B = 2  # batch-norm needs two values a channel
-    kept: dict[int, Tensor] = {}
+    with FakeTensorMode():
+        network = SearchNetwork(in_channels=image[0], **arguments)
+        own = [*network.parameters(), *network.buffers()]
+        return saved_bytes(lambda: network(torch.empty(B, *image)), exclude=own) // B
+
+
+def saved_bytes(forward: Callable[[], Tensor], exclude: Iterable[Tensor] = ()) -> int:
+    """Bytes that autograd keeps between forward and backward, every storage counted once.
+
+    Storages of `exclude` (parameters, inputs that live on anyway) do not count.
+    """
+    known = {_storage(tensor) for tensor in exclude}
+    kept: dict[int, Tensor] = {}  # which keeps them alive: no storage is taken for another
 
     def pack(tensor: Tensor) -> Tensor:
         kept[_storage(tensor)] = tensor
         return tensor
 
-    with FakeTensorMode():
-        network = SearchNetwork(in_channels=image[0], **arguments)
-        own = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            network(torch.empty(B, *image))
-    sizes = [t.untyped_storage().nbytes() for key, t in kept.items() if key not in own]
-    return sum(sizes) // B
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = forward()
+    sizes = [t.untyped_storage().nbytes() for key, t in kept.items() if key not in known]
+    del out
+    return sum(sizes)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -28,12 +28,7 @@ GROUPS = ("loss", "accuracy", "entropy")
 
 
 def open_board(folder: Path, epochs_done: int) -> SummaryWriter:
-    """A writer to `folder/tensorboard`; what an earlier start wrote of later epochs is void.
-
-    Raises:
-        UserError: the package tensorboard is not installed.
-    """
-    check_installed()
+    """A writer to `folder/tensorboard`; what an earlier start wrote of later epochs is void."""
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(folder / FOLDER, purge_step=epochs_done + 1)

@@ -138,14 +138,14 @@ def edge_of(
     return partial(FusedPartialMixedOp, arguments.pop("C"), arguments.pop("stride")), arguments
 
 
-def super_net_cell(C_in: int, C: int, *, reduction: bool, backend: str) -> SearchCell:
+def super_net_cell(C_in: int, C: int, *, reduction: bool, backend: str, k: int = 4) -> SearchCell:
     """A cell of the CIFAR-10 preset's super-net, behind two states of `C_in` channels."""
     return SearchCell(
         *(C_in, C_in, C),
         reduction=reduction,
         reduction_prev=False,
         nodes=4,
-        k=4,
+        k=k,
         primitives=PRIMITIVES,
         sampling="shuffle",
         backend=backend,

@@ -1,8 +1,8 @@
-"""What can be counted instead of timed: bytes that autograd keeps, launches, bytes moved."""
+"""What can be counted instead of timed: launches and bytes moved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,27 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .cases import super_net_cell
-
-
-def saved_bytes(forward: Callable[[], Tensor], exclude: Iterable[Tensor] = ()) -> int:
-    """Bytes that autograd keeps between forward and backward, every storage counted once.
-
-    Storages of `exclude` (parameters, inputs that live on anyway) do not count.
-    """
-    known = {tensor.untyped_storage().data_ptr() for tensor in exclude}
-    sizes: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no address is used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            sizes[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        alive.append(forward())
-    return sum(sizes.values())
 
 
 class Traffic(TorchDispatchMode):

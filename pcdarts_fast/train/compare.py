@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import UserError
 from ..files import write_atomically
 from ..nn.count import count
-from ..nn.exported import load_network
+from ..nn.derived import DerivedNetwork
+from ..nn.exported import read_metadata
 from ..run.folder import RunFolder, read_lines
 from ..run.seeds import deviation, seed_folder
 from ..run.settings import check_unchanged, load_settings
@@ -160,9 +163,10 @@ def results(
             seed: float(read_lines(RunFolder(folder).metrics)[-1]["test_accuracy"])
             for seed, folder in done.items()
         }
-        network = load_network(RunFolder(next(iter(done.values()))).weights)
-        channels = next(network.parameters()).shape[1]  # of the stem's convolution
-        cost = count(network, (channels, image_size, image_size))
+        genotype, arguments, _ = read_metadata(RunFolder(next(iter(done.values()))).weights)
+        with torch.device("meta"):
+            network = DerivedNetwork(genotype=genotype, **arguments).eval()
+        cost = count(network, (arguments["in_channels"], image_size, image_size))
         reached.append(Result(one, accuracies, cost.parameters, cost.multiply_adds))
     reached.sort(key=lambda result: -result.mean)
     means = [result.mean for result in reached]

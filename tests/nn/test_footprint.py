@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.nn.footprint import kept_for_backward
+from pcdarts_fast.nn.footprint import kept_for_backward, saved_bytes
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
-from pcdarts_fast.testing.costs import saved_bytes
 
 SMALL: dict[str, Any] = {"C": 8, "num_classes": 10, "layers": 3, "nodes": 2}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pcdarts_fast.nn.footprint import saved_bytes
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import why_not
-from pcdarts_fast.testing.costs import saved_bytes
 
 MIB = 2**20
 

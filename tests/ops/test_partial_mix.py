@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.library import opcheck
 
+from pcdarts_fast.nn.footprint import saved_bytes
 from pcdarts_fast.ops import BACKENDS, partial_mix, resolve
 from pcdarts_fast.ops._registry import kernel
 from pcdarts_fast.testing.cases import CASES, Case, leaves
-from pcdarts_fast.testing.costs import saved_bytes
 from pcdarts_fast.testing.naive import naive_partial_mix
 from pcdarts_fast.testing.threads import with_threads
 from pcdarts_fast.testing.tolerances import tolerance
