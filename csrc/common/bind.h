@@ -30,7 +30,7 @@ inline DType dtype_of(const Tensor& tensor) {
   const ScalarType type = tensor.scalar_type();
   STD_TORCH_CHECK(
       type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16,
-      "got a tensor of torch's type ", static_cast<int>(type),
+      "got ", type == ScalarType::Half ? "float16" : "another dtype",
       ", wanted float32, float64 or bfloat16");
   return type == ScalarType::Float    ? DType::float32
          : type == ScalarType::Double ? DType::float64

@@ -37,7 +37,8 @@ void update_running(const vector<Tensor>& running_mean, const vector<Tensor>& ru
   if (running_mean.empty()) return;
   STD_TORCH_CHECK(
       mean.scalar_type() == ScalarType::Double || dtype_of(running_mean[0]) != DType::float64,
-      "update_running: running statistics are wider than the batch's");
+      "update_running: running statistics are float64, the batch's are not; bring module and input "
+      "to one dtype");
   check_buffers(running_mean, running_variance, batches, mean, variance, count);
   update(running_mean, mean, 1, momentum);
   update(running_variance, variance, unbiased_factor(count), momentum);

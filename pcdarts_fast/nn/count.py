@@ -69,7 +69,6 @@ def count(module: nn.Module, image: tuple[int, int, int]) -> Cost:
     for layer in meta.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU)):
             layer.register_forward_hook(add)
-    meta.train(module.training)  # a super-net that has run looks at its modules again: hooks count
     with torch.no_grad():
         meta(torch.empty(B, *image, device="meta"))
     parameters = sum(p.numel() for p in meta.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -39,7 +40,7 @@ def engine(backend: str, x: Tensor) -> str:
         if backend not in ("auto", "reference"):
             raise UserError(
                 f"backend {backend!r} has no rules for the transforms of torch.func, nor for "
-                'torch.jit.trace; take "auto" or "reference"'
+                'torch.jit.trace and torch.onnx; take "auto" or "reference"'
             )
         return "reference"
     chosen: str = resolve(backend, "mixed_cell", device_type(x))
@@ -47,12 +48,20 @@ def engine(backend: str, x: Tensor) -> str:
 
 
 def is_transformed() -> bool:
-    """Whether torch.func or torch.jit.trace calls, which know no operators but PyTorch's."""
+    """Whether torch.func, torch.jit.trace or torch.onnx calls, which know no operators of ours."""
     if torch.compiler.is_compiling():
-        return False
+        return bool(_is_traced_for_others())
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     return torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call, no-any-return]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_traced_for_others() -> bool:
+    """Whether torch.compile traces a transform of torch.func, or torch.export for ONNX."""
+    onnx = sys.modules.get("torch.onnx")  # which takes a second to import
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    return transformed or (onnx is not None and bool(onnx.is_in_onnx_export()))
 
 
 class FusedPreprocess:

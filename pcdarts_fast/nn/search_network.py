@@ -133,7 +133,8 @@ class SearchNetwork(nn.Module):
         normal, reduce = self.mixing_weights("normal"), self.mixing_weights("reduce")
         for cell in self.cells:
             s0, s1 = s1, cell(s0, s1, *(reduce if cell.reduction else normal))
-        return classify(self.classifier, self.global_pooling(s1).flatten(1), backend)
+        features = self.global_pooling(s1).flatten(1)  # in autocast of another dtype than images
+        return classify(self.classifier, features, engine(self._wanted_backend, features))
 
     def train(self, mode: bool = True) -> SearchNetwork:
         """As nn.Module's; what has been changed inside of the network counts from here on."""

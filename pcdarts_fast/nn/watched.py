@@ -30,6 +30,10 @@ class Watched:
         self.stale = True
         self._intact = True
 
+    def __getstate__(self) -> dict[str, object]:
+        """Copies look again: tools that copy a module change the copy."""
+        return self.__dict__ | {"stale": True}
+
     def _find_leaves(self, modules: Sequence[nn.Module]) -> None:
         leaves = [leaf for module in modules for leaf in module.modules()]
         self.convolutions = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d)]

@@ -67,6 +67,14 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype is torch.float64 else torch.float32
 
 
+def kept_state(x: Tensor) -> Tensor:
+    """x [B, C, H, W] as autograd can keep it: contiguous; of what inference mode made, a copy."""
+    x = x.contiguous()
+    if torch.compiler.is_compiling() or not x.is_inference():
+        return x
+    return x.clone() if torch.is_grad_enabled() else x
+
+
 def dense(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """The tensors as kernels read them: contiguous, in this dtype. In backward also those that were
     so in forward: hooks of saved tensors may bring them back otherwise.

@@ -24,15 +24,26 @@ def once_differentiable(backward: Backward) -> Backward:
     def either(ctx: Any, *grads: Tensor | None) -> Any:
         if not torch.is_grad_enabled():
             return backward(ctx, *grads)
+        seen = _Seen(ctx)
         with torch.no_grad():
-            results = backward(ctx, *grads)
+            results = backward(seen, *grads)
         places = [i for i, result in enumerate(results) if result is not None]
-        sources = [t for t in (*ctx.saved_tensors, *grads) if t is not None]
+        sources = [t for t in (*seen.saved_tensors, *grads) if t is not None]
         given = _Once.apply(len(places), *(results[i] for i in places), *sources)
         replaced = dict(zip(places, given, strict=True))
         return tuple(replaced.get(i) for i in range(len(results)))
 
     return either
+
+
+class _Seen:
+    """A context whose saved tensors are asked for once: a checkpoint has them for one time."""
+
+    def __init__(self, ctx: Any) -> None:
+        self._ctx, self.saved_tensors = ctx, ctx.saved_tensors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
 
 
 class _Once(torch.autograd.Function):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.search_network import SearchNetwork
+from pcdarts_fast.nn.stem import Stem
 from pcdarts_fast.ops import why_not
 from pcdarts_fast.testing.tolerances import relative_error
 
@@ -77,6 +80,71 @@ def test_transforms_of_torch_func() -> None:
     assert relative_error(per_sample, got) < 1e-9
     with pytest.raises(UserError, match=r"backend 'cpu' has no rules for .* torch.func"):
         torch.func.grad(lambda x: squares(named, x))(x)
+
+
+def test_compiled_transforms_of_torch_func() -> None:
+    """Gradients by alpha and by the weights: as operators' without rules they would be zeros."""
+    op, x = edge("auto").eval(), images()
+
+    def by_alpha(alpha: Tensor) -> Tensor:
+        return op(x, alpha).square().sum()
+
+    def by_weights(weights: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(op, weights, (x, ALPHA)).square().sum()
+
+    wanted = torch.autograd.grad(by_alpha(leaf := ALPHA.clone().requires_grad_()), leaf)
+    got = torch.compile(torch.func.grad(by_alpha), backend="aot_eager")(ALPHA)
+    assert relative_error(got, wanted[0]) < 1e-9
+    weights = dict(op.named_parameters())
+    by_name = torch.compile(torch.func.grad(by_weights), backend="aot_eager")(weights)
+    for name, value in torch.func.grad(by_weights)(weights).items():
+        assert relative_error(by_name[name], value) < 1e-9, name
+
+
+def test_onnx_export(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    op, x, alpha = edge("auto").eval().float(), images().float(), ALPHA.float()
+    path = tmp_path / "op.onnx"
+    torch.onnx.export(op, (x, alpha), path, dynamo=True)
+    session = runtime.InferenceSession(path)
+    names = (given.name for given in session.get_inputs())
+    (out,) = session.run(None, dict(zip(names, (x.numpy(), alpha.numpy()), strict=True)))
+    assert relative_error(torch.from_numpy(out), op(x, alpha)) < 1e-5
+
+
+def test_states_that_were_made_in_inference_mode() -> None:
+    with torch.inference_mode():
+        frozen = images().relu()
+    found = []
+    for module in (edge("reference"), edge("cpu")):
+        module(frozen, ALPHA).square().sum().backward()
+        with torch.inference_mode():
+            module.eval()(frozen, ALPHA)
+        found.append([p.grad for p in module.parameters()])
+    for wanted, got in zip(*found, strict=True):
+        assert relative_error(got, wanted) < 1e-9
+
+
+def test_a_checkpoint_under_create_graph() -> None:
+    """It has what was saved for one look."""
+    found = []
+    for call in (edge("cpu"), lambda *given: checkpoint(edge("cpu"), *given, use_reentrant=False)):
+        x = images().requires_grad_()
+        (grad,) = torch.autograd.grad(call(x, ALPHA).square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+            torch.autograd.grad(grad.sum(), x)
+        found.append(grad.detach())
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_autocast_to_a_dtype_that_the_engine_has_not(stem: Stem) -> None:
+    torch.manual_seed(0)
+    net = SearchNetwork(4, 3, 2, nodes=1, stem=stem)
+    with torch.autocast("cpu", torch.float16):
+        logits = net(torch.randn(2, 3, 32, 32))
+    logits.float().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.weight_parameters())
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -320,3 +322,15 @@ def test_second_derivatives_are_refused(layout: torch.memory_format) -> None:
     grads = torch.autograd.grad(loss, net.weight_parameters(), create_graph=True)
     with pytest.raises(RuntimeError, match="twice"):
         torch.autograd.grad(sum(g.sum() for g in grads), net.arch_parameters())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_what_is_changed_in_a_copy_counts_at_once(copied: Callable[[nn.Module], Any]) -> None:
+    """As tools do that observe or replace modules: they begin with a copy."""
+    op, x = edge("cpu"), torch.randn(2, 16, 8, 8, dtype=torch.float64)
+    alpha = torch.full((8,), 1 / 8, dtype=torch.float64)
+    op(x, alpha)
+    other, calls = copied(op), []
+    inside(other)[2].register_forward_hook(lambda *_: calls.append(1))
+    other(x, alpha)
+    assert calls

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dense import accumulation_dtype, check_maps, dense
+from ..dense import accumulation_dtype, check_maps, dense, kept_state
 from ..once import once_differentiable
 from ..processes import shared_kernel
 
@@ -106,7 +106,7 @@ def conv_bn(
     """
     check_maps("x", x, weight.shape[1], backend)
     out: tuple[Tensor, Tensor, Tensor] = _ConvBn.apply(
-        eps, backend, running, processes, x.contiguous(), weight, gamma, beta
+        eps, backend, running, processes, kept_state(x), weight, gamma, beta
     )
     return out
 

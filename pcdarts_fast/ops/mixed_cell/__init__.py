@@ -22,6 +22,7 @@ from ..dense import (
     dense,
     in_dtype_of,
     in_dtypes_of,
+    kept_state,
 )
 from ..once import once_differentiable
 from ..processes import shared_kernel
@@ -206,7 +207,7 @@ def mixed_cell(
             f"alpha, beta: got {list(alpha.shape)} and {list(beta.shape)}, "
             f"wanted [{edges}, {choices}] and [{edges}]"
         )
-    states = [x.contiguous() for x in inputs]
+    states = [kept_state(x) for x in inputs]
     out: tuple[Tensor, Tensor, Tensor] = _MixedCell.apply(
         graph, tables, backend, running, processes, len(states), alpha, beta, *states, *weights
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import implements_in_triton
-from ..dense import accumulation_dtype, check_even, check_maps, dense, in_dtypes_of
+from ..dense import accumulation_dtype, check_even, check_maps, dense, in_dtypes_of, kept_state
 from ..once import once_differentiable
 from ..processes import shared_kernel
 from . import schema as schema  # registers the schemas
@@ -121,7 +121,7 @@ def relu_conv_bn(
                 f"wanted [C_out, {C_in}, 1, 1], {stride} of them for stride {stride}"
             )
     out: tuple[Tensor, Tensor, Tensor] = _ReluConvBn.apply(
-        stride, eps, backend, running, False, processes, x.contiguous(), *weights
+        stride, eps, backend, running, False, processes, kept_state(x), *weights
     )
     return out
 
