@@ -94,6 +94,7 @@ def main(args: list[str]) -> int:
         command.genotypes, seed=command.random_seed, nodes=search_config(preset).nodes
     )
     with output_folder(command.output_dir, f"compare-{preset}") as folder:
+        RunFolder(folder).check_holds_others()
         go_on = same_command("compare", args, command.output_dir, folder)
         with interrupting(StopRequest(), go_on):  # between two trainings
             _compare(command.config, field, seeds, folder, go_on)

@@ -54,7 +54,7 @@ class Search:
     """Folder for everything the search leaves behind; None: runs/search-PRESET, or the first free
     runs/search-PRESET-2, -3, ..."""
     resume: bool = False
-    """Go on with the run in --output-dir where its checkpoint was written."""
+    """Go on with the run in --output-dir, from its last checkpoint."""
     tensorboard: bool = False
     """Write everything for TensorBoard too, into the run folder's folder `tensorboard`."""
     seeds: Annotated[str | None, tyro.conf.arg(metavar="FIRST..LAST")] = None
@@ -176,6 +176,7 @@ def _search_seeds(command: Search, folder: Path, console: Console, go_on: str) -
     seeds = parse_seeds(command.seeds or "")
     if command.resume:
         raise UserError("--seeds goes on by itself with the searches in --output-dir; no --resume")
+    RunFolder(folder).check_holds_others()
     with interrupting(StopRequest(), go_on):  # between two searches
         for seed in seeds:
             own = seed_folder(folder, seed)

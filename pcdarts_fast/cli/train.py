@@ -51,7 +51,7 @@ class Train:
     """Folder for everything the training leaves behind. None:
     runs/train-PRESET, or the first free one of runs/train-PRESET-2, -3, ..."""
     resume: bool = False
-    """Go on with the run in --output-dir where its checkpoint was written."""
+    """Go on with the run in --output-dir, from its last checkpoint."""
     tensorboard: bool = False
     """Write everything for TensorBoard too, into the run folder's folder `tensorboard`."""
 

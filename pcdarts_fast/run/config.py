@@ -17,7 +17,7 @@ from .ranges import BATCH, COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """The settings of one search. What else the super-net needs is checked where it is built.
+    """The settings of one search.
 
     Raises:
         UserError: a number out of its range.
@@ -105,7 +105,7 @@ class SearchConfig:
     """Its cells; both are those of `pcdarts train` with this preset."""
     stop_at_skips: int | None = None
     """End the search when the normal cell has this many skip connections, before --max-skips is
-    applied; the genotype is that of the epoch before."""
+    applied, after an epoch that is not frozen; the genotype is that of the epoch before."""
     hessian: bool = False
     """After every epoch, measure the dominant eigenvalue of the architecture Hessian on one batch
     (24 gradients), in float32."""

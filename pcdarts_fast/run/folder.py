@@ -103,6 +103,15 @@ class RunFolder:
             )
         return self
 
+    def check_holds_others(self) -> None:
+        """Raises UserError where a run lies in a folder that is to hold several: its genotype would
+        be lost.
+        """
+        if self.begun:
+            raise UserError(
+                f"output folder {self.path} is that of a single run; choose another --output-dir"
+            )
+
     def __enter__(self) -> RunFolder:
         return self
 

@@ -60,7 +60,7 @@ def check_unchanged(saved: S, settings: S, may_change: Collection[str]) -> None:
         if before != now and field.name not in may_change:
             raise UserError(
                 f"{option(field.name)} is {now}, but the run to resume has {before}; "
-                "leave the option out, or start anew in another --output-dir"
+                "keep that, or start anew in another --output-dir"
             )
 
 

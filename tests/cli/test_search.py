@@ -146,7 +146,7 @@ def test_disk_that_fills_up_stops_in_one_sentence_and_loses_nothing(tmp_path, wh
 def test_resume_takes_the_settings_of_the_run_and_no_others(whole, capsys):
     assert main(["search", "--resume", "--output-dir", str(whole), "--epochs", "9"]) == 2
     assert capsys.readouterr().err.startswith(
-        "pcdarts: --epochs is 9, but the run to resume has 6; leave the option out"
+        "pcdarts: --epochs is 9, but the run to resume has 6; keep that, or"
     )
 
 
@@ -245,6 +245,17 @@ def test_several_seeds_take_the_best_and_go_on_by_themselves(capsys):
     assert f"mean {summary['mean']:.2%}, standard deviation" in text
     assert main(["search", *options]) == 0
     assert "epoch 1/2" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["search", "compare DARTS_V2"])
+def test_a_folder_of_one_run_does_not_become_one_of_several(command, capsys):
+    """Its genotype would be lost."""
+    Path("one").mkdir()
+    Path("one/config.yaml").write_text("preset: digits\n")
+    options = ["--preset", "digits", "--seeds", "0..0", "--output-dir", "one"]
+    assert main([*command.split(), *options]) == 2
+    assert "output folder one is that of a single run; choose another" in capsys.readouterr().err
+    assert [path.name for path in Path("one").iterdir()] == ["config.yaml"]
 
 
 def test_ctrl_c_after_the_last_step_of_a_seed_is_heard(monkeypatch, capsys):
