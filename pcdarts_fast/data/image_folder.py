@@ -145,7 +145,8 @@ class FolderImages:
             if self.damaged is None:
                 raise UserError(
                     f"image {image.path} is damaged; get it again, or leave out all such images "
-                    "with --damaged-images skip (and --resume, to go on with this run)"
+                    "with --damaged-images skip (to go on with this run: --resume, and its folder "
+                    "as --output-dir)"
                 )
             if image.path not in self.damaged:
                 self.damaged.append(image.path)

@@ -41,11 +41,10 @@ def load_settings(kind: type[S], path: Path) -> S:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"settings {path} cannot be read: {str(error).splitlines()[0]}") from None
     types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind)}
-    if not isinstance(values, dict) or set(values) != set(types):
-        odd = set(types) ^ set(values) if isinstance(values, dict) else types
-        raise UserError(
-            f"settings {path} do not fit this version: missing or unknown {', '.join(sorted(odd))}"
-        )
+    if not isinstance(values, dict):
+        raise UserError(f"settings {path} are damaged: wanted a line for each, as name: value")
+    if odd := ", ".join(sorted(map(str, set(types) ^ set(values)))):
+        raise UserError(f"settings {path} do not fit this version: missing or unknown {odd}")
     return kind(**{name: _from_plain(path, name, values[name], types[name]) for name in types})
 
 

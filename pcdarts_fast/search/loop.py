@@ -80,7 +80,10 @@ def search(
             epochs=config.epochs,
             steps=steps(len(for_weights.labels), config.batch_size, group.count),
         )
-        for text in [*([note] if note else []), *_doubts(config)]:
+        for text in [
+            *([note] if note else []),
+            *_doubts(config, len(for_weights.labels), run.device),
+        ]:
             yield Notice(text)
         last = group.agree_on(_last_metrics, folder)
         epochs = range(state.epochs_done, 0 if config.ends_after(last) else config.epochs)
@@ -144,8 +147,10 @@ def _commit(
     save_checkpoint(folder, checkpoint)
 
 
-def _doubts(config: SearchConfig) -> Iterator[str]:
-    """Why the genotype will be a random one, where the settings make it so."""
+def _doubts(config: SearchConfig, train_images: int, device: str) -> Iterator[str]:
+    """Why the genotype will be little better than a random one, or the search slow, where the
+    settings make it so.
+    """
     if config.frozen_epochs >= config.epochs:
         yield (
             f"alpha and beta stay as drawn, since --frozen-epochs {config.frozen_epochs} "
@@ -155,4 +160,14 @@ def _doubts(config: SearchConfig) -> Iterator[str]:
         yield (
             f"with --layers {config.layers} every cell is a reduction cell: "
             "the genotype's normal cell will be a random one"
+        )
+    if train_images < config.batch_size:
+        yield (
+            f"an epoch is one step of {train_images} images, fewer than --batch-size "
+            f"{config.batch_size}: larger --train-fraction and --valid-fraction give more of them"
+        )
+    if config.precision == "fp16" and device == "cpu":
+        yield (
+            "the CPU engine has no fp16: the search runs on the reference backend, many times "
+            "slower than with --precision bf16 or fp32"
         )

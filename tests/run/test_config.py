@@ -115,14 +115,14 @@ def test_skips_end_no_search_while_the_architecture_is_frozen():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda v: v | {"epoch": 3}, "missing or unknown epoch"),
+        (lambda v: v | {"epoch": 3, 4: 5}, "missing or unknown 4, epoch"),
         (lambda v: {n: v[n] for n in v if n != "seed"}, "missing or unknown seed"),
         (lambda v: v | {"epochs": "many"}, "epochs is 'many', wanted"),
         (lambda v: v | {"epochs": True}, "epochs is True, wanted int"),
         (lambda v: v | {"stem": "tall"}, "stem is 'tall', wanted"),
         (lambda v: v | {"primitives": [["none"]]}, r"primitives is \['none'\], wanted str"),
         (lambda v: v | {"primitives": [5]}, "primitives is 5, wanted str"),
-        (lambda v: [], "missing or unknown"),
+        (lambda v: [], "are damaged: wanted a line for each"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tmp_path, change, sentence):
