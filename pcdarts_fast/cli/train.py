@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..errors import UserError
 from ..run.folder import RunFolder
 from ..run.launcher import rank
 from ..run.presets import PRESETS
@@ -63,6 +64,8 @@ def main(args: list[str]) -> int:
         UserError: options, genotype, data or folder cannot be used.
         Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
     """
+    if args and not args[0].startswith("-"):  # as in the commands that have genotypes only
+        raise UserError(f"the genotype to train is an option: --genotype {args[0]}")
     start = Train(starting_settings(args, TrainConfig, lambda preset, _: train_config(preset)))
     command = parse(Train, args, examples=EXAMPLES, default=start, most_used=MOST_USED)
     genotype = Genotype.load(command.genotype) if command.genotype else None

@@ -58,6 +58,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     for args, wanted in (
         ([], "--genotype FILE or NAME"),
+        (["DARTS_V2"], "the genotype to train is an option: --genotype DARTS_V2"),
         (["--genotype", "DARTS_V3"], "did you mean DARTS_V"),
         (["--genotype", "PDARTS", "--preset", "mnist"], "unknown preset 'mnist'"),
         (["--resume"], "--output-dir"),
