@@ -17,11 +17,11 @@ __device__ __forceinline__ double sum_row(const float* row, int64_t length) {
 }
 
 // A batch-norm's gradient as the kernels read it: dz = upstream * gradient + own * (z - mean) +
-// constant. The mean is taken off first, so that float32 keeps the digits of a small variance.
+// constant. The mean is taken off first, so that float32 keeps the digits of a small variance; n is
+// of z - mean too, whose mean is 0.
 __device__ __forceinline__ void put_norm(Pack<float, 4>* to, const NormGradient& n, double mean) {
-  put(to,
-      Pack<float, 4>{{static_cast<float>(n.upstream), static_cast<float>(n.own),
-                      static_cast<float>(n.constant + n.own * mean), static_cast<float>(mean)}});
+  put(to, Pack<float, 4>{{static_cast<float>(n.upstream), static_cast<float>(n.own),
+                          static_cast<float>(n.constant), static_cast<float>(mean)}});
 }
 // own is 0 in eval mode, and times infinity that would be NaN.
 __device__ __forceinline__ float of_own(float own, float deviation) {

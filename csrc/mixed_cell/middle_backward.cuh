@@ -96,7 +96,7 @@ static __global__ void __launch_bounds__(32)
   const double count = static_cast<double>(a.size.batch * a.size.height * a.size.width);
   const double mean = static_cast<double>(get(item.first.mean + channel));
   const double rstd = static_cast<double>(get(item.first.rstd + channel));
-  put_norm(item.norm + channel, norm_gradient(1, mean, rstd, s0, s1, count, a.training), mean);
+  put_norm(item.norm + channel, norm_gradient(1, 0, rstd, s0, s1, count, a.training), mean);
 }
 
 inline Tile middle_tile(const Sizes& n) {

@@ -1,8 +1,8 @@
 // Backward through batch-norm and pointwise convolutions: from the gradient that reaches a
 // batch-norm, dz = a * upstream + b * z + c, to the depthwise output's gradient dt = P^T dz and to
-// dP = sum dz t^T. Neither t nor z was kept: a block holds a tile of what the depthwise convolution
-// reads, as in the forward passes, and t of R channels in shared memory. A lane keeps its quad of R
-// channels of dt in registers.
+// dP = sum dz t^T. t was not kept, and z with `store` only: a block holds a tile of what the
+// depthwise convolution reads, as in the forward passes, and t of R channels in shared memory. A
+// lane keeps its quad of R channels of dt in registers.
 #pragma once
 #include "common/outer.cuh"
 #include "common/rows.cuh"
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(kOuterLanes* kPointwiseGroups<R>, kPointwiseRe
       const Corner corner = corner_of(t, number);
       const Quad q = quad_of(t, corner, lane);
       int held = -1;
-      const int channel = t.height * static_cast<int>(map_pitch(t.width));  // floats between two
+      const int64_t channel = t.height * map_pitch(t.width);  // floats between two
       const int64_t at = (q.sample * channels * t.height + q.row) * map_pitch(t.width) + q.column;
       for (int out = 0; out < channels; out += R) {
         for (int step = 0; step <= padded / R; ++step) {  // all channels of t for z, then the own

@@ -135,7 +135,7 @@ static __global__ void __launch_bounds__(kFinishThreads, 1)
       if (plain) continue;
       const double mean = static_cast<double>(get(edge.mean + at));
       put_norm(a.norm + int64_t{e} * a.plan.slots * a.size.sampled + at,
-               norm_gradient(alpha * beta, mean, rstd, get(s0 + c), s1, count, a.training), mean);
+               norm_gradient(alpha * beta, 0, rstd, get(s0 + c), s1, count, a.training), mean);
     }
     sum = finish_total(sum, warps);
     d_beta += alpha * sum;

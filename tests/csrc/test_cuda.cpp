@@ -130,7 +130,7 @@ void check(MixedCell p, int k, const string& where) {
                             {true, false, true, false, false},
                             {false, false, false, true, false}};
   for (unsigned i = 0; i < 4; ++i) {
-    cusim::order = i;  // descending, then two shuffles
+    cusim::order = i;  // ascending, descending, then two shuffles
     expect_same_bits(cell<float>(p, a, modes[i]), got, where + " order " + std::to_string(i));
   }
   p.processes = kThreeAlike;

@@ -65,6 +65,21 @@ def test_the_last_column_beside_pixels_that_do_not_exist(
 
 @BAD
 @pytest.mark.parametrize("stride", [1, 2])
+def test_a_running_mean_that_is_not_finite_costs_no_gradient(
+    engine: Any, bad: float, stride: int
+) -> None:
+    """Eval mode's gradients take no part in it."""
+    primitives = ("max_pool_3x3", "avg_pool_3x3", "dil_conv_3x3")
+    reference, fused = edge_twins(8, stride, engine.backend, primitives=primitives)
+    for name, value in [*reference.named_buffers(), *fused.named_buffers()]:
+        if name.endswith("running_mean"):
+            value[1] = bad
+    x, alpha = coarse_images(2, 8, 4 * stride, 4 * stride).float(), torch.full((3,), 1 / 3)
+    check_bad_values(reference.eval(), fused.eval(), [x, alpha], engine.device)
+
+
+@BAD
+@pytest.mark.parametrize("stride", [1, 2])
 def test_nan_and_infinity_in_a_preprocessing(engine: Any, bad: float, stride: int) -> None:
     reference, fused = twins(lambda name: Preprocess(stride, name).eval(), engine.backend)
     x = coarse_images(2, 5, 4, 6).float()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 from torch.library import opcheck
 
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.ops import relu_conv_bn, why_not
 from pcdarts_fast.ops._registry import kernel
+from pcdarts_fast.ops.conv_bn import conv_bn
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 
@@ -25,6 +29,11 @@ def test_opcheck(stride: int, linear: bool, training: bool, dtype: torch.dtype) 
 def test_opcheck_of_a_classifier(dtype: torch.dtype) -> None:
     """It has no batch-norm either."""
     check_kernels(1, True, True, True, dtype)
+
+
+def in_every_other(values: Tensor) -> Tensor:
+    """The same values with gaps between them."""
+    return values.repeat_interleave(2)[::2]
 
 
 def check_kernels(
@@ -47,6 +56,47 @@ def check_kernels(
     alone = [kernel(f"synchronized_relu_conv_bn_{way}", "cpu") for way in ("fwd", "bwd")]
     opcheck(alone[0], (1, *arguments))
     opcheck(alone[1], (1, torch.ones_like(out), x, weights, out, variance, *tail))
+
+
+@pytest.mark.parametrize("width", [224, 221, 1100])
+@pytest.mark.parametrize("value", [18537.947, 87411.0, 8000.3])
+def test_a_large_constant_map_has_no_variance(value: float, width: int) -> None:
+    """Its sums round, but a negative variance would be NaN."""
+    x, weight = torch.full((1, 1, 224, width), value), torch.ones(1, 1, 1, 1)
+    out, mean, variance = relu_conv_bn(x, [weight], stride=1, eps=1e-5, running=None, backend="cpu")
+    torch.testing.assert_close(mean, torch.tensor([value]), rtol=1e-6, atol=0)
+    assert 0 <= variance.item() < (1e-6 * value) ** 2
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 512, 512), (2, 1, 300, 301), (1, 1, 3, 5000)])
+def test_statistics_of_large_maps_are_exact(shape: tuple[int, ...]) -> None:
+    x = 20 + torch.rand(shape)
+    _, mean, variance = relu_conv_bn(
+        x, [torch.ones(1, 1, 1, 1)], stride=1, eps=1e-5, running=None, backend="cpu"
+    )
+    torch.testing.assert_close(mean.double(), x.double().mean().view(1), rtol=1e-7, atol=0)
+    wanted = x.double().var(correction=0).view(1)
+    torch.testing.assert_close(variance.double(), wanted, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.double, torch.Tensor.bfloat16, in_every_other])
+def test_running_statistics_of_any_kind_are_taken(change: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 3, 4, 6), torch.randn(5, 3, 1, 1)
+    running = [torch.rand(5).bfloat16().float() for _ in range(2)]
+    for operator in (
+        lambda mean, variance: relu_conv_bn(
+            x, [weight], stride=1, eps=1e-5, running=(mean, variance), backend="cpu"
+        ),
+        lambda mean, variance: conv_bn(
+            *(x, weight, torch.ones(5), torch.zeros(5)),
+            eps=1e-5,
+            running=(mean, variance),
+            backend="cpu",
+        ),
+    ):
+        assert torch.equal(operator(*map(change, running))[0], operator(*running)[0])
 
 
 @pytest.mark.parametrize(

@@ -119,11 +119,11 @@ def _normalised(
     backend: str,
     processes: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    wide = accumulation_dtype(columns.dtype)
     result: tuple[Tensor, Tensor, Tensor] = shared_kernel("relu_conv_bn_fwd", backend, processes)(
         columns,
         [_matrix(weight, columns.dtype)],
-        running[0] if running else None,
-        running[1] if running else None,
+        *(dense(running, wide) if running else (None, None)),
         1,
         eps,
         True,

@@ -41,8 +41,7 @@ class _ReluConvBn(torch.autograd.Function):
         out, mean, variance = shared_kernel("relu_conv_bn_fwd", backend, processes)(
             x,
             dense(weights, wide),
-            running[0] if running else None,
-            running[1] if running else None,
+            *(dense(running, wide) if running else (None, None)),
             stride,
             eps,
             plain,
