@@ -13,6 +13,7 @@ from pcdarts_fast.errors import UserError
 from pcdarts_fast.ops import relu_conv_bn, why_not
 from pcdarts_fast.ops._registry import kernel
 from pcdarts_fast.ops.conv_bn import conv_bn
+from pcdarts_fast.testing.tolerances import relative_error
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 
@@ -64,7 +65,7 @@ def test_a_large_constant_map_has_no_variance(value: float, width: int) -> None:
     """Its sums round, but a negative variance would be NaN."""
     x, weight = torch.full((1, 1, 224, width), value), torch.ones(1, 1, 1, 1)
     out, mean, variance = relu_conv_bn(x, [weight], stride=1, eps=1e-5, running=None, backend="cpu")
-    torch.testing.assert_close(mean, torch.tensor([value]), rtol=1e-6, atol=0)
+    assert relative_error(mean, torch.tensor([value])) < 1e-6
     assert 0 <= variance.item() < (1e-6 * value) ** 2
     assert out.isfinite().all()
 
@@ -75,9 +76,8 @@ def test_statistics_of_large_maps_are_exact(shape: tuple[int, ...]) -> None:
     _, mean, variance = relu_conv_bn(
         x, [torch.ones(1, 1, 1, 1)], stride=1, eps=1e-5, running=None, backend="cpu"
     )
-    torch.testing.assert_close(mean.double(), x.double().mean().view(1), rtol=1e-7, atol=0)
-    wanted = x.double().var(correction=0).view(1)
-    torch.testing.assert_close(variance.double(), wanted, rtol=2e-7, atol=0)
+    assert relative_error(mean, x.double().mean().view(1)) < 1e-7
+    assert relative_error(variance, x.double().var(correction=0).view(1)) < 2e-7
 
 
 @pytest.mark.parametrize("change", [torch.Tensor.double, torch.Tensor.bfloat16, in_every_other])
