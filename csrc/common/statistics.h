@@ -7,8 +7,8 @@ namespace pcdarts::PCDARTS_ISA {
 namespace {
 
 // Sums of (z - pivot) and its square: the pivot, a mean of the channel in the chunk's first sample,
-// keeps the variance exact where the mean is large. Vectors of T hold the sums of up to two hundred
-// elements a lane, then go to double.
+// keeps the variance exact where the mean is large. Vectors of T hold the sums of a few hundred
+// elements a lane, or of a row where that is longer, then go to double.
 template <class T>
 struct Statistics {
   Vec<T> sum, square;

@@ -42,9 +42,8 @@ def saved_bytes(forward: Callable[[], Tensor], exclude: Iterable[Tensor] = ()) -
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = forward()
+        forward()
     sizes = [t.untyped_storage().nbytes() for key, t in kept.items() if key not in known]
-    del out
     return sum(sizes)
 
 

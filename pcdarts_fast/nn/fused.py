@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..ops import device_type, resolve
 from ..ops.channels import Sampling, channel_tables
 from ..ops.conv_bn import conv_bn
-from ..ops.dense import DTYPES, accumulation_dtype
+from ..ops.dense import DTYPES
 from ..ops.mixed_cell import KINDS, MOST, CellGraph, mixed_cell
 from ..ops.relu_conv_bn import linear_map, relu_conv_bn
 from ..ops.update_running import update_running
@@ -79,7 +79,7 @@ class FusedPreprocess:
         if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
             return module(x)  # type: ignore[no-any-return]
         operator = partial(relu_conv_bn, x, weights_of(halves), stride=stride)
-        return normalised(operator, norm, x.dtype, backend)
+        return normalised(operator, norm, backend)
 
 
 def run_stem(stem: nn.Sequential, watched: Watched, x: Tensor, backend: str) -> Tensor:
@@ -88,21 +88,20 @@ def run_stem(stem: nn.Sequential, watched: Watched, x: Tensor, backend: str) -> 
         return stem(x)  # type: ignore[no-any-return]
     (convolution,), (norm,) = watched.convolutions, watched.norms
     operator = partial(conv_bn, x, convolution.weight, norm.weight, norm.bias)
-    return normalised(operator, norm, x.dtype, backend)
+    return normalised(operator, norm, backend)
 
 
 def normalised(
     operator: Callable[..., tuple[Tensor, Tensor, Tensor]],
     norm: nn.BatchNorm2d,
-    dtype: torch.dtype,
     backend: str,
 ) -> Tensor:
-    """What an operator that ends in `norm` gives for states of `dtype`; in training `norm` moves.
+    """What an operator that ends in `norm` gives; in training `norm` moves.
 
     The operator returns its result, [B, C, ...], and the batch's mean and biased variance, [C].
     """
     training, processes = norm.training, sharing(norm)
-    running = None if training else running_of(norm, dtype)
+    running = None if training else running_of(norm)
     out, mean, variance = operator(
         eps=norm.eps, running=running, backend=backend, processes=processes
     )
@@ -172,21 +171,19 @@ class FusedGraph:
 
     def _running(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Every batch-norm's running mean and variance, [norms, C/k]."""
-        wide, norms = accumulation_dtype(x.dtype), self.watched.norms
+        norms = self.watched.norms
         if not norms:
-            empty = x.new_empty(0, dtype=wide)
+            empty = x.new_empty(0)
             return empty, empty
-        mean = torch.stack(buffers_of(norms, "running_mean"))
-        variance = torch.stack(buffers_of(norms, "running_var"))
-        return mean.to(wide), variance.to(wide)
+        mean, variance = buffers_of(norms, "running_mean"), buffers_of(norms, "running_var")
+        return torch.stack(mean), torch.stack(variance)
 
 
-def running_of(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Running mean and variance [C], in the type that states of `dtype` accumulate in."""
-    wide = accumulation_dtype(dtype)
+def running_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Running mean and variance [C]."""
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None and variance is not None
-    return mean.to(wide), variance.to(wide)
+    return mean, variance
 
 
 def advance(

@@ -167,13 +167,19 @@ def test_code_of_every_primitive_and_both_stems_gives_the_same_bits() -> None:
         assert_same_bits(genotype, stem=stem, in_channels=3, C=3, layers=5, num_classes=7)
 
 
+def folder_of_a_search(parent: Path, genotype: Genotype, config: SearchConfig) -> Path:
+    """As far as export reads it."""
+    folder = parent / "search"
+    folder.mkdir()
+    genotype.save(folder / "genotype.json")
+    (folder / "architecture.jsonl").write_text("")
+    save_settings(config, folder / "config.yaml")
+    return folder
+
+
 def test_code_of_a_run_of_a_search_and_of_a_published_name(run: Path, tmp_path: Path) -> None:
     genotype = PUBLISHED["DARTS_V2"]
-    search = tmp_path / "search"
-    search.mkdir()
-    genotype.save(search / "genotype.json")
-    (search / "architecture.jsonl").write_text("")
-    save_settings(SearchConfig(preset="digits"), search / "config.yaml")
+    search = folder_of_a_search(tmp_path, genotype, SearchConfig(preset="digits"))
     unfinished = tmp_path / "train"
     unfinished.mkdir()
     genotype.save(unfinished / "genotype.json")
@@ -196,12 +202,8 @@ def test_code_of_a_run_of_a_search_and_of_a_published_name(run: Path, tmp_path: 
 
 
 def test_code_of_a_search_has_the_stem_of_its_super_net(tmp_path: Path) -> None:
-    search = tmp_path / "search"
-    search.mkdir()
-    PUBLISHED["DARTS_V2"].save(search / "genotype.json")
-    (search / "architecture.jsonl").write_text("")
     config = replace(search_config("imagefolder"), stem="cifar")
-    save_settings(config, search / "config.yaml")
+    search = folder_of_a_search(tmp_path, PUBLISHED["DARTS_V2"], config)
     (folder := tmp_path / "code").mkdir()
     module = module_of(exported(search, "cell.py", folder).read_text())
     with torch.device("meta"):

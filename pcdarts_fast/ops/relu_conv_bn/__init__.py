@@ -133,7 +133,7 @@ def linear_map(x: Tensor, weight: Tensor, *, backend: str) -> Tensor:
     Raises:
         UserError: the shape or dtype of x does not fit.
     """
-    maps = x[..., None, None].contiguous()  # [B, C_in, 1, 1]
+    maps = kept_state(x[..., None, None])  # [B, C_in, 1, 1]
     check_maps("x", maps, weight.shape[1], backend)
     out, _, _ = _ReluConvBn.apply(1, 0.0, backend, None, True, 1, maps, weight[:, :, None, None])
     return out.flatten(1)  # type: ignore[no-any-return]
