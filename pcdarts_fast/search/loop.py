@@ -89,14 +89,13 @@ def search(
         epochs = range(state.epochs_done, 0 if config.ends_after(last) else config.epochs)
         for epoch in epochs:
             metrics = yield from epoch_of_search(run, config, state, for_weights, for_arch)
+            yield from damaged.notices(group)
             if metrics is None:
-                yield from damaged.notices(group)
                 yield Stopped(epoch, state.steps_done)
                 return
             genotype = state.network.genotype(ceilings)
             group.agree_on(_commit, folder, config, state, metrics, genotype, state.checkpoint())
             yield EpochDone(metrics)
-            yield from damaged.notices(group)
             if config.ends_after(metrics):
                 of = "the epoch before" if epoch else "this first epoch"
                 yield Notice(
@@ -166,7 +165,7 @@ def _doubts(config: SearchConfig, train_images: int, device: str) -> Iterator[st
             f"an epoch is one step of {train_images} images, fewer than --batch-size "
             f"{config.batch_size}: larger --train-fraction and --valid-fraction give more of them"
         )
-    if config.precision == "fp16" and device == "cpu":
+    if config.precision == "fp16" and device == "cpu" and config.backend != "reference":
         yield (
             "the CPU engine has no fp16: the search runs on the reference backend, many times "
             "slower than with --precision bf16 or fp32"

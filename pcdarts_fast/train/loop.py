@@ -88,13 +88,12 @@ def train(
             yield Notice(note)
         for epoch in range(state.epochs_done, config.epochs):
             metrics = yield from epoch_of_training(run, config, state, data)
+            yield from damaged.notices(group)
             if metrics is None:
-                yield from damaged.notices(group)
                 yield Stopped(epoch, state.steps_done)
                 return
             group.agree_on(_commit, folder, metrics, state.checkpoint())
             yield EpochDone(metrics)
-            yield from damaged.notices(group)
         group.agree_on(_export, folder, config, state, genotype, data)
         last = group.agree_on(lambda: read_lines(folder.metrics)[-1])
         yield Finished(last, folder.path)

@@ -91,8 +91,10 @@ def test_a_search_that_learns_little_or_is_slow_says_so(tiny, tmp_path):
     few = replace(tiny, epochs=2, train_fraction=0.02, valid_fraction=0.02)
     (notice,) = of(Notice, run(few, tmp_path / "few"))
     assert "one step of 30 images, fewer than --batch-size 48" in notice.text
-    (notice,) = of(Notice, run(replace(tiny, epochs=2, precision="fp16"), tmp_path / "fp16"))
+    fp16 = replace(tiny, epochs=2, precision="fp16")
+    (notice,) = of(Notice, run(fp16, tmp_path / "fp16"))
     assert "no fp16: the search runs on the reference backend" in notice.text
+    assert not of(Notice, run(replace(fp16, backend="reference"), tmp_path / "asked for"))
 
 
 @pytest.mark.parametrize(
