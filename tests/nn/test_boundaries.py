@@ -13,6 +13,7 @@ from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.fused import engine, is_fused
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.nn.operations import OPERATIONS
 from pcdarts_fast.nn.search_network import SearchNetwork
 from pcdarts_fast.ops import mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
@@ -218,3 +219,24 @@ def test_random_sampling_keeps_the_order_in_eval_mode(backend: str) -> None:
     outs = [op(x, alpha) for _ in range(3)]
     assert all(torch.equal(out, outs[0]) for out in outs)
     assert torch.equal(outs[0][:, 2:], x[:, 2:])
+
+
+def test_one_value_a_channel_is_refused_in_training() -> None:
+    op = FusedPartialMixedOp(16, 2, backend="cpu")
+    x, alpha = torch.randn(1, 16, 2, 2), torch.full((8,), 1 / 8)
+    with pytest.raises(UserError, match="one value a channel"):
+        op(x, alpha)
+    assert op.eval()(x, alpha).shape == (1, 16, 1, 1)
+
+
+def test_own_candidates_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        OPERATIONS, "dense", lambda C, stride, affine: nn.Conv2d(C, C, 3, stride, 1)
+    )
+    torch.manual_seed(0)
+    op = FusedPartialMixedOp(16, 1, primitives=("dense", "skip_connect"), backend="cpu")
+    x, alpha = torch.randn(2, 16, 8, 8), torch.tensor([0.5, 0.5])
+    with torch.autocast("cpu", torch.bfloat16):
+        out = op(x, alpha)
+    assert out.dtype == torch.float32
+    assert relative_error(out, op(x, alpha)) < 1e-2

@@ -159,3 +159,35 @@ def test_jit_trace() -> None:
 def test_no_candidates_are_refused() -> None:
     with pytest.raises(UserError, match="primitives: got none"):
         FusedPartialMixedOp(8, 1, primitives=())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_second_derivatives_are_refused(layout: torch.memory_format) -> None:
+    """Not silently zero, on whatever way to whatever input."""
+    op, alpha = edge("cpu"), ALPHA.clone().requires_grad_()
+    x = images().to(memory_format=layout).requires_grad_()
+    with pytest.raises(RuntimeError, match="twice"):
+        torch.autograd.functional.hessian(lambda a: op(x, a).pow(3).mean(), alpha)
+    weight = next(op.parameters())
+    for source in (x, alpha, weight):
+        for wanted in (x, alpha, weight):
+            linear = op(x, alpha).sum()
+            (grad,) = torch.autograd.grad(linear, source, create_graph=True)
+            assert grad.requires_grad
+            with pytest.raises(RuntimeError, match="twice"):
+                torch.autograd.grad(grad.sum(), wanted, allow_unused=True)
+    net = SearchNetwork(4, 5, 2, backend="cpu")
+    loss = net(torch.randn(2, 3, 8, 8)).sum()
+    grads = torch.autograd.grad(loss, net.weight_parameters(), create_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        torch.autograd.grad(sum(g.sum() for g in grads), net.arch_parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_result_may_be_changed_in_place(training: bool) -> None:
+    x, alpha, found = images().requires_grad_(), ALPHA.clone().requires_grad_(), []
+    for backend in ("reference", "cpu"):
+        out = edge(backend).train(training)(x, alpha).relu_()
+        found.append(torch.autograd.grad(out.sum(), [x, alpha]))
+    for wanted, got in zip(*found, strict=True):
+        assert relative_error(got, wanted) < 1e-9

@@ -263,67 +263,6 @@ def test_precise_batch_norm() -> None:
     assert relative_error(found[1], found[0]) < 1e-9
 
 
-def test_one_value_a_channel_is_refused_in_training() -> None:
-    op = FusedPartialMixedOp(16, 2, backend="cpu")
-    x, alpha = torch.randn(1, 16, 2, 2), torch.full((8,), 1 / 8)
-    with pytest.raises(UserError, match="one value a channel"):
-        op(x, alpha)
-    assert op.eval()(x, alpha).shape == (1, 16, 1, 1)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_the_result_may_be_changed_in_place(training: bool) -> None:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(3, 16, 8, 8, dtype=torch.float64, generator=generator, requires_grad=True)
-    alpha = torch.full((8,), 1 / 8, dtype=torch.float64, requires_grad=True)
-    found = []
-    for backend in ("reference", "cpu"):
-        out = edge(backend).train(training)(x, alpha).relu_()
-        found.append(torch.autograd.grad(out.sum(), [x, alpha]))
-    for wanted, got in zip(*found, strict=True):
-        assert relative_error(got, wanted) < 1e-9
-
-
-def test_own_candidates_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        OPERATIONS, "dense", lambda C, stride, affine: nn.Conv2d(C, C, 3, stride, 1)
-    )
-    torch.manual_seed(0)
-    op = FusedPartialMixedOp(16, 1, primitives=("dense", "skip_connect"), backend="cpu")
-    x, alpha = torch.randn(2, 16, 8, 8), torch.tensor([0.5, 0.5])
-    with torch.autocast("cpu", torch.bfloat16):
-        out = op(x, alpha)
-    assert out.dtype == torch.float32
-    assert relative_error(out, op(x, alpha)) < 1e-2
-
-
-def edge_loss(op: FusedPartialMixedOp, x: Tensor, alpha: Tensor) -> Tensor:
-    return op(x, alpha).pow(3).mean()
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_second_derivatives_are_refused(layout: torch.memory_format) -> None:
-    """Not silently zero, on whatever way to whatever input."""
-    op = edge("cpu")
-    x = torch.randn(3, 16, 8, 8, dtype=torch.float64).to(memory_format=layout).requires_grad_()
-    alpha = torch.full((8,), 1 / 8, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(RuntimeError, match="twice"):
-        torch.autograd.functional.hessian(lambda a: edge_loss(op, x, a), alpha)
-    weight = inside(op)[1].weight
-    for source in (x, alpha, weight):
-        for wanted in (x, alpha, weight):
-            linear = op(x, alpha).sum()
-            (grad,) = torch.autograd.grad(linear, source, create_graph=True)
-            assert grad.requires_grad
-            with pytest.raises(RuntimeError, match="twice"):
-                torch.autograd.grad(grad.sum(), wanted, allow_unused=True)
-    net = SearchNetwork(4, 5, 2, backend="cpu")
-    loss = net(torch.randn(2, 3, 8, 8)).sum()
-    grads = torch.autograd.grad(loss, net.weight_parameters(), create_graph=True)
-    with pytest.raises(RuntimeError, match="twice"):
-        torch.autograd.grad(sum(g.sum() for g in grads), net.arch_parameters())
-
-
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_what_is_changed_in_a_copy_counts_at_once(copied: Callable[[nn.Module], Any]) -> None:
     """As tools do that observe or replace modules: they begin with a copy."""

@@ -19,6 +19,7 @@ from pcdarts_fast.ops import why_not
 from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.search import EpochDone, Finished, Progress, search
+from pcdarts_fast.testing.outcome import of
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 
@@ -56,11 +57,10 @@ def test_whole_search_in_float64(small: SearchConfig, tmp_path: Path) -> None:
         curves.append(
             [
                 (event.metrics["train_loss"], event.metrics["valid_loss"])
-                for event in events
-                if isinstance(event, EpochDone)
+                for event in of(EpochDone, events)
             ]
         )
-        genotypes.append([event.genotype for event in events if isinstance(event, Finished)])
+        genotypes.append([event.genotype for event in of(Finished, events)])
         checkpoint = torch.load(tmp_path / backend / "checkpoint.pt", weights_only=True)
         states.append(checkpoint["network"])
     assert genotypes[0] == genotypes[1]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.search import EpochDone, Started, search
+from pcdarts_fast.testing.outcome import of
 from pcdarts_fast.testing.photos import write_photos
 
 
@@ -31,6 +32,6 @@ def test_an_epoch_on_a_thousand_classes(tmp_path) -> None:
     started, *events, finished = search(config, tmp_path / "run")
     assert isinstance(started, Started)
     assert started.train_images == started.valid_images == 1000
-    (done,) = [event for event in events if isinstance(event, EpochDone)]
+    (done,) = of(EpochDone, events)
     assert 5 < done.metrics["valid_loss"] < 9  # of 1,000 classes by chance: 6.9
     assert len(finished.genotype.normal) == 2

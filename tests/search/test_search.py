@@ -1,4 +1,4 @@
-"""Whole searches: what they find, what they leave behind, and that they can be stopped anywhere."""
+"""Whole searches: what they find, what they say, and what they leave behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from pcdarts_fast import Genotype, SearchNetwork
 from pcdarts_fast.data import load
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.run.folder import RunFolder, read_lines
+from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.run.processes import Processes
 from pcdarts_fast.search import (
@@ -22,21 +22,16 @@ from pcdarts_fast.search import (
     Notice,
     Progress,
     Started,
-    Stopped,
     loop,
     search,
 )
 from pcdarts_fast.search import epoch as epochs
 from pcdarts_fast.search.monitors import entropies
-from pcdarts_fast.testing.outcome import outcome
+from pcdarts_fast.testing.outcome import of, outcome
 
 
 def run(config, folder, *, resume=False) -> list:
     return list(search(config, folder, resume=resume))
-
-
-def of(kind, events) -> list:
-    return [event for event in events if isinstance(event, kind)]
 
 
 def test_search_on_digits_learns_them_and_its_architecture(tmp_path):
@@ -97,27 +92,6 @@ def test_a_search_that_learns_little_or_is_slow_says_so(tiny, tmp_path):
     assert not of(Notice, run(replace(fp16, backend="reference"), tmp_path / "asked for"))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"unrolled": True}, {"sampling": "random"}, {"edge_normalization": False}],
-    ids=["first-order", "unrolled", "random-sampling", "no-edge-normalization"],
-)
-def test_stopped_in_the_middle_and_resumed_is_as_if_never_stopped(tiny, tmp_path, changes):
-    config = replace(tiny, **changes)
-    run(config, tmp_path / "whole")
-    for stop in (Progress, EpochDone):
-        folder = tmp_path / stop.__name__
-        with pytest.raises(InterruptedError):
-            for event in search(config, folder):
-                at = event.metrics if isinstance(event, EpochDone) else vars(event)
-                if isinstance(event, stop) and at["epoch"] == 2:
-                    raise InterruptedError
-        torch.manual_seed(99)
-        (started,) = of(Started, run(config, folder, resume=True))
-        assert started.epochs_done == (2 if stop is Progress else 3)
-        assert outcome(folder) == outcome(tmp_path / "whole")
-
-
 def test_same_seed_same_search_other_seed_another(tiny, tmp_path):
     config = replace(tiny, epochs=2)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -125,52 +99,6 @@ def test_same_seed_same_search_other_seed_another(tiny, tmp_path):
     a, b, c = (outcome(tmp_path / name) for name in "abc")
     assert a == b
     assert a[0] != c[0] and a[1] != c[1]
-
-
-def test_finished_run_resumes_to_its_end_at_once(tiny, tmp_path):
-    config = replace(tiny, epochs=2)
-    first = run(config, tmp_path)
-    again = run(config, tmp_path, resume=True)
-    assert of(EpochDone, again) == []
-    assert again[-1] == first[-1]
-
-
-def test_resume_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path):
-    config = replace(tiny, epochs=3)
-    run(config, tmp_path)
-    wanted = outcome(tmp_path)
-    newest = tmp_path / "checkpoint.pt"
-    newest.write_bytes(newest.read_bytes()[:-1000])
-    events = run(config, tmp_path, resume=True)
-    (notice,) = of(Notice, events)
-    assert "going on from checkpoint.previous.pt, epoch 2" in notice.text
-    assert outcome(tmp_path) == wanted
-
-
-def test_resume_with_other_settings_is_refused(tiny, tmp_path):
-    run(replace(tiny, epochs=2), tmp_path)
-    with pytest.raises(UserError, match="--batch-size is 32, but the run to resume has 48"):
-        run(replace(tiny, epochs=2, batch_size=32), tmp_path, resume=True)
-
-
-@pytest.mark.parametrize("file", ["metrics", "architecture"])
-def test_an_epoch_that_cannot_be_written_whole_is_searched_again(tiny, tmp_path, monkeypatch, file):
-    """The checkpoint, which makes it count, comes last."""
-    config = replace(tiny, epochs=3)
-    run(config, tmp_path / "whole")
-    calls, append = count(), getattr(RunFolder, f"append_{file}")
-
-    def full_disk(folder, values):
-        if next(calls) == 1:
-            raise UserError("no space left on device")
-        append(folder, values)
-
-    monkeypatch.setattr(RunFolder, f"append_{file}", full_disk)
-    with pytest.raises(UserError, match="no space left"):
-        run(config, tmp_path / "run")
-    (started,) = of(Started, run(config, tmp_path / "run", resume=True))
-    assert started.epochs_done == 1
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 def test_a_part_too_small_for_a_step_of_all_processes_is_named(tiny, tmp_path, monkeypatch):
@@ -202,36 +130,6 @@ def test_loss_that_stops_being_a_number_leaves_the_last_good_checkpoint(
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["epoch"] == 2
     assert all(value.isfinite().all() for value in state["network"].values())
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"sampling": "random", "hessian": True}, {"precision": "bf16"}],
-    ids=["plain", "random", "bf16"],
-)
-def test_asked_to_stop_at_any_step_and_resumed_is_as_if_never_stopped(tiny, tmp_path, changes):
-    config = replace(tiny, epochs=3, **changes)
-    run(config, tmp_path / "whole")
-    folder = tmp_path / "stopped"
-    epoch = [False] * (6 + 6)  # steps, and batches of the validation
-    asked = iter([*epoch, False, True, *[False] * 3, True, False, True])
-    events = list(search(config, folder, stop=lambda: next(asked)))
-    assert events[-1] == Stopped(epoch=1, step=2)
-    events = list(search(config, folder, resume=True, stop=lambda: next(asked)))
-    assert events[-1] == Stopped(epoch=1, step=6)  # the epoch's last step, not yet validated
-    events = list(search(config, folder, resume=True, stop=lambda: next(asked)))
-    assert events[-1] == Stopped(epoch=1, step=6)  # in the middle of the validation
-    assert next(asked, None) is None
-    assert len(read_lines(folder / "metrics.jsonl")) == 1
-    run(config, folder, resume=True)
-    assert outcome(folder) == outcome(tmp_path / "whole")
-
-
-def test_asked_to_stop_with_weights_that_are_not_numbers_keeps_the_checkpoint(tiny, tmp_path):
-    config = replace(tiny, learning_rate=3e38, weight_decay=1e3)
-    with pytest.raises(UserError, match=r"the weights are no longer finite \(epoch 0\)"):
-        list(search(config, tmp_path, stop=lambda: True))
-    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 @pytest.mark.parametrize(

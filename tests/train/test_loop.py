@@ -20,7 +20,7 @@ from pcdarts_fast.run.events import EpochDone, Notice, Progress
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.run.settings import save_settings
 from pcdarts_fast.space import PUBLISHED, Genotype
-from pcdarts_fast.testing.outcome import metrics_of
+from pcdarts_fast.testing.outcome import metrics_of, of
 from pcdarts_fast.train.config import TrainConfig
 from pcdarts_fast.train.events import Finished, Started
 from pcdarts_fast.train.loop import train
@@ -175,7 +175,7 @@ def test_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
     truncate(folder / "checkpoint.pt")
     events = run(small(), folder, resume=True)
     assert events[0].epochs_done == 2
-    (notice,) = [event for event in events if isinstance(event, Notice)]
+    (notice,) = of(Notice, events)
     assert "truncated" in notice.text
     assert metrics_of(folder) == complete
 
