@@ -14,17 +14,23 @@ from .errors import UserError
 def write_atomically(path: Path, content: bytes) -> None:
     """Replaces `path` by `content` in one step: temporary file beside it, fsync, rename.
 
+    A link stays one: what it leads to is replaced.
+
     Raises:
-        UserError: the disk is full or the folder is not writable; `path` is as it was before.
+        UserError: the disk is full, the folder is not writable, or `path` is a pipe or a device;
+            it is as it was before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise UserError(f"cannot write {path}: it is no ordinary file; choose another place")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with writing(path):
         try:
             with open(temporary, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from ..run.presets import IMAGES
+from ..run.presets import images_of
 from ..run.ranges import COUNT, check_range
 from ..space import Genotype
 from ..train.presets import train_config
@@ -50,19 +50,17 @@ def main(args: list[str]) -> int:
     command = parse(Count, args, examples=EXAMPLES)
     genotype = Genotype.load(command.genotype)
     config = train_config(command.preset)
-    classes, channels, size = IMAGES[command.preset]
     check_range(command, ("init_channels", "layers", "num_classes", "image_size"), COUNT)
+    classes, image = images_of(command.preset, command.image_size)
     C = command.init_channels or config.init_channels
     layers = command.layers or config.layers
     classes = command.num_classes or classes
-    size = command.image_size or size
     # Take seconds to import.
     import torch
 
     from ..nn.count import count
     from ..nn.derived import DerivedNetwork
 
-    image = (channels, size, size)
     with torch.device("meta"):
         network = DerivedNetwork(
             C,
@@ -71,7 +69,7 @@ def main(args: list[str]) -> int:
             genotype,
             auxiliary=True,
             stem=config.stem,
-            in_channels=channels,
+            in_channels=image[0],
         )
     training = count(network.train(), image)
     network.auxiliary_head = None
@@ -91,6 +89,6 @@ def main(args: list[str]) -> int:
         table.add_row(name, *(f"{number:,}" for number in numbers))
     console = plain_console(highlight=False)
     console.print(f"{command.genotype}: {C} channels, {layers} cells, {classes} classes")
-    console.print(f"images of {channels} x {size} x {size}")
+    console.print(f"images of {' x '.join(map(str, image))}")
     console.print(table)
     return 0

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..files import write_atomically
 from ..run.config import SearchConfig
 from ..run.folder import RunFolder
-from ..run.presets import IMAGES
+from ..run.presets import images_of
 from ..run.ranges import COUNT, check_range
 from ..run.settings import load_settings
 from ..space import PUBLISHED, Genotype
@@ -64,6 +64,10 @@ def main(args: list[str]) -> int:
             f"cannot export to {command.output}: {ending or 'a name without ending'} is no "
             f"format; wanted one of {', '.join(FORMATS)}"
         )
+    if command.image_size is not None:
+        check_range(command, ["image_size"], COUNT)
+        if ending not in (".onnx", ".pt2"):
+            raise UserError(f"--image-size is for .onnx and .pt2, not for {ending}; leave it out")
     if not command.output.parent.is_dir():
         raise UserError(f"there is no folder {command.output.parent}; make it first")
     weights = find_weights(command.source)
@@ -149,7 +153,7 @@ def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any], list[
             config = replace(train_config(search.preset), stem=search.stem)
         else:
             config = load_settings(TrainConfig, folder.config)
-    classes, channels, _ = IMAGES[config.preset]
+    classes, (channels, _, _) = images_of(config.preset, None)
     arguments = {
         "C": config.init_channels,
         "num_classes": classes,
@@ -209,7 +213,6 @@ def _told(trained_on: TrainedOn | None) -> list[str]:
 def _image_size(command: Export, weights: Path, trained_on: TrainedOn | None) -> int:
     """As given, or that of the images of the training."""
     if command.image_size is not None:
-        check_range(command, ["image_size"], COUNT)
         return command.image_size
     if trained_on is None or trained_on.image_size is None:
         raise UserError(f"{weights} does not say the size of its images; give it with --image-size")

@@ -176,6 +176,8 @@ def _search_seeds(command: Search, folder: Path, console: Console, go_on: str) -
     seeds = parse_seeds(command.seeds or "")
     if command.resume:
         raise UserError("--seeds goes on by itself with the searches in --output-dir; no --resume")
+    if command.config.seed != search_config(command.config.preset).seed:
+        raise UserError(f"--seed {command.config.seed} is for one search; leave it out")
     RunFolder(folder).check_holds_others()
     with interrupting(StopRequest(), go_on):  # between two searches
         for seed in seeds:

@@ -7,7 +7,7 @@ for images, labels in weights.shuffled(256, seed=derive_seed(0, "weights", epoch
 """
 
 from .augment import Augment
-from .catalogue import DATASETS, load
+from .catalogue import DATASETS, load, row_of
 from .dataset import Dataset
 from .image_set import WHOLE, Batch, ImageSet, Shard, derive_seed, share, split, steps
 
@@ -21,6 +21,7 @@ __all__ = [
     "Shard",
     "derive_seed",
     "load",
+    "row_of",
     "share",
     "split",
     "steps",

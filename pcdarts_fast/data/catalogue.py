@@ -30,6 +30,13 @@ DATASETS: dict[str, Row] = {
 }
 
 
+def row_of(name: str) -> Row:
+    """Raises UserError where no data set has this name."""
+    if name not in DATASETS:
+        raise UserError(f"unknown data set {name!r}; wanted one of {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
 def load(
     name: str,
     data_dir: str | Path = USUAL_FOLDER,
@@ -50,9 +57,7 @@ def load(
     Raises:
         UserError: unknown name, missing or damaged files, or a size that the images do not have.
     """
-    if name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}; wanted one of {', '.join(DATASETS)}")
-    row = DATASETS[name]
+    row = row_of(name)
     dataset = row.read(
         Request(Path(data_dir), device, image_size, workers, augment or row.augment, damaged)
     )

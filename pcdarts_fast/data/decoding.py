@@ -56,6 +56,10 @@ class Decoder(torch_data.Dataset[Item]):
                     # Of pictures that are whole: a transparent colour, many pixels, odd EXIF data.
                     warnings.filterwarnings("ignore", module="PIL")
                     with Image.open(self.paths[index]) as image:
+                        if image.mode in ("I", "F"):
+                            return Unread(
+                                self.paths[index], "its pixels have 32 bits; make them 8 or 16"
+                            )
                         pixels = _in_colour(image)
             except Image.DecompressionBombError:
                 return Unread(

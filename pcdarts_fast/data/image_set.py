@@ -124,7 +124,7 @@ class MemoryImages:
 
 def share(images: ImageSet, shard: Shard) -> ImageSet:
     """The images that one process takes of an `ordered` pass over all of them."""
-    return images.subset(torch.arange(len(images.labels))[shard.rows])
+    return images if shard == WHOLE else images.subset(torch.arange(len(images.labels))[shard.rows])
 
 
 def steps(image_count: int, batch_size: int, shards: int = 1) -> int:

@@ -116,7 +116,7 @@ def _reading(path: str | Path) -> Iterator[None]:
 def _arguments(path: str | Path, text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or {n: type(v) for n, v in values.items()} != ARGUMENTS:
         raise UserError(f"weights {path}: network is {text!r:.80}, wanted {', '.join(ARGUMENTS)}")

@@ -66,7 +66,7 @@ def same_images(config: SearchConfig | TrainConfig, *names: str) -> list[str]:
     """The preset of a run, and what of `names` a training with it would have otherwise."""
     try:
         usual: Any = train_config(config.preset)
-    except UserError:  # a preset of another version
+    except UserError:  # a data set that this installation does not have
         usual = config
     return ["--preset", config.preset, *_options(config, _differing(config, usual, names))]
 
@@ -78,7 +78,7 @@ def changed_settings(config: SearchConfig | TrainConfig) -> list[str]:
             usual: Any = search_config(config.preset, config.variant)
         else:
             usual = train_config(config.preset)
-    except UserError:  # a preset of another version
+    except UserError:  # a data set that this installation does not have
         usual = config
     return _differing(config, usual, [field.name for field in fields(config)])
 

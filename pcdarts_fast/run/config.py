@@ -12,7 +12,16 @@ from typing import Any, Literal
 
 from ..errors import UserError
 from ..space import PRIMITIVES
-from .ranges import BATCH, COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_range
+from .ranges import (
+    BATCH,
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    check_choices,
+    check_range,
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,7 @@ class SearchConfig:
     """The settings of one search.
 
     Raises:
-        UserError: a number out of its range.
+        UserError: a number out of its range, or a name that is no choice.
     """
 
     preset: str = "cifar10"
@@ -124,6 +133,7 @@ class SearchConfig:
     """With several processes, take batch-norm statistics over all of them."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "primitives", tuple(self.primitives))
         _check(self)
 
     def ends_after(self, metrics: Mapping[str, Any] | None) -> bool:
@@ -149,6 +159,7 @@ class SearchConfig:
 
 
 def _check(config: SearchConfig) -> None:
+    check_choices(config)
     check_range(config, ["seed"], SEED)
     check_range(config, ["batch_size"], BATCH)
     check_range(config, ("init_channels", "layers", "nodes", "k"), COUNT)

@@ -196,6 +196,10 @@ def free_folder(parent: Path, name: str) -> Path:
                 folder.mkdir(parents=True)
                 return folder
             except FileExistsError:
+                if parent.is_symlink() and not parent.exists():
+                    raise UserError(
+                        f"{parent} is a link to nothing; mend it, or choose an --output-dir"
+                    ) from None
                 number += 1
                 folder = parent / f"{name}-{number}"
 

@@ -1,11 +1,11 @@
-"""Numbers out of their range, named by their options."""
+"""Settings that cannot be, named by their options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..errors import UserError
+from ..errors import UserError, check_choice
 
 Range = tuple[Callable[[Any], bool], str]
 """Whether a number is in it, and how it is called."""
@@ -30,3 +30,10 @@ def check_range(settings: Any, names: Iterable[str], within: Range) -> None:
         value = getattr(settings, name)
         if value is not None and not fits(value):
             raise UserError(f"{option(name)} is {value}, wanted {wanted}")
+
+
+def check_choices(settings: Any) -> None:
+    """Raises UserError for the first of the settings that is none of its type's literals."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal:
+            check_choice(option(name), getattr(settings, name), get_args(kind))

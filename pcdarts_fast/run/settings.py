@@ -38,7 +38,8 @@ def load_settings(kind: type[S], path: Path) -> S:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # Its constructors raise what Python does for numbers and dates that are none.
+    except (OSError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"settings {path} cannot be read: {str(error).splitlines()[0]}") from None
     types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind)}
     if not isinstance(values, dict):

@@ -64,7 +64,9 @@ class RunState(ABC):
             UserError: the checkpoint is of another network, another run or other images.
         """
         # Other images would go into other parts than those that the run has learnt from.
-        if checkpoint.get("images", self.images) != self.images:  # earlier versions have none
+        with restoring():
+            images = checkpoint["images"]
+        if images != self.images:
             raise UserError(
                 "the data set is not the one that this run began with: images were added, removed "
                 "or renamed; put it back, or start anew in another --output-dir"
@@ -78,8 +80,7 @@ class RunState(ABC):
                     part.load_state_dict(checkpoint[name])
 
     def _restore_position(self, checkpoint: dict[str, Any]) -> None:
-        epoch, step = checkpoint["epoch"], checkpoint["step"]
-        seconds = checkpoint.get("seconds", 0.0)  # those of earlier versions have none
+        epoch, step, seconds = checkpoint["epoch"], checkpoint["step"], checkpoint["seconds"]
         if type(step) is not int or step < 0:
             raise ValueError(f"step is {step!r:.40}")
         if type(seconds) is not float or not 0 <= seconds < 1e9:

@@ -53,7 +53,7 @@ class Genotype:
         """
         try:
             fields: Any = json.loads(_as_json(text))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"genotype: not valid JSON ({error}); wanted what a search writes, "
                 "or the published form Genotype(normal=[...], ...)"
@@ -127,8 +127,9 @@ def _checked_cell(name: str, cell: object) -> Cell:
     for number, edge in enumerate(cell):
         node = CELL_INPUTS + number // 2
         match edge:
-            case (str(primitive), int(source)) if primitive and 0 <= source < node:
-                continue
+            case (str(primitive), int(source)) if 0 <= source < node:
+                if primitive and primitive.isprintable():
+                    continue
         raise UserError(
             f"genotype: {name}[{number}] is {edge!r:.80}, "
             f"wanted [primitive, source] with 0 <= source < {node}"

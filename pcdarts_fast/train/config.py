@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..run.ranges import BATCH, COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, check_range
+from ..run.ranges import (
+    BATCH,
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    check_choices,
+    check_range,
+)
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,7 @@ class TrainConfig:
     """The settings of one training.
 
     Raises:
-        UserError: a number out of its range.
+        UserError: a number out of its range, or a name that is no choice.
     """
 
     preset: str = "cifar10"
@@ -82,6 +91,7 @@ class TrainConfig:
 
 
 def _check(config: TrainConfig) -> None:
+    check_choices(config)
     check_range(config, ["seed"], SEED)
     check_range(config, ["batch_size"], BATCH)
     check_range(config, ("init_channels", "layers", "epochs", "image_size"), COUNT)

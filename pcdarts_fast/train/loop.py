@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..data import DATASETS, Dataset, load, steps
+from ..data import Dataset, load, row_of, steps
 from ..errors import UserError
 from ..files import write_atomically
 from ..nn.exported import TrainedOn, export
@@ -100,7 +100,7 @@ def train(
 
 
 def _load(config: TrainConfig, device: str, damaged: Damaged) -> Dataset:
-    usual = DATASETS[config.preset].augment
+    usual = row_of(config.preset).augment
     return load(
         config.preset,
         config.data_dir,

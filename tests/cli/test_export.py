@@ -212,7 +212,6 @@ def test_code_of_a_search_has_the_stem_of_its_super_net(tmp_path: Path) -> None:
 
 HOSTILE = (
     "sep_conv_3x3(C); import os; os.system('touch pwned'); (",
-    "skip_connect\n        raise SystemExit",
     'none"""',
     "{C}",
     "__import__('os')",
@@ -271,6 +270,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         (["nothing", "-o", "net.onnx"], "no run, weights or genotype nothing"),
         (["undescribed.safetensors", "-o", "net.pt2"], "give it with --image-size"),
         ([weights, "-o", "net.pt2", "--image-size", "0"], "--image-size is 0"),
+        ([weights, "-o", "cell.py", "--image-size", "8"], "--image-size is for .onnx and .pt2"),
         (
             ["search", "-o", "net.onnx"],
             "pcdarts train --genotype search/genotype.json --preset imagefolder "

@@ -169,6 +169,7 @@ BAD = {
     "resume nothing": ("--resume --output-dir gone", "no run to resume in gone"),
     "resume where": ("--resume", "--resume needs --output-dir"),
     "file as folder": ("--output-dir taken/file", "output folder taken/file is a file"),
+    "one seed": ("--seeds 0..1 --seed 7", "--seed 7 is for one search; leave it out"),
     "taken folder": ("--output-dir taken", "output folder taken is not empty"),
 }
 

@@ -188,6 +188,15 @@ def test_takes_grey_images_of_16_bits(photos, ending):
     torch.testing.assert_close(image * std + mean, torch.full((3, 16, 16), 64 / 255))
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_images_of_32_bits_are_refused_by_what_they_are(photos, dtype):
+    """As RGB they would be all white, or all black."""
+    Image.fromarray(np.full((40, 40), 70_000, dtype)).save(photos / "val" / "red" / "0.tiff")
+    data = load("imagefolder", photos, image_size=16, damaged=[])
+    with pytest.raises(UserError, match=r"0\.tiff cannot be read: its pixels have 32 bits"):
+        list(data.test.ordered(8))
+
+
 def test_without_val_needs_some_images_of_every_class(photos):
     shutil.rmtree(photos / "val")
     for path in sorted((photos / "train" / "red").iterdir())[1:]:

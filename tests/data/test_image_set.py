@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcdarts_fast.data import Augment, Shard, derive_seed, split, steps
+from pcdarts_fast.data import Augment, Shard, derive_seed, share, split, steps
 from pcdarts_fast.data.image_set import MemoryImages
 from pcdarts_fast.errors import UserError
 
@@ -95,6 +95,12 @@ def test_purposes_have_seeds_of_their_own_that_never_change():
     seeds = {derive_seed(0, purpose, epoch) for purpose in "ab" for epoch in range(100)}
     assert len(seeds) == 200
     assert derive_seed(0, "weights", 0) == 7838846415617969245
+
+
+def test_one_process_shares_without_a_copy():
+    images = numbered_images([0, 0, 1, 1])
+    assert share(images, Shard()) is images
+    assert share(images, Shard(1, 2)).labels.tolist() == [0, 1]
 
 
 @given(st.integers(4, 60), st.integers(1, 4), st.integers(2, 4), st.integers(0, 2**32))

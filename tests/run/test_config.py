@@ -13,6 +13,7 @@ from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.presets import AS_RELEASED, PRESETS, search_config
 from pcdarts_fast.run.ranges import option
 from pcdarts_fast.run.settings import load_settings, save_settings
+from pcdarts_fast.train.config import TrainConfig
 
 EVERY_PRESET = [*((name, "paper") for name in PRESETS), *((n, "as-released") for n in AS_RELEASED)]
 
@@ -84,11 +85,21 @@ def test_unknown_preset_or_variant(preset, variant, sentence):
         ({"momentum": 1.0}, "--momentum is 1.0, wanted"),
         ({"train_fraction": 0.6}, "--train-fraction 0.6 and --valid-fraction 0.5 .* disjoint"),
         ({"unrolled": True, "precision": "bf16"}, "--precision is bf16, but .* --unrolled needs"),
+        ({"precision": "bfloat16"}, "--precision: got 'bfloat16', wanted one of fp32, bf16, fp16"),
     ],
 )
-def test_numbers_out_of_range(changes, sentence):
+def test_settings_that_cannot_be(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         SearchConfig(**changes)
+
+
+def test_settings_of_a_training_that_cannot_be():
+    with pytest.raises(UserError, match="--schedule: got 'cosin', wanted one of cosine, linear"):
+        TrainConfig(schedule="cosin")
+
+
+def test_primitives_of_a_list_are_those_of_a_tuple():
+    assert SearchConfig(primitives=["none"]) == SearchConfig(primitives=("none",))
 
 
 NUMBERS = [
@@ -131,6 +142,15 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, change, sentence):
     path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text()))))
     with pytest.raises(UserError, match=sentence):
         load_settings(SearchConfig, path)
+
+
+@pytest.mark.parametrize(
+    "value", ["2024-13-01", "!!int abc", "9" * 5_000, "!!timestamp abc", "[" * 100_000]
+)
+def test_values_that_yaml_cannot_build(tmp_path, value):
+    (tmp_path / "config.yaml").write_text(f"seed: {value}\n")
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        load_settings(SearchConfig, tmp_path / "config.yaml")
 
 
 def test_a_whole_number_may_stand_for_a_fraction(tmp_path):

@@ -86,6 +86,22 @@ def test_free_folder_counts_up(tmp_path):
     assert names == ["search-digits", "search-digits-3", "search-digits-4"]
 
 
+def test_free_folder_behind_a_link_to_nothing(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(UserError, match="runs is a link to nothing"):
+        free_folder(tmp_path / "runs", "search-digits")
+
+
+def test_a_link_is_kept_and_a_pipe_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_atomically(tmp_path / "link", b"content")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"content"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: it is no ordinary file"):
+        write_atomically(tmp_path / "pipe", b"content")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_cut_back_leaves_the_bytes_of_the_epochs_before(tmp_path):
     with begun(tmp_path / "short", epochs=2) as short, begun(tmp_path / "long", epochs=4) as folder:
         with open(folder.metrics, "a") as file:

@@ -51,6 +51,8 @@ def test_json_round_trip_of_published_genotypes(name: str, tmp_path: Path) -> No
         ({"reduce": [["sep_conv_3x3", -1], ["skip_connect", 1]]}, r"reduce\[0\]"),
         ({"reduce": [["sep_conv_3x3", 0.5], ["skip_connect", 1]]}, r"reduce\[0\]"),
         ({"normal": [["", 0], ["skip_connect", 1]]}, r"normal\[0\]"),
+        ({"normal": [["skip_connect", 0], ["\x1b[2J", 1]]}, r"normal\[1\]"),
+        ({"normal": [["skip_connect\nraise", 0], ["none", 1]]}, r"normal\[0\]"),
         ({"normal": "sep_conv_3x3"}, "normal"),
         ({"normal_concat": [9]}, "normal_concat"),
         ({"normal_concat": []}, "normal_concat"),
@@ -62,7 +64,9 @@ def test_bad_fields_are_named(change: dict[str, object], named: str) -> None:
         Genotype.from_json(json.dumps({**FIELDS, **change}))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"normal": 1}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", '{"normal": 1}', "[" * 100_000, "9" * 5_000]
+)
 def test_text_that_is_no_genotype(text: str) -> None:
     with pytest.raises(UserError, match="genotype"):
         Genotype.from_json(text)
