@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -34,6 +35,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """`write_atomically` of what is to be read by people too."""
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def check_parent(path: Path) -> None:
+    """Raises UserError where the folder that `path` is to lie in does not exist."""
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
 
 
 def left_by_a_kill(path: Path) -> bool:

@@ -18,7 +18,7 @@ from ..run.presets import images_of, search_config
 from ..run.stop import StopRequest
 from ..train.config import TrainConfig
 from ..train.presets import train_config
-from .console import plain_console
+from .console import plain_console, say
 from .follow import follow, interrupting
 from .interrupted import Interrupted
 from .options import output_folder, same_command, starting_settings
@@ -96,7 +96,7 @@ def main(args: list[str]) -> int:
     with output_folder(command.output_dir, f"compare-{preset}") as folder:
         RunFolder(folder).check_holds_others()
         go_on = same_command("compare", args, command.output_dir, folder)
-        with interrupting(StopRequest(), go_on):  # between two trainings
+        with interrupting(go_on):  # between two trainings
             _compare(command.config, field, seeds, folder, go_on)
     return 0
 
@@ -118,11 +118,10 @@ def _compare(
         for one in field
     ]
     to_do = [t for t in trainings if not is_finished(t[2], t[1], t[0].genotype)]
-    console.print(
+    say(
+        console,
         f"Comparing {len(field)} genotypes, {len(seeds)} seeds, in {folder}: "
         f"{len(trainings)} trainings, {len(trainings) - len(to_do)} of them done before",
-        highlight=False,
-        soft_wrap=True,
     )
 
     def save() -> list[Result]:
@@ -137,7 +136,7 @@ def _compare(
         return introduce(started)
 
     for number, (one, own, own_folder) in enumerate(to_do, len(trainings) - len(to_do) + 1):
-        console.print(f"\n{number}/{len(trainings)}  {one.name}, seed {own.seed}", highlight=False)
+        say(console, f"\n{number}/{len(trainings)}  {one.name}, seed {own.seed}")
         stop = StopRequest()
         begun = RunFolder(own_folder).begun
         follow(
@@ -156,14 +155,13 @@ def _compare(
     console.print("", comparison_table(reached), sep="\n")
     drawn = random_means(reached)
     if len(drawn) > 1:
-        console.print(
+        say(
+            console,
             f"{len(drawn)} random genotypes: mean {statistics.mean(drawn):.2%}, "
             f"deviation of their means {100 * statistics.stdev(drawn):.2f}, "
             f"best {max(drawn):.2%}",
-            highlight=False,
-            soft_wrap=True,
         )
-    console.print(f"\nnumbers  {summary}", highlight=False, soft_wrap=True)
+    say(console, f"\nnumbers  {summary}")
 
 
 def comparison_table(reached: Sequence[Result]) -> Table:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 
 
-def plain_console(*, quiet: bool = False, highlight: bool = True) -> Console:
+def plain_console(*, quiet: bool = False) -> Console:
     """Prints text as it is: a path may hold what rich takes for markup or for an emoji's name."""
-    return Console(quiet=quiet, highlight=highlight, markup=False, emoji=False)
+    return Console(quiet=quiet, highlight=False, markup=False, emoji=False)
+
+
+def say(console: Console, text: str, *, style: str | None = None) -> None:
+    """Prints lines that the terminal wraps, if at all: a path or a command stays one to copy."""
+    console.print(text, style=style, highlight=False, soft_wrap=True)

@@ -87,7 +87,7 @@ def main(args: list[str]) -> int:
     for name, cost in (("network", alone), ("with auxiliary head", training)):
         numbers = (cost.parameters, cost.multiply_adds, cost.multiply_adds_published)
         table.add_row(name, *(f"{number:,}" for number in numbers))
-    console = plain_console(highlight=False)
+    console = plain_console()
     console.print(f"{command.genotype}: {C} channels, {layers} cells, {classes} classes")
     console.print(f"images of {' x '.join(map(str, image))}")
     console.print(table)

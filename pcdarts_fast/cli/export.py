@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import check_parent, write_atomically
 from ..run.config import SearchConfig
 from ..run.folder import RunFolder
 from ..run.presets import images_of
@@ -68,8 +68,7 @@ def main(args: list[str]) -> int:
         check_range(command, ["image_size"], COUNT)
         if ending not in (".onnx", ".pt2"):
             raise UserError(f"--image-size is for .onnx and .pt2, not for {ending}; leave it out")
-    if not command.output.parent.is_dir():
-        raise UserError(f"there is no folder {command.output.parent}; make it first")
+    check_parent(command.output)
     weights = find_weights(command.source)
     if ending == ".py":
         _write_code(command, weights)

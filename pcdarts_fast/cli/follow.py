@@ -12,6 +12,7 @@ from rich.live import Live
 
 from ..run.events import EpochDone, Notice, Progress, Stopped
 from ..run.stop import StopRequest
+from .console import say
 from .interrupted import Interrupted
 
 
@@ -37,14 +38,14 @@ def follow(
     from .live import LiveView
 
     started = event = next(events)
-    console.print(introduce(started), highlight=False, soft_wrap=True)
+    say(console, introduce(started))
     width = len(str(started.epochs))
     # Processes other than the first are quiet, and may not see the run folder.
     view = LiveView(started) if console.is_terminal and not console.quiet else None
     showing = (
         Live(view, console=console, transient=True, refresh_per_second=2) if view else nullcontext()
     )
-    with stop, showing, interrupting(stop, go_on):
+    with stop, showing, interrupting(go_on, stop):
         for event in events:
             match event:
                 case Progress():
@@ -54,9 +55,9 @@ def follow(
                     if view:
                         view.epoch(metrics["epoch"] + 1)
                     line = f"epoch {metrics['epoch'] + 1:{width}}/{started.epochs}  "
-                    console.print(line + summarize(metrics), highlight=False, soft_wrap=True)
+                    say(console, line + summarize(metrics))
                 case Notice(text):
-                    console.print(f"note: {text}", highlight=False, soft_wrap=True, style="yellow")
+                    say(console, f"note: {text}", style="yellow")
                 case Stopped(epoch, step):
                     where = f"in epoch {epoch + 1} after step {step} of {started.steps}"
                     # Another process of the run may have had the signal.
@@ -66,9 +67,10 @@ def follow(
 
 
 @contextmanager
-def interrupting(stop: StopRequest, go_on: str) -> Iterator[None]:
-    """Turns a Ctrl-C that `stop` does not wait with, such as the second one, into a sentence."""
+def interrupting(go_on: str, stop: StopRequest | None = None) -> Iterator[None]:
+    """Turns a Ctrl-C into a sentence: one that no `stop` waits with, or its second one."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(stop.signal or signal.SIGINT, "stopped at once", go_on) from None
+        number = (stop.signal if stop else None) or signal.SIGINT
+        raise Interrupted(number, "stopped at once", go_on) from None

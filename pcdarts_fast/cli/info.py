@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
         table.add_row(f"backend {backend}", f"not available: {reason}" if reason else "available")
     table.add_row("to check a GPU", CHECK_A_GPU)
     table.add_row("instruction sets", _instruction_sets())
-    plain_console().print(table, highlight=False)
+    plain_console().print(table)
     return 0
 
 

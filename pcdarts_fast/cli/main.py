@@ -6,10 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..run.launcher import rank
 from ..run.versions import installed_version
 from .interrupted import Interrupted
@@ -54,8 +53,7 @@ def main(args: Sequence[str] | None = None) -> int:
         # Takes effect because torch has not been imported yet.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         if name not in COMMANDS:
-            close = get_close_matches(name, COMMANDS, 1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
+            hint = did_you_mean(name, COMMANDS)
             raise UserError(f"no command {name!r}{hint}; wanted one of {', '.join(COMMANDS)}")
         return int(import_module(f".{name}", __package__).main(rest))
     except Interrupted as stopped:

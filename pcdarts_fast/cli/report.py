@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import UserError
+from ..files import check_parent
 from .parse import parse
 
 EXAMPLES = """\
@@ -42,8 +43,8 @@ def main(args: list[str]) -> int:
     from ..report.page import write_report
 
     output = command.output or (command.runs[0] if len(command.runs) == 1 else Path()) / PAGE
-    if command.output and not output.parent.is_dir():
-        raise UserError(f"report {output}: there is no folder {output.parent}; make it first")
+    if command.output:
+        check_parent(output)
     write_report(command.runs, output)
     print(f"Written: {output}")
     return 0

@@ -18,14 +18,14 @@ from ..run.presets import PRESETS, search_config
 from ..run.seeds import seed_folder
 from ..run.stop import StopRequest
 from ..space import Genotype
-from .console import plain_console
+from .console import plain_console, say
 from .follow import follow, interrupting
 from .interrupted import Interrupted
 from .options import output_folder, resuming_command, same_command, starting_settings
 from .parse import parse
 from .report import PAGE
 from .seeds import parse_seeds
-from .show import cell_table
+from .show import print_cells
 
 EXAMPLES = """\
 pcdarts search                                    digits, from scikit-learn
@@ -97,18 +97,17 @@ def _search_and_show(command: Search, args: list[str], folder: Path) -> None:
     draw_genotype(genotype, drawing)
     if command.seeds is not None:
         write_report([folder], folder / PAGE)
-    console.print("\nNormal cell", cell_table(genotype.normal, genotype.normal_concat), sep="\n")
-    console.print("\nReduction cell", cell_table(genotype.reduce, genotype.reduce_concat), sep="\n")
+    say(console, "")
+    print_cells(console, genotype)
     numbers = folder / SUMMARY if command.seeds else run.metrics
-    console.print(
+    say(
+        console,
         f"\ngenotype  {run.genotype}\n"
         f"drawing   {drawing}\n"
         f"report    {folder / PAGE}\n"
         f"{'seeds    ' if command.seeds else 'metrics  '} {numbers}\n\n"
         "Next, train the network it describes:\n"
         f"  {train_command(run.genotype, command.config)}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -157,7 +156,7 @@ def _time_naive(folder: Path, console: Console) -> signal.Signals | None:
 
     def begin() -> None:
         note = "timing a few steps of the naive super-net for the report; Ctrl-C leaves that out"
-        console.print(note, highlight=False, soft_wrap=True)
+        say(console, note)
 
     stop = StopRequest()
     try:
@@ -165,7 +164,7 @@ def _time_naive(folder: Path, console: Console) -> signal.Signals | None:
             time_against_naive(folder, stop, begin)
     except (UserError, RuntimeError, MemoryError, KeyboardInterrupt) as error:
         reason = str(error) or "it was stopped"
-        console.print(f"note: no estimate of naive's time: {reason}", soft_wrap=True)
+        say(console, f"note: no estimate of naive's time: {reason}")
     return stop.signal
 
 
@@ -179,7 +178,7 @@ def _search_seeds(command: Search, folder: Path, console: Console, go_on: str) -
     if command.config.seed != search_config(command.config.preset).seed:
         raise UserError(f"--seed {command.config.seed} is for one search; leave it out")
     RunFolder(folder).check_holds_others()
-    with interrupting(StopRequest(), go_on):  # between two searches
+    with interrupting(go_on):  # between two searches
         for seed in seeds:
             own = seed_folder(folder, seed)
             config = replace(command.config, seed=seed)
@@ -190,10 +189,9 @@ def _search_seeds(command: Search, folder: Path, console: Console, go_on: str) -
     result = compare_seeds(folder, seeds)
     for seed, accuracy in result.accuracies.items():
         best = "  best" if seed == result.best else ""
-        console.print(f"seed {seed:3}  valid {accuracy:6.2%}{best}", highlight=False)
+        say(console, f"seed {seed:3}  valid {accuracy:6.2%}{best}")
     if result.deviation is not None:
-        spread = f"mean {result.mean:.2%}, standard deviation {result.deviation:.2%}"
-        console.print(spread, highlight=False)
+        say(console, f"mean {result.mean:.2%}, standard deviation {result.deviation:.2%}")
 
 
 def _introduce(started: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 from rich.table import Table
 
 from ..space import CELL_INPUTS, Genotype
@@ -37,14 +38,7 @@ def main(args: list[str]) -> int:
     command = parse(Show, args, examples=EXAMPLES)
     genotype = Genotype.load(command.genotype)
     if command.output is None:
-        console = plain_console()
-        console.print(
-            "Normal cell",
-            cell_table(genotype.normal, genotype.normal_concat),
-            "Reduction cell",
-            cell_table(genotype.reduce, genotype.reduce_concat),
-            sep="\n",
-        )
+        print_cells(plain_console(), genotype)
         return 0
     # Takes half a second to import.
     from ..report.draw import draw_genotype
@@ -52,6 +46,12 @@ def main(args: list[str]) -> int:
     draw_genotype(genotype, command.output)
     print(f"Drawn: {command.output}")
     return 0
+
+
+def print_cells(console: Console, genotype: Genotype) -> None:
+    """Both as tables."""
+    console.print("Normal cell", cell_table(genotype.normal, genotype.normal_concat), sep="\n")
+    console.print("\nReduction cell", cell_table(genotype.reduce, genotype.reduce_concat), sep="\n")
 
 
 def cell_table(edges: tuple[tuple[str, int], ...], concat: tuple[int, ...]) -> Table:

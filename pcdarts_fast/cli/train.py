@@ -16,7 +16,7 @@ from ..run.stop import StopRequest
 from ..space import Genotype
 from ..train.config import TrainConfig
 from ..train.presets import train_config
-from .console import plain_console
+from .console import plain_console, say
 from .follow import follow
 from .options import output_folder, resuming_command, starting_settings
 from .parse import parse
@@ -97,13 +97,12 @@ def _train(command: Train, genotype: Genotype | None, folder: Path) -> None:
         return
     write_report([folder], folder / PAGE)
     metrics, run = finished.metrics, RunFolder(folder)
-    console.print(
+    say(
+        console,
         f"\ntest accuracy  {metrics['test_accuracy']:.2%} (loss {metrics['test_loss']:.4f})\n"
         f"metrics        {run.metrics}\n"
         f"report         {folder / PAGE}\n"
         f"weights        {run.weights}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 

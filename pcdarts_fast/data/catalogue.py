@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ..errors import UserError
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from ..errors import UserError, check_known
 from . import cifar, digits, fashion_mnist, image_folder
 from .augment import Augment
 from .dataset import USUAL_FOLDER, Dataset, Request
@@ -23,8 +26,8 @@ class Row:
 DATASETS: dict[str, Row] = {
     "digits": Row(digits.read, Augment(crop_padding=1)),
     "fashion-mnist": Row(fashion_mnist.read, Augment(crop_padding=4, flip=True)),
-    "cifar10": Row(cifar.read_cifar10, Augment(crop_padding=4, flip=True)),
-    "cifar100": Row(cifar.read_cifar100, Augment(crop_padding=4, flip=True)),
+    "cifar10": Row(partial(cifar.read, CIFAR10, 10), Augment(crop_padding=4, flip=True)),
+    "cifar100": Row(partial(cifar.read, CIFAR100, 100), Augment(crop_padding=4, flip=True)),
     "imagenet": Row(image_folder.read, Augment(flip=True)),
     "imagefolder": Row(image_folder.read, Augment(flip=True)),
 }
@@ -32,8 +35,7 @@ DATASETS: dict[str, Row] = {
 
 def row_of(name: str) -> Row:
     """Raises UserError where no data set has this name."""
-    if name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}; wanted one of {', '.join(DATASETS)}")
+    check_known("data set", name, DATASETS)
     return DATASETS[name]
 
 

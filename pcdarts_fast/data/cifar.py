@@ -15,17 +15,7 @@ MEAN_STD = {
 }
 
 
-def read_cifar10(request: Request) -> Dataset:
-    """See `_read`."""
-    return _read(CIFAR10, 10, request)
-
-
-def read_cifar100(request: Request) -> Dataset:
-    """See `_read`."""
-    return _read(CIFAR100, 100, request)
-
-
-def _read(reader: type[CIFAR10], num_classes: int, request: Request) -> Dataset:
+def read(reader: type[CIFAR10], num_classes: int, request: Request) -> Dataset:
     """The published batches, checked by torchvision against their MD5 sums.
 
     Raises:

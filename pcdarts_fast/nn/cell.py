@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ..ops.channels import Sampling
 from ..ops.mixed_cell import CellGraph
 from ..space import CELL_INPUTS, cell_edges, edges_into
-from .fused import FusedGraph, FusedPreprocess, engine, is_fused
+from .fused import FusedGraph, engine, is_fused, run_preprocess
 from .mixed_op import EPS, FusedPartialMixedOp, check_input
 from .operations import FactorizedReduce, ReLUConvBN
 from .sampling import mix_sampled
-from .watched import is_hooked
+from .watched import Watched, is_hooked
 
 
 class SearchCell(nn.Module):
@@ -48,7 +48,7 @@ class SearchCell(nn.Module):
         else:
             self.preprocess0 = ReLUConvBN(C_prev_prev, C, affine=False)
         self.preprocess1 = ReLUConvBN(C_prev, C, affine=False)
-        self._preprocess = FusedPreprocess(self.preprocess0), FusedPreprocess(self.preprocess1)
+        self._watched = Watched([self.preprocess0]), Watched([self.preprocess1])
         self._ops = nn.ModuleList(
             FusedPartialMixedOp(
                 C,
@@ -70,10 +70,10 @@ class SearchCell(nn.Module):
     def forward(self, s0: Tensor, s1: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         """s0, s1 [B, C_prev, H, W], alpha [edges, P], beta [edges] -> [B, nodes * C, H', W']."""
         backend = engine(self.backend, s0)
-        prepare0, prepare1 = self._preprocess
+        watched0, watched1 = self._watched
         states = [
-            prepare0(self.preprocess0, s0, backend),
-            prepare1(self.preprocess1, s1, backend),
+            run_preprocess(self.preprocess0, watched0, s0, backend),
+            run_preprocess(self.preprocess1, watched1, s1, backend),
         ]
         check_input(states[0], self.C, 2 if self.reduction else 1)
 
@@ -94,8 +94,8 @@ class SearchCell(nn.Module):
 
     def train(self, mode: bool = True) -> SearchCell:
         """As nn.Module's; what has been changed inside of the cell counts from here on."""
-        for prepare in self._preprocess:
-            prepare.watched.stale = True
+        for watched in self._watched:
+            watched.stale = True
         if self._fused is not None:
             self._fused.watched.stale = True
         return super().train(mode)

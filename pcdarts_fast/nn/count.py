@@ -15,7 +15,7 @@ class Cost:
     """What a network holds and what it computes for one image.
 
     Attributes:
-        parameters: number of trainable scalars.
+        parameters: number of scalars in them, frozen ones too.
         multiply_adds: of convolutions and linear layers (the usual convention).
         multiply_adds_published: the convention behind the numbers in the DARTS family of papers,
             which adds two for every element out of a batch-norm and one out of a ReLU.

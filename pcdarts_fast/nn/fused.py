@@ -64,22 +64,18 @@ def _is_traced_for_others() -> bool:
     return transformed or (onnx is not None and bool(onnx.is_in_onnx_export()))
 
 
-class FusedPreprocess:
-    """Runs a cell's preprocessing, which stays an ordinary module, as one operator."""
-
-    def __init__(self, module: ReLUConvBN | FactorizedReduce) -> None:
-        self.watched = Watched([module])
-
-    def __call__(self, module: nn.Module, x: Tensor, backend: str) -> Tensor:
-        """[B, C_in, H, W] -> [B, C, H/stride, W/stride], rounded up."""
-        if not self.watched.runs_fused(backend, [module], module.training):
-            return module(x)  # type: ignore[no-any-return]
-        halves, (norm,) = self.watched.convolutions, self.watched.norms
-        stride = len(halves)
-        if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
-            return module(x)  # type: ignore[no-any-return]
-        operator = partial(relu_conv_bn, x, weights_of(halves), stride=stride)
-        return normalised(operator, norm, backend)
+def run_preprocess(
+    module: ReLUConvBN | FactorizedReduce, watched: Watched, x: Tensor, backend: str
+) -> Tensor:
+    """A cell's preprocessing, [B, C_in, H, W] -> [B, C, H/stride, W/stride], rounded up."""
+    if not watched.runs_fused(backend, [module], module.training):
+        return module(x)  # type: ignore[no-any-return]
+    halves, (norm,) = watched.convolutions, watched.norms
+    stride = len(halves)
+    if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
+        return module(x)  # type: ignore[no-any-return]
+    operator = partial(relu_conv_bn, x, weights_of(halves), stride=stride)
+    return normalised(operator, norm, backend)
 
 
 def run_stem(stem: nn.Sequential, watched: Watched, x: Tensor, backend: str) -> Tensor:

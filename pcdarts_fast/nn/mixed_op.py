@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import UserError, check_choice
 from ..ops import BACKENDS, partial_mix
 from ..ops.channels import Sampling, channel_tables, check_channels
-from ..ops.dense import check_even, check_shape, check_stride
+from ..ops.checks import check_even, check_shape, check_stride
 from ..ops.mixed_cell import CellGraph
 from ..space import PRIMITIVES
 from .fused import FusedGraph, engine, is_fused

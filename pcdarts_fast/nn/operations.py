@@ -7,13 +7,12 @@ Parameter names are those of the published checkpoints. All modules map [B, C_in
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 
 
 class Zero(nn.Module):
@@ -150,7 +149,6 @@ def make_operation(primitive: str, C: int, stride: int, *, affine: bool) -> nn.M
         UserError: `primitive` is not in OPERATIONS.
     """
     if primitive not in OPERATIONS:
-        close = get_close_matches(primitive, OPERATIONS, 1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = did_you_mean(primitive, OPERATIONS)
         raise UserError(f"unknown primitive {primitive!r}{hint}; known: {', '.join(OPERATIONS)}")
     return OPERATIONS[primitive](C, stride, affine)

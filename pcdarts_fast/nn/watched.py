@@ -1,6 +1,6 @@
-"""Whether modules are still the ones that an engine computes in their place, without calling them.
+"""Detects that a user replaced, hooked or froze a module that a fused operator computes uncalled.
 
-A user may replace one, hook one, freeze a batch-norm: then they run as modules, and it counts.
+Such modules are called from then on, so that the change has its effect.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ def softmax(logits: Sequence[float]) -> list[float]:
     """Shares that add up to 1."""
     largest = max(logits)
     powers = [math.exp(value - largest) for value in logits]
-    return [power / sum(powers) for power in powers]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def _movement(run: Run, config: SearchConfig, kind: str) -> Movement:

@@ -14,7 +14,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path as Outline
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import check_parent, write_atomically
 from ..space import Genotype
 from .layout import HEIGHT, Item, Layout, Line, layout_cell
 
@@ -56,8 +56,7 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str]) -> None:
             f"drawing {path}: cannot write {path.suffix or 'a file without ending'}, "
             f"wanted one of {', '.join(FORMATS)}"
         )
-    if not path.parent.is_dir():
-        raise UserError(f"drawing {path}: there is no folder {path.parent}; make it first")
+    check_parent(path)
     write_atomically(path, render(genotype, path.suffix))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, check_known
 from .config import SearchConfig
 
 
@@ -15,8 +15,7 @@ def search_config(preset: str, variant: str = "paper") -> SearchConfig:
     Raises:
         UserError: no such preset, or it has no such variant.
     """
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}; wanted one of {', '.join(PRESETS)}")
+    check_known("preset", preset, PRESETS)
     if variant == "paper":
         return PRESETS[preset]
     if variant != "as-released" or preset not in AS_RELEASED:

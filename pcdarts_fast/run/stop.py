@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that a run fulfils after its step."""
+"""Graceful stop: the first Ctrl-C or SIGTERM lets the current step finish."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ def ceilings_of(config: SearchConfig, data: Dataset) -> Ceilings | None:
     if not given:
         return None
     places = list(product(CELLS, config.primitives, (True, False)))
-    room: list[int] = []
+    limits: list[int] = []
     amounts: dict[tuple[str, str, bool], list[int]] = {place: [] for place in places}
     if config.max_skips is not None:
-        room.append(config.max_skips)
+        limits.append(config.max_skips)
         for place in places:
             amounts[place].append(place[:2] == ("normal", "skip_connect"))
     base = ""
@@ -42,14 +42,14 @@ def ceilings_of(config: SearchConfig, data: Dataset) -> Ceilings | None:
         costs = operation_costs(network, _image(data), config.primitives)
         for name, attribute in COUNTED.items():
             if name in given:
-                room.append(given[name] - getattr(least, attribute))
+                limits.append(given[name] - getattr(least, attribute))
                 for place in places:
                     amounts[place].append(getattr(costs[place], attribute))
         base = (
             f"; a network of {config.derived_init_channels} channels and {config.derived_layers} "
             f"cells without operations has {describe(least)}"
         )
-    ceilings = Ceilings(tuple(room), {place: tuple(of) for place, of in amounts.items()})
+    ceilings = Ceilings(tuple(limits), {place: tuple(of) for place, of in amounts.items()})
     evenly = [[1.0] * len(config.primitives)] * len(cell_edges(config.nodes))
     try:
         derive(dict.fromkeys(CELLS, evenly), config.primitives, config.nodes, ceilings)

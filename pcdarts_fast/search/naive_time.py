@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.optim import SGD, Adam
 
-from ..files import write_atomically
+from ..files import write_json
 from ..nn.footprint import kept_for_backward
 from ..nn.search_network import SearchNetwork
 from ..run.config import SearchConfig
@@ -77,7 +76,7 @@ def time_against_naive(
     )
     if seconds and naive_seconds:
         result = {"images": images, "seconds": seconds, "naive_seconds": naive_seconds}
-        write_atomically(folder.naive, (json.dumps(result) + "\n").encode())
+        write_json(folder.naive, result)
 
 
 def of_a_batch(images: list[int], seconds: list[float], batch_size: int) -> float | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import write_atomically
+from ..files import write_json
 from ..run.folder import RunFolder, read_lines
 from ..run.seeds import deviation, seed_folder
 from ..space import Genotype
@@ -54,6 +53,6 @@ def compare_seeds(parent: Path, seeds: range) -> Seeds:
         "best": result.best,
     }
     best = Genotype.load(runs[result.best].genotype)
-    write_atomically(parent / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    write_json(parent / SUMMARY, summary)
     RunFolder(parent).write_genotype(best.to_json())
     return result

@@ -22,12 +22,12 @@ class Ceilings:
     """What the kept operations of both cells may cost together.
 
     Attributes:
-        room: the most of every quantity.
+        limits: the most of every quantity.
         costs: what one operation takes of it, by cell ("normal", "reduce"), primitive, and whether
             its edge leaves an input of the cell.
     """
 
-    room: Amounts
+    limits: Amounts
     costs: Mapping[tuple[str, str, bool], Amounts]
 
     def of(self, cell: str, primitive: str, source: int) -> Amounts:
@@ -57,15 +57,15 @@ def derive(
         UserError: no cells keep to the ceilings.
     """
     free = {name: derive_cell(rows, primitives, nodes) for name, rows in strengths.items()}
-    if ceilings is None or _fits(ceilings.total(free), ceilings.room):
+    if ceilings is None or _fits(ceilings.total(free), ceilings.limits):
         return free
     of_nodes = [
-        _undominated(_choices_of_node(name, rows, primitives, target, ceilings))
+        _pareto_front(_choices_of_node(name, rows, primitives, target, ceilings))
         for name, rows in strengths.items()
         for target in range(CELL_INPUTS, CELL_INPUTS + nodes)
     ]
     # What every node still to come takes at least, so that states without a future are dropped.
-    room, later = ceilings.room, [tuple(0 for _ in ceilings.room)]
+    limits, later = ceilings.limits, [tuple(0 for _ in ceilings.limits)]
     for choices in reversed(of_nodes[1:]):
         least = tuple(map(min, zip(*(choice.cost for choice in choices), strict=True)))
         later.append(_add(later[-1], least))
@@ -76,7 +76,7 @@ def derive(
             for a in best
             for b in choices
         )
-        best = _undominated(c for c in longer if _fits(_add(c.cost, reserved), room))
+        best = _pareto_front(c for c in longer if _fits(_add(c.cost, reserved), limits))
     if not best:
         raise UserError("no genotype of these candidate operations keeps to all ceilings")
     length = 2 * nodes
@@ -110,7 +110,7 @@ def _choices_of_node(
 ) -> Iterable[_Choice]:
     """Every two operations on different edges, the stronger one first."""
     of_edges = [
-        _undominated(
+        _pareto_front(
             _Choice(value, ceilings.of(cell, primitive, source), ((primitive, source),))
             for primitive, value in zip(primitives, row, strict=True)
             if primitive != "none"
@@ -125,7 +125,7 @@ def _choices_of_node(
                 yield _Choice(a.strength + b.strength, cost, first.kept + second.kept)
 
 
-def _undominated(choices: Iterable[_Choice]) -> list[_Choice]:
+def _pareto_front(choices: Iterable[_Choice]) -> list[_Choice]:
     """Strongest first, those that no choice at least as strong undercuts in every cost."""
     by_cost: dict[Amounts, _Choice] = {}
     for choice in choices:
@@ -138,8 +138,8 @@ def _undominated(choices: Iterable[_Choice]) -> list[_Choice]:
     return kept
 
 
-def _fits(cost: Amounts, room: Amounts) -> bool:
-    return all(a <= b for a, b in zip(cost, room, strict=True))
+def _fits(cost: Amounts, limits: Amounts) -> bool:
+    return all(a <= b for a, b in zip(cost, limits, strict=True))
 
 
 def _add(a: Amounts, b: Amounts) -> Amounts:

@@ -6,11 +6,10 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..files import write_atomically
 from .primitives import CELL_INPUTS, CELLS
 
@@ -79,11 +78,10 @@ class Genotype:
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            close = get_close_matches(str(name_or_path), PUBLISHED, 1, 0.5)
-            hint = f" (did you mean {close[0]}?)" if close else ""
             raise UserError(
                 f"genotype {path}: no such file, and no published genotype of that name"
-                f"{hint}; published: {', '.join(PUBLISHED)}"
+                f"{did_you_mean(str(name_or_path), PUBLISHED, 0.5)}; "
+                f"published: {', '.join(PUBLISHED)}"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"genotype {path}: cannot be read ({error})") from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..nn.fused import FusedPreprocess
+from ..nn.fused import run_preprocess
 from ..nn.operations import FactorizedReduce, ReLUConvBN
+from ..nn.watched import Watched
 
 
 class Preprocess(nn.Module):
@@ -17,4 +18,4 @@ class Preprocess(nn.Module):
         self.backend = backend
 
     def forward(self, x: Tensor) -> Tensor:
-        return FusedPreprocess(self.module)(self.module, x, self.backend)
+        return run_preprocess(self.module, Watched([self.module]), x, self.backend)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import write_json
 from ..nn.count import count
 from ..nn.derived import DerivedNetwork
 from ..nn.exported import read_metadata
@@ -208,7 +208,7 @@ def save_comparison(
             "deviation": deviation(means),
             "best": max(means),
         }
-    write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
+    write_json(path, summary)
 
 
 def _plain(result: Result) -> Mapping[str, Any]:

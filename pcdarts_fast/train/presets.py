@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import UserError
+from ..errors import check_known
 from .config import TrainConfig
 
 
@@ -12,8 +12,7 @@ def train_config(preset: str) -> TrainConfig:
     Raises:
         UserError: no such preset.
     """
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}; wanted one of {', '.join(PRESETS)}")
+    check_known("preset", preset, PRESETS)
     return PRESETS[preset]
 
 

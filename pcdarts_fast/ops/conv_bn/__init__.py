@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dense import accumulation_dtype, check_maps, dense, kept_state
+from ..checks import check_maps
+from ..dense import accumulation_dtype, dense, dense_statistics, kept_state
 from ..once import once_differentiable
 from ..processes import shared_kernel
 
@@ -123,7 +124,7 @@ def _normalised(
     result: tuple[Tensor, Tensor, Tensor] = shared_kernel("relu_conv_bn_fwd", backend, processes)(
         columns,
         [_matrix(weight, columns.dtype)],
-        *(dense(running, wide) if running else (None, None)),
+        *dense_statistics(running, wide),
         1,
         eps,
         True,

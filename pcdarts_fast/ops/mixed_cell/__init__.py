@@ -15,11 +15,11 @@ from torch import Tensor
 from ...errors import UserError
 from .._registry import implements_in_triton
 from ..channels import Table
+from ..checks import check_dtype, check_even
 from ..dense import (
     accumulation_dtype,
-    check_dtype,
-    check_even,
     dense,
+    dense_statistics,
     in_dtype_of,
     in_dtypes_of,
     kept_state,
@@ -89,7 +89,7 @@ class _MixedCell(torch.autograd.Function):
             inputs,
             *dense([alpha, beta], wide),
             dense(weights, wide),
-            *(dense(running, wide) if running else (None, None)),
+            *dense_statistics(running, wide),
             graph.codes,
             graph.nodes,
             graph.k,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .._registry import define
-from ..dense import check_devices
+from ..checks import check_devices
 from ..processes import define_synchronized
 
 KINDS = (

@@ -11,14 +11,8 @@ from torch import Tensor
 from ...errors import UserError
 from .._registry import device_type, implements_in_triton, kernel, resolve
 from ..channels import Table, channel_tables, check_channels
-from ..dense import (
-    accumulation_dtype,
-    check_dtype,
-    check_even,
-    check_stride,
-    dense,
-    in_dtype_of,
-)
+from ..checks import check_dtype, check_even, check_stride
+from ..dense import accumulation_dtype, dense, in_dtype_of
 from ..once import once_differentiable
 from . import reference as reference  # registers the schemas and the oracle
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import implements_in_triton
-from ..dense import accumulation_dtype, check_even, check_maps, dense, in_dtypes_of, kept_state
+from ..checks import check_even, check_maps
+from ..dense import accumulation_dtype, dense, dense_statistics, in_dtypes_of, kept_state
 from ..once import once_differentiable
 from ..processes import shared_kernel
 from . import schema as schema  # registers the schemas
@@ -41,7 +42,7 @@ class _ReluConvBn(torch.autograd.Function):
         out, mean, variance = shared_kernel("relu_conv_bn_fwd", backend, processes)(
             x,
             dense(weights, wide),
-            *(dense(running, wide) if running else (None, None)),
+            *dense_statistics(running, wide),
             stride,
             eps,
             plain,

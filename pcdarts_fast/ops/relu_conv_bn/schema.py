@@ -1,6 +1,7 @@
 """The kernels of relu_conv_bn: their schemas, and their results' shapes for tracing.
 
-Their oracles are the eager modules one floor up: ReLUConvBN and FactorizedReduce.
+`linear` leaves out the ReLU, `plain` the batch-norm. The oracles are the eager modules one floor
+up: ReLUConvBN and FactorizedReduce.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from .._registry import define
-from ..dense import accumulation_dtype, check_devices
+from ..checks import check_devices
+from ..dense import accumulation_dtype
 from ..processes import define_synchronized
 
 FORWARD = (
