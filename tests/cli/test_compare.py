@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import pytest
 
 from pcdarts_fast.cli import compare, main
+from pcdarts_fast.testing.tiny_search import start
 
 TINY = [
     *("--init-channels", "2", "--layers", "1", "--batch-size", "256", "--epochs", "3"),
@@ -31,13 +29,7 @@ def test_interrupted_and_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pcdarts_fast", "compare", *FIELD, *TINY],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    process = start(["-m", "pcdarts_fast", "compare", *FIELD, *TINY])
     folder = Path("runs/compare-digits")
     for name in ("DARTS_V2", "random-5"):
         while not (folder / name / "seed-0" / "config.yaml").exists():

@@ -10,8 +10,6 @@ import shlex
 import signal
 import statistics
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,13 +18,9 @@ from pcdarts_fast import Genotype
 from pcdarts_fast.cli import main
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.testing.outcome import outcome
+from pcdarts_fast.testing.tiny_search import start, tiny_options, wait_for_epochs
 
-TINY = [
-    *("--device", "cpu", "--init-channels", "4", "--k", "2", "--layers", "3", "--nodes", "1"),
-    *("--primitives", "none", "skip_connect", "sep_conv_3x3", "--epochs", "6"),
-    *("--frozen-epochs", "1", "--batch-size", "48"),
-    *("--train-fraction", "0.2", "--valid-fraction", "0.2"),
-]
+TINY = tiny_options(epochs=6)
 
 
 @pytest.fixture(autouse=True)
@@ -34,33 +28,18 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def start(*options: str, **settings) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pcdarts_fast", "search", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        **settings,
-    )
+def search(*options: str, **settings) -> subprocess.Popen[str]:
+    return start(["-m", "pcdarts_fast", "search", *options], **settings)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """A run that nothing disturbed, by the same command as the disturbed ones."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    process = start(*TINY, "--output-dir", str(folder), cwd=folder.parent)
+    process = search(*TINY, "--output-dir", str(folder), cwd=folder.parent)
     process.communicate()
     assert process.returncode == 0
     return folder
-
-
-def wait_for_epochs(folder: Path, epochs: int, process: subprocess.Popen[str]) -> None:
-    while not (folder / "metrics.jsonl").exists() or (
-        len((folder / "metrics.jsonl").read_text().splitlines()) < epochs
-    ):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
 
 
 def test_search_prints_and_leaves_what_it_found(capsys):
@@ -78,25 +57,10 @@ def test_search_prints_and_leaves_what_it_found(capsys):
     assert Path("runs/search-digits-2/genotype.json").exists()
 
 
-def test_search_killed_and_resumed_is_as_if_never_killed(tmp_path, whole):
-    folder = tmp_path / "run"
-    process = start(*TINY, "--output-dir", str(folder))
-    wait_for_epochs(folder, 2, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert len(read_lines(folder / "metrics.jsonl")) < 6
-    process = start("--resume", "--output-dir", str(folder))
-    text, _ = process.communicate()
-    assert process.returncode == 0
-    assert "going on after epoch" in text or "epoch 1/6" in text
-    assert outcome(folder) == outcome(whole)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, whole, number):
     folder = tmp_path / "run"
-    process = start(*TINY, "--output-dir", str(folder))
+    process = search(*TINY, "--output-dir", str(folder))
     wait_for_epochs(folder, 2, process)
     process.send_signal(number)
     _, errors = process.communicate()
@@ -112,7 +76,7 @@ def test_signal_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, whole, numbe
 
 def test_second_process_on_a_run_folder_is_refused_and_the_first_goes_on(tmp_path, whole, capsys):
     folder = tmp_path / "run"
-    process = start(*TINY, "--output-dir", str(folder))
+    process = search(*TINY, "--output-dir", str(folder))
     wait_for_epochs(folder, 1, process)
     for options in (["--resume"], TINY):
         assert main(["search", *options, "--output-dir", str(folder)]) == 2
@@ -131,13 +95,13 @@ def test_disk_that_fills_up_stops_in_one_sentence_and_loses_nothing(tmp_path, wh
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     folder = tmp_path / "run"
-    process = start(*TINY, "--output-dir", str(folder), preexec_fn=small_disk)
+    process = search(*TINY, "--output-dir", str(folder), preexec_fn=small_disk)
     _, errors = process.communicate()
     assert process.returncode == 2
     assert errors.startswith(f"pcdarts: cannot write {folder}/checkpoint.next.pt: file too large;")
     assert len(errors.splitlines()) == 1
     assert not list(folder.glob(".*.tmp"))
-    process = start("--resume", "--output-dir", str(folder))
+    process = search("--resume", "--output-dir", str(folder))
     process.communicate()
     assert process.returncode == 0
     assert outcome(folder) == outcome(whole)

@@ -6,9 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +22,7 @@ from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.search import Notice, Stopped, search
 from pcdarts_fast.testing.outcome import outcome
+from pcdarts_fast.testing.tiny_search import start, wait_for_epochs
 
 
 def test_batches_do_not_depend_on_workers_or_batch_size(photos):
@@ -295,17 +293,9 @@ def test_sigterm_to_all_processes_of_a_run_writes_a_checkpoint(photos, tmp_path)
     options += " --workers 2 --device cpu"
     run = tmp_path / "run"
     where = ("--data-dir", str(photos), "--output-dir", str(run))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pcdarts_fast", "search", *options.split(), *where],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    while not (run / "metrics.jsonl").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    command = ["-m", "pcdarts_fast", "search", *options.split(), *where]
+    process = start(command, start_new_session=True)
+    wait_for_epochs(run, 1, process)
     os.killpg(process.pid, signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 143, error

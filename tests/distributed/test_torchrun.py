@@ -7,8 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,9 @@ import torch
 
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.testing.outcome import TIMES, outcome
+from pcdarts_fast.testing.tiny_search import start, tiny_options, wait_for_epochs
 
-TINY = [
-    *("--device", "cpu", "--init-channels", "4", "--k", "2", "--layers", "3", "--nodes", "1"),
-    *("--primitives", "none", "skip_connect", "sep_conv_3x3", "--frozen-epochs", "1"),
-    *("--train-fraction", "0.2", "--valid-fraction", "0.2", "--epochs", "4"),
-]
-
-
+TINY = tiny_options(epochs=4)
 ONE_MACHINE = ["--standalone", "--nproc-per-node", "2"]
 
 
@@ -32,14 +25,7 @@ def torchrun(
     *arguments: str, restarts: int = 0, cwd: Path, machine: list[str] = ONE_MACHINE, **env: str
 ) -> subprocess.Popen[str]:
     launcher = ["-m", "torch.distributed.run", *machine, "--max-restarts", str(restarts)]
-    return subprocess.Popen(
-        [sys.executable, *launcher, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)} | env,
-    )
+    return start([*launcher, *arguments], cwd=cwd, env=env)
 
 
 def pcdarts(*arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -54,14 +40,6 @@ def workers(launcher: subprocess.Popen[str]) -> dict[int, int]:
         values = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         found |= {int(v.removeprefix(b"RANK=")): pid for v in values if v.startswith(b"RANK=")}
     return found
-
-
-def wait_for_epochs(folder: Path, epochs: int, process: subprocess.Popen[str]) -> None:
-    while not (folder / "metrics.jsonl").exists() or (
-        len((folder / "metrics.jsonl").read_text().splitlines()) < epochs
-    ):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
 
 
 def own_lines(errors: str) -> list[str]:
@@ -198,7 +176,7 @@ def test_training_in_two_processes(whole: Path, tmp_path: Path) -> None:
 def test_what_several_processes_cannot_do_is_one_sentence(
     tmp_path: Path, options: list[str], sentence: str
 ) -> None:
-    process = pcdarts("search", *options, *TINY, cwd=tmp_path)
+    process = pcdarts("search", *TINY, *options, cwd=tmp_path)
     _, errors = process.communicate()
     assert process.returncode != 0
     # torchrun may end a process before it has said the same as the other

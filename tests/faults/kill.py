@@ -19,26 +19,12 @@ from pathlib import Path
 
 import torch
 
-from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.folder import RunFolder
-from pcdarts_fast.run.presets import search_config
 from pcdarts_fast.search import search
 from pcdarts_fast.testing.outcome import outcome
+from pcdarts_fast.testing.tiny_search import TINY
 
-CONFIG: SearchConfig = replace(
-    search_config("digits"),
-    init_channels=4,
-    k=2,
-    layers=3,
-    nodes=1,
-    primitives=("none", "skip_connect", "sep_conv_3x3"),
-    epochs=4,
-    frozen_epochs=1,
-    batch_size=48,
-    train_fraction=0.2,
-    valid_fraction=0.2,
-    device="cpu",
-)
+CONFIG = replace(TINY, epochs=4)
 
 
 def run(folder: Path, die_at: int | None = None) -> int:

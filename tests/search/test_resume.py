@@ -20,8 +20,8 @@ def run(config, folder, *, resume=False) -> list:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"unrolled": True}, {"sampling": "random"}, {"edge_normalization": False}],
-    ids=["first-order", "unrolled", "random-sampling", "no-edge-normalization"],
+    [{}, {"unrolled": True}, {"edge_normalization": False}],
+    ids=["first-order", "unrolled", "no-edge-normalization"],
 )
 def test_stopped_in_the_middle_and_resumed_is_as_if_never_stopped(tiny, tmp_path, changes):
     config = replace(tiny, **changes)

@@ -38,8 +38,8 @@ def worth(strengths, primitives, cells) -> float:
 
 
 def keeps(cells, ceilings: Ceilings) -> bool:
-    pairs = zip(ceilings.total(cells), ceilings.room, strict=True)
-    return all(cost <= room for cost, room in pairs)
+    pairs = zip(ceilings.total(cells), ceilings.limits, strict=True)
+    return all(cost <= limit for cost, limit in pairs)
 
 
 def all_cells(primitives, nodes):

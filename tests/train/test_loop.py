@@ -211,13 +211,6 @@ def test_without_auxiliary_weight_there_is_no_auxiliary_head(
     assert not any(name.startswith("auxiliary_head") for name in weights(tmp_path / "run"))
 
 
-def test_a_folder_in_use_is_left_alone(uninterrupted: Path) -> None:
-    before = metrics_of(uninterrupted)
-    with pytest.raises(UserError, match="not empty"):
-        run(small(), uninterrupted)
-    assert metrics_of(uninterrupted) == before
-
-
 def test_resume_refuses_other_settings_and_another_genotype(uninterrupted: Path) -> None:
     with pytest.raises(UserError, match=r"--learning-rate is 0.2, but the run .* has"):
         run(small(learning_rate=0.2), uninterrupted, resume=True)
