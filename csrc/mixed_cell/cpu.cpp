@@ -15,8 +15,7 @@ State<S, G> make_state(const MixedCell& p, const G& grid, const MixedCellForward
                        Accumulate<S>* rstd) {
   using T = Accumulate<S>;
   State<S, G> state = {};
-  state.number = number, state.stride = edge_stride(p, number);
-  state.phases = state.stride * state.stride;
+  state.stride = edge_stride(p, number), state.phases = state.stride * state.stride;
   state.grid = grid;
   state.plan = edge_plan(p, state.stride);
   for (int i = 0; i < state.plan.branches; ++i) {

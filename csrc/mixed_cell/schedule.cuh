@@ -11,7 +11,7 @@ namespace pcdarts {
 
 // A state with the edges that leave it.
 struct CellState {
-  int number, stride, edges;
+  int stride, edges;
   EdgePlan plan;
   Channels x;
   int row[kMaxStates], target[kMaxStates];
@@ -36,8 +36,7 @@ inline CellState make_state(const MixedCell& p, const MixedCellForward& args, in
                             const float* rstd, float* z) {
   const Sizes n = sizes_of(p);
   CellState s = {};
-  s.number = number, s.stride = edge_stride(p, number);
-  s.plan = edge_plan(p, s.stride);
+  s.stride = edge_stride(p, number), s.plan = edge_plan(p, s.stride);
   const int64_t size = p.height * p.width;
   if (number < p.inputs) {
     const int64_t channel = size * s.stride * s.stride;

@@ -26,7 +26,7 @@ struct OutEdge {
 template <class S, class G>
 struct State {
   using T = Accumulate<S>;
-  int number, stride, phases;
+  int stride, phases;
   const S* x;  // sample b, channel c: x + b * sample + c * channel
   int64_t sample, channel;
   G grid;  // of the edges' outputs, and of every phase

@@ -47,14 +47,13 @@ PCDARTS_INLINE void for_equal_bands(const Bands& bands, F f) {
   if (!equal) f(last, 1);
 }
 
-// The two weight tensors; stride 1 has only the first.
+// The outputs of one of the two weight tensors; stride 1 has only the first.
 struct Half {
   int64_t first, outputs;
-  int phase;
 };
 PCDARTS_INLINE Half half_of(const ReluConvBn& p, int half) {
-  return half == 0 ? Half{0, p.even_outputs, 0}
-                   : Half{p.even_outputs, p.out_channels - p.even_outputs, 3};
+  return half == 0 ? Half{0, p.even_outputs}
+                   : Half{p.even_outputs, p.out_channels - p.even_outputs};
 }
 
 template <class T>

@@ -33,7 +33,7 @@ constexpr size_t kChunkBytes = kConvChunk * kConvChannels * sizeof(float);
 
 struct ForwardScratch {
   WarpMoments* partial;
-  float *rstd, *mean, *variance;
+  float* rstd;
   Pack<float, 2>* exchange;
 };
 int64_t forward_warps(const ReluConvBn& p) {
