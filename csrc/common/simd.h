@@ -129,6 +129,12 @@ PCDARTS_INLINE Vec<T> relu(Vec<T> v) {
   return zero > v ? zero : v;  // a NaN stays
 }
 
+// The gradient of r = relu(x), from r; a NaN went through.
+template <class T>
+PCDARTS_INLINE Vec<T> through_relu(Vec<T> r, Vec<T> gradient) {
+  return keep<T>(~(r <= Vec<T>{}), gradient);
+}
+
 // The larger; a NaN wins.
 template <class T>
 PCDARTS_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) {

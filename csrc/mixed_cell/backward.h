@@ -42,7 +42,8 @@ struct SourceGradient {
   int64_t grad_sample, add_sample;
 };
 
-// A sum over the samples of a chunk, in lanes; every few hundred elements a lane goes to double.
+// A sum over the samples of a chunk, in lanes; with the map that brings it to kPending vectors it
+// goes to double.
 template <class T>
 struct LaneSum {
   Vec<T> lanes;
@@ -78,10 +79,18 @@ PCDARTS_INLINE void add_dot(const auto& g, const T* gradient, const T* z, T mean
   add_lanes(g, sum_registers<T, W>(g.vectors, product), to);
 }
 
-// A chunk's sums of one edge: S0 [sampled], then raw S1 of every branch's last batch-norm (or of
-// the plain skip) [branches, sampled], then <bypass gradient, bypass>.
+// A chunk's sums of one edge in pass C': S0 [sampled], then raw S1 of every branch's last
+// batch-norm (or of the plain skip) [branches, sampled], then <bypass gradient, bypass>.
 PCDARTS_INLINE int64_t sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
   return (1 + plan.branches) * p.sampled + 1;
+}
+// The same of pass B': S0 and S1 of every branch's first batch-norm [branches, 2, sampled].
+PCDARTS_INLINE int64_t second_sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
+  return int64_t{plan.branches} * 2 * p.sampled;
+}
+PCDARTS_INLINE int64_t most_sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
+  const int64_t first = sums_of_edge(p, plan), second = second_sums_of_edge(p, plan);
+  return first > second ? first : second;
 }
 
 // What the statistics of a channel are taken over, in all processes.
@@ -132,8 +141,7 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S, G>& stat
     s.pool = take_pool<T>(pieces, g, state.stride);
     s.dw = take<Vec<T>>(pieces, dw_size);
     s.terms = take<StateTerms<T>>(pieces, p.sampled);
-    s.sums = take<LaneSum<T>>(
-        pieces, state.edges * (2 * state.plan.branches * p.sampled + sums_of_edge(p, state.plan)));
+    s.sums = take<LaneSum<T>>(pieces, state.edges * most_sums_of_edge(p, state.plan));
     return s;
   });
 }
@@ -142,6 +150,20 @@ template <class S>
 PCDARTS_INLINE const S* node_channel(const MixedCell& p, const NodeGradient<S>& node, int64_t b,
                                      int64_t q) {
   return node.grad + b * node.sample + p.destination[q] * p.height * p.width;
+}
+
+// The gradient of the batch-norm behind slot `slot` of edge e: [sampled].
+template <class S, class G>
+PCDARTS_INLINE NormGradient* norm_of(const MixedCell& p, const State<S, G>& state,
+                                     const SourceGradient<S>& grad, int e, int slot) {
+  return grad.norm + (int64_t{e} * state.plan.slots + slot) * p.sampled;
+}
+
+// What pass B' leaves of edge e and sample b: [separable, sampled] maps.
+template <class S, class G>
+PCDARTS_INLINE Accumulate<S>* middle_of(const MixedCell& p, const State<S, G>& state,
+                                        const SourceGradient<S>& grad, int e, int64_t b) {
+  return grad.middle + (e * p.batch + b) * state.plan.separable * unit_size(p, state.grid);
 }
 
 // The node's gradient at the mixed channels of one sample, as maps: maps[c].
@@ -171,12 +193,6 @@ PCDARTS_INLINE void through_norm(const MixedCell& p, const auto& g, const NormGr
     });
     clear_tail(g, dz);
   }
-}
-
-// The gradient of r = relu(x), from r; a NaN went through.
-template <class T>
-PCDARTS_INLINE Vec<T> through_relu(Vec<T> r, Vec<T> gradient) {
-  return keep<T>(~(r <= Vec<T>{}), gradient);
 }
 
 }  // namespace

@@ -23,10 +23,10 @@ PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S, G>& state
           terms[c].skips = true;
         } else if (is_pool(kind)) {
           const int which = kind == Kind::avg_pool;
-          const int64_t at = (int64_t{e} * plan.slots + branch.slot) * p.sampled + c;
-          terms[c].upstream[which][e] += static_cast<T>(grad.norm[at].upstream);
-          terms[c].own[which] += static_cast<T>(grad.norm[at].own);
-          terms[c].constant[which] += static_cast<T>(grad.norm[at].constant);
+          const NormGradient& norm = norm_of(p, state, grad, e, branch.slot)[c];
+          terms[c].upstream[which][e] += static_cast<T>(norm.upstream);
+          terms[c].own[which] += static_cast<T>(norm.own);
+          terms[c].constant[which] += static_cast<T>(norm.constant);
         }
       }
     }
@@ -78,7 +78,9 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& stat
     const Vec<T> v = through_relu<T>(r, load8(in_map(g, dr + phase * g.map, s, y)));
     return terms.skips ? weighted(terms.skip, s, y, v) : v;  // at stride 1
   };
-  if (!state.plan.pools) return write_gradient<stride>(state, grad, b, p.source[c], past_pools);
+  if (!has_pools(state.plan)) {
+    return write_gradient<stride>(state, grad, b, p.source[c], past_pools);
+  }
 
   const T* raw =
       as_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw, kLowest<T>);
@@ -164,7 +166,6 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
   using T = Accumulate<S>;
   const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
-  const int separable = plan.separable;
   const int64_t second = grad.layout.second_size;
   const int64_t dw_size = grad.dw != nullptr ? grad.layout.size - second : 0;
   const auto prepare = [&] {
@@ -184,34 +185,33 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
         gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
-        const T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
+        const T* middle = middle_of(p, state, grad, e, b);
         for (int i = 0, j = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           const Kind kind = branch.primitive.kind;
           if (units_of(kind, stride) == 0) continue;
-          const NormGradient* norm =
-              grad.norm + (int64_t{e} * plan.slots + branch.slot) * p.sampled;
+          const NormGradient* norm = norm_of(p, state, grad, e, branch.slot);
           const T* const* weights = edge.weights + branch.weight;
-          const bool skip = kind == Kind::skip, separable_first = kind == Kind::sep_conv;
+          const bool skip = kind == Kind::skip, separable = kind == Kind::sep_conv;
           const Taps& taps = state.first[i];
           if (dw_size > 0 && !skip) {
             depthwise_maps(p, g, taps, stride * stride, scratch.planes, weights[0], scratch.t);
           }
           const T* z = scratch.z;
           if (!grad.frugal) {
-            z = separable_first ? first_of(p, g, plan, edge.first, b, j)
-                                : unit_of(p, g, plan, edge.z, b, branch.unit);
+            z = separable ? first_of(p, g, plan, edge.first, b, j)
+                          : unit_of(p, g, plan, edge.z, b, branch.unit);
           } else if (skip) {
             reduce_skip(p, g, scratch.planes, weights, scratch.t, scratch.z);
           } else {
             pointwise_maps(p, g, scratch.t, weights[1], scratch.z);
           }
-          j += separable_first;
+          j += separable;
           const auto upstream = [&](int64_t c) {
-            return separable_first ? middle + c * g.map : scratch.gradient[c];
+            return separable ? middle + c * g.map : scratch.gradient[c];
           };
           through_norm(p, g, norm, upstream, z, scratch.dz);
-          if (separable_first) middle += unit_size(p, g);
+          if (separable) middle += unit_size(p, g);
           Vec<T>* dw =
               dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight] - second : nullptr;
           if (skip) {

@@ -5,11 +5,6 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-// A chunk's sums of one edge: S0 and S1 of every branch's first batch-norm [branches, 2, sampled].
-PCDARTS_INLINE int64_t second_sums_of_edge(const MixedCell& p, const EdgePlan& plan) {
-  return int64_t{plan.branches} * 2 * p.sampled;
-}
-
 // Merges the chunks' sums, then those of all processes, into the gradients of every separable
 // convolution's first batch-norm.
 template <class S, class G>
@@ -29,7 +24,7 @@ PCDARTS_INLINE void finish_first_norms(const MixedCell& p, const State<S, G>& st
         const double s0 = from[c], s1 = from[p.sampled + c];
         const int64_t at = branch.slot * p.sampled + c;
         const double rstd = static_cast<double>(state.edge[e].rstd[at]);
-        grad.norm[int64_t{e} * plan.slots * p.sampled + at] = norm_gradient(
+        norm_of(p, state, grad, e, branch.slot)[c] = norm_gradient(
             1, static_cast<double>(state.edge[e].mean[at]), rstd, s0, s1 * rstd, count, p.training);
       }
     }
@@ -68,7 +63,6 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
   using T = Accumulate<S>;
   const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
-  const int separable = plan.separable;
   const int64_t chunk_sums = state.edges * second_sums_of_edge(p, plan);
   const int64_t dw_size = grad.dw != nullptr ? grad.layout.second_size : 0;
   const auto prepare = [&] {
@@ -86,7 +80,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
         gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
-        T* middle = grad.middle + (e * p.batch + b) * separable * unit_size(p, g);
+        T* middle = middle_of(p, state, grad, e, b);
         for (int i = 0, j = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           if (branch.primitive.kind != Kind::sep_conv) continue;
@@ -96,7 +90,6 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
                         edge.weights + branch.weight, scratch.t, z);
           }
           const int64_t first = branch.slot * p.sampled;
-          const NormGradient* norm = grad.norm + int64_t{e} * plan.slots * p.sampled + first;
           load_middle(p, g, z, edge.mean + first, edge.rstd + first, scratch.planes);
           const Taps& taps = state.second[i];
           const T* const* weights = edge.weights + branch.weight + 2;
@@ -104,9 +97,10 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
           if (dw_size > 0) depthwise_maps(p, g, taps, 1, scratch.planes, weights[0], scratch.t);
           if (grad.frugal) pointwise_maps(p, g, scratch.t, weights[1], z_last);
           const auto upstream = [&](int64_t c) { return scratch.gradient[c]; };
-          through_norm(p, g, norm + p.sampled, upstream, z_last, scratch.dz);
+          const NormGradient* norm = norm_of(p, state, grad, e, last_slot(branch));
+          through_norm(p, g, norm, upstream, z_last, scratch.dz);
           Vec<T>* dw = dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight + 2] : nullptr;
-          prefetch<true>(middle, separable * unit_size(p, g), g.map, p.sampled);
+          prefetch<true>(middle, plan.separable * unit_size(p, g), g.map, p.sampled);
           convolve_gradient(p, g, taps, 1, scratch, scratch.planes, weights, dw, middle, false);
           LaneSum<T>* const to = scratch.sums + (int64_t{e} * plan.branches + i) * 2 * p.sampled;
           for (int64_t c = 0; c < p.sampled; ++c) {

@@ -88,9 +88,7 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
       }
       for (int64_t c = 0; c < p.sampled; ++c) {  // pools and skip: one pool serves all edges
         const S* x = channel_of(state, b, p.source[c]);
-        if (plan.pools) {
-          pool_to_maps<stride>(g, x, scratch.pool, scratch.pooled);
-        }
+        if (has_pools(plan)) pool_to_maps<stride>(g, x, scratch.pool, scratch.pooled);
         const T* plain = stride == 1 ? as_map(g, x, scratch.t) : nullptr;
         for (int e = 0; e < state.edges; ++e) {
           const T* gradient = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g);
@@ -162,7 +160,7 @@ PCDARTS_INLINE void finish_sums(const MixedCell& p, const State<S, G>& state,
           static_cast<double>(edge.alpha[branch.column]) * static_cast<double>(*edge.beta);
       for (int64_t c = 0; c < p.sampled; ++c) {
         const int64_t at = last_slot(branch) * p.sampled + c;
-        grad.norm[int64_t{e} * plan.slots * p.sampled + at] = norm_gradient(
+        norm_of(p, state, grad, e, last_slot(branch))[c] = norm_gradient(
             weight, static_cast<double>(edge.mean[at]), static_cast<double>(edge.rstd[at]), sums[c],
             sums[(1 + i) * p.sampled + c], count, p.training);
       }

@@ -13,15 +13,13 @@ inline constexpr Primitive kPrimitives[] = {
 // Raises unless there are as many weights as the edges want, each of as many elements.
 inline void check_weights(const MixedCell& p, const std::vector<Tensor>& weights) {
   const int64_t count = static_cast<int64_t>(weights.size());
-  const int64_t wanted = edge_offsets(p, edge_count(p)).weights;
+  const int64_t wanted = all_edges(p).weights;
   STD_TORCH_CHECK(count == wanted, "mixed_cell: got ", count, " weights, wanted ", wanted);
-  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
   size_t i = 0;
   for (int target = p.inputs; target < states_of(p); ++target) {
     for (int state = 0; state < target; ++state) {
-      const EdgePlan& plan = state < p.inputs ? from_input : from_node;
-      for (int b = 0; b < plan.branches; ++b) {
-        const Primitive& primitive = plan.branch[b].primitive;
+      for (int column = 0; column < p.primitives; ++column) {
+        const Primitive& primitive = p.primitive[column];
         const int tensors = weights_of(primitive.kind, edge_stride(p, state));
         for (int number = 0; number < tensors; ++number, ++i) {
           const int64_t elements = weights[i].numel();
@@ -76,7 +74,7 @@ struct ForwardCall {
       : inputs(addresses(inputs_[0], inputs_)), weights(addresses(inputs_[0], weights_)), args{} {
     check_device(inputs_[0], alpha), check_device(inputs_[0], beta);
     const ScalarType type = accumulate_type(p.dtype);
-    const int64_t norms = edge_offsets(p, edge_count(p)).slots, slots = p.training ? norms : 0;
+    const int64_t norms = all_edges(p).slots, slots = p.training ? norms : 0;
     check_running("mixed_cell", running_mean, running_variance, norms * p.sampled);
     out = new_empty(inputs_[0], {p.batch, p.nodes * p.channels, p.height, p.width});
     mean = new_empty(alpha, {slots, p.sampled}, type);

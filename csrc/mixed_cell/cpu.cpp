@@ -49,25 +49,21 @@ State<S, G> make_state(const MixedCell& p, const G& grid, const MixedCellForward
 
 template <class T>
 void fill_rstd(const MixedCell& p, const MixedCellForward& args, T* rstd) {
-  const int64_t size = edge_offsets(p, edge_count(p)).slots * p.sampled;
+  const int64_t size = all_edges(p).slots * p.sampled;
   for (int64_t i = 0; i < size; ++i) rstd[i] = rstd_of(p, static_cast<const T*>(args.variance)[i]);
 }
 
-// Elements of the units of one edge, all samples.
-PCDARTS_INLINE int64_t edge_z(const MixedCell& p, const EdgePlan& plan) {
-  return p.batch * plan.units * unit_size(p, make_grid(p.height, p.width));
+// Elements of one unit of all samples.
+int64_t whole_unit(const MixedCell& p) {
+  return p.batch * unit_size(p, make_grid(p.height, p.width));
 }
 
-int64_t z_size(const MixedCell& p) {
-  return p.batch * edge_offsets(p, edge_count(p)).units *
-         unit_size(p, make_grid(p.height, p.width));
-}
+int64_t z_size(const MixedCell& p) { return all_edges(p).units * whole_unit(p); }
 
 // Where the units of one edge lie in what forward keeps of all of them.
 template <class T>
 T* kept_z(const MixedCell& p, void* z, int row) {
-  const int64_t unit = unit_size(p, make_grid(p.height, p.width));
-  return static_cast<T*>(z) + edge_offsets(p, row).units * p.batch * unit;
+  return static_cast<T*>(z) + edge_offsets(p, row).units * whole_unit(p);
 }
 
 // Where each edge's units lie while they wait for their node: an edge takes the place of one whose
@@ -94,17 +90,17 @@ void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
   int place[kMaxStates * kMaxStates];
   const int places = places_of_edges(p, place);
   const EdgePlan larger = larger_plan(p);
-  const int64_t first_z = p.batch * larger.separable * unit_size(p, grid);
+  const int64_t edge_z = larger.units * whole_unit(p), first_z = larger.separable * whole_unit(p);
   struct Arena {
     T *rstd, *z, *first;
     Moments* moments;
   };
   const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
     Arena a = {};
-    a.rstd = take<T>(pieces, edge_offsets(p, edge_count(p)).slots * p.sampled);
-    const int64_t slots = measured_slots(states_of(p), larger);
+    a.rstd = take<T>(pieces, all_edges(p).slots * p.sampled);
+    const int64_t slots = measured_slots(p.nodes, larger);
     a.moments = take<Moments>(pieces, chunk_count(p.batch) * slots * p.sampled);
-    a.z = take<T>(pieces, args.z == nullptr ? places * edge_z(p, larger) : 0);
+    a.z = take<T>(pieces, args.z == nullptr ? places * edge_z : 0);
     a.first = take<T>(pieces, p.nodes * first_z);
     return a;
   });
@@ -121,8 +117,8 @@ void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
     states[j] = make_state<S>(p, grid, args, j, arena.rstd);
     for (int e = 0; e < states[j].edges; ++e) {
       OutEdge<T>& edge = states[j].edge[e];
-      edge.z = args.z != nullptr ? kept_z<T>(p, args.z, edge.row)
-                                 : arena.z + place[edge.row] * edge_z(p, larger);
+      edge.z =
+          args.z != nullptr ? kept_z<T>(p, args.z, edge.row) : arena.z + place[edge.row] * edge_z;
       edge.first = arena.first + e * first_z;
     }
     source_forward(p, states[j], parallel, arena.moments);
@@ -156,19 +152,18 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
     double* sums;
     S* node;
   };
-  const int64_t first_z = p.batch * larger.separable * unit_size(p, grid);
+  const int64_t edge_z = larger.units * whole_unit(p), first_z = larger.separable * whole_unit(p);
   const bool recompute = args.forward.z == nullptr;
   const bool frugal = recompute && args.grad_weights != nullptr && p.sampled < kFrugalChannels;
   const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
     Arena a = {};
-    a.rstd = take<T>(pieces, edge_offsets(p, edge_count(p)).slots * p.sampled);
+    a.rstd = take<T>(pieces, all_edges(p).slots * p.sampled);
     a.norm = take<NormGradient>(pieces, most_edges * larger.slots * p.sampled);
-    a.sums =
-        take<double>(pieces, chunks * most_edges * ((2 * larger.branches + 1) * p.sampled + 1));
+    a.sums = take<double>(pieces, chunks * most_edges * most_sums_of_edge(p, larger));
     a.dw = take<T>(pieces, args.grad_weights == nullptr
                                ? 0
                                : chunks * weight_layout(p, p.stride, p.nodes).size);
-    a.z = take<T>(pieces, recompute && !frugal ? most_edges * edge_z(p, larger) : 0);
+    a.z = take<T>(pieces, recompute && !frugal ? most_edges * edge_z : 0);
     a.first = take<T>(pieces, most_edges * first_z);
     a.middle = take<T>(pieces, most_edges * first_z);
     a.node = take<S>(pieces, (p.nodes - 1) * p.batch * node);
@@ -189,8 +184,8 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
     SourceGradient<S> grad = {};
     for (int e = 0; e < state.edges; ++e) {
       OutEdge<T>& edge = state.edge[e];
-      edge.z = recompute ? arena.z + (frugal ? 0 : e * edge_z(p, larger))
-                         : kept_z<T>(p, args.forward.z, edge.row);
+      edge.z =
+          recompute ? arena.z + (frugal ? 0 : e * edge_z) : kept_z<T>(p, args.forward.z, edge.row);
       edge.first = arena.first + e * first_z;
       grad.node[e] = complete[edge.target];
     }

@@ -19,7 +19,7 @@ struct ForwardScratch {
 ForwardScratch lay_out(const MixedCell& p, bool store, Pieces& pieces) {
   const Sizes n = sizes_of(p);
   const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
-  const EdgeOffsets all = edge_offsets(p, edge_count(p));
+  const EdgeOffsets all = all_edges(p);
   const int64_t slots = from_input.slots > from_node.slots ? from_input.slots : from_node.slots;
   ForwardScratch s = {};
   s.source = take<int>(pieces, p.channels), s.destination = take<int>(pieces, p.channels);
@@ -64,7 +64,7 @@ void source_forward(const MixedCell& p, const MixedCellForward& args, const Cell
   const Sizes n = sizes_of(p);
   Stage a = make_stage(p, s, scratch.source, s.stride), b = make_stage(p, s, scratch.source, 1);
   if (p.training) a.partial = b.partial = scratch.partial;
-  if (p.training && s.plan.pools) a.pools = s.edges * s.plan.slots;
+  if (p.training && has_pools(s.plan)) a.pools = s.edges * s.plan.slots;
   std::vector<StageItem> first, second;
   for_convolutions(s, [&](int e, const Branch& branch, int separable) {
     const int slot = e * s.plan.slots + branch.slot;
@@ -115,7 +115,7 @@ void node_forward(const MixedCell& p, const MixedCellForward& args, const CellSt
 
 void forward_of(const MixedCell& p, const MixedCellForward& args, const ForwardScratch& scratch,
                 void* stream) {
-  const int64_t norms = p.training ? 0 : edge_offsets(p, edge_count(p)).slots * p.sampled;
+  const int64_t norms = p.training ? 0 : all_edges(p).slots * p.sampled;
   launch_prepare(p.source, p.destination, p.channels, scratch.source, scratch.destination,
                  {static_cast<const float*>(args.variance), scratch.rstd, norms, p.eps}, stream);
   float* const z = args.z == nullptr ? scratch.z : static_cast<float*>(args.z);
@@ -130,9 +130,7 @@ void forward_of(const MixedCell& p, const MixedCellForward& args, const ForwardS
 
 }  // namespace
 
-int64_t cuda_z_size(const MixedCell& p) {
-  return edge_offsets(p, edge_count(p)).units * sizes_of(p).unit;
-}
+int64_t cuda_z_size(const MixedCell& p) { return all_edges(p).units * sizes_of(p).unit; }
 
 size_t cuda_forward_scratch(const MixedCell& p, bool store) {
   Pieces pieces = {nullptr, 0};

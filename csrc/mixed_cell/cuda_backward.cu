@@ -46,7 +46,7 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Pieces& pieces) {
   const int64_t sums = edges * (1 + most.branches) * c;
   BackwardScratch s = {};
   s.source = take<int>(pieces, p.channels), s.destination = take<int>(pieces, p.channels);
-  s.rstd = take<float>(pieces, edge_offsets(p, edge_count(p)).slots * c);
+  s.rstd = take<float>(pieces, all_edges(p).slots * c);
   s.first = take<float>(pieces, edges * most.separable * n.unit);
   s.middle = take<float>(pieces, edges * most.separable * n.unit);
   s.dt = take<float>(pieces, edges * most.convolutions * n.unit);
@@ -181,7 +181,7 @@ void backward_of(const MixedCell& p, const MixedCellBackward& args, const Backwa
                  void* stream) {
   const Sizes n = sizes_of(p);
   const int64_t node = n.channels * n.height * n.width;
-  const EdgeOffsets all = edge_offsets(p, edge_count(p));
+  const EdgeOffsets all = all_edges(p);
   launch_prepare(p.source, p.destination, p.channels, scratch.source, scratch.destination,
                  {static_cast<const float*>(args.forward.variance), scratch.rstd,
                   all.slots * p.sampled, p.eps},

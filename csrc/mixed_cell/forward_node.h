@@ -95,7 +95,7 @@ PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x,
                                       T* sum) {
   const auto& g = state.grid;
   const Vec<T> skip = splat(terms.skip);
-  if (state.plan.pools) {
+  if (has_pools(state.plan)) {
     const Vec<T> wm = splat(terms.largest), wa = splat(terms.average);
     const bool any_max = state.plan.max_pools, any_average = state.plan.avg_pools;
     const T* raw = as_maps<stride>(g, x, scratch.raw, kLowest<T>);

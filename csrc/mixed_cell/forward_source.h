@@ -31,8 +31,8 @@ PCDARTS_INLINE auto source_scratch(const MixedCell& p, const State<S, G>& state)
 
 // The statistics of one chunk as moments, [slots of all edges, then max and average pool][sampled].
 template <class T>
-PCDARTS_INLINE void report(const MixedCell& p, int64_t slots, Statistics<T>* statistics,
-                           Moments* moments) {
+PCDARTS_INLINE void put_moments(const MixedCell& p, int64_t slots, Statistics<T>* statistics,
+                                Moments* moments) {
   for (int64_t i = 0; i < slots * p.sampled; ++i) moments[i] = moments_of(statistics[i]);
 }
 
@@ -69,14 +69,14 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
           add_maps(g, p.sampled, z, to);
         }
       }
-      for (int64_t c = 0; state.plan.pools && p.training && c < p.sampled; ++c) {
+      for (int64_t c = 0; has_pools(state.plan) && p.training && c < p.sampled; ++c) {
         const S* x = channel_of(state, b, p.source[c]);
         pool_to_maps<stride>(g, x, scratch.pool, scratch.pooled);
         add_map(g, scratch.pooled, pools[c]);
         add_map(g, scratch.pooled + g.map, pools[p.sampled + c]);
       }
     }
-    report(p, slots, scratch.statistics, moments + chunk * slots * p.sampled);
+    put_moments(p, slots, scratch.statistics, moments + chunk * slots * p.sampled);
   };
   for_chunks(parallel, p.batch, prepare, run);
 }
@@ -112,7 +112,7 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const P
         }
       }
     }
-    report(p, slots, scratch.statistics, moments + chunk * slots * p.sampled);
+    put_moments(p, slots, scratch.statistics, moments + chunk * slots * p.sampled);
   };
   for_chunks(parallel, p.batch, prepare, run);
 }
@@ -126,7 +126,7 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& sta
   const int64_t size = slots * p.sampled;
   merge_chunks(p.batch, moments, size);
   merge_processes(p.processes, moments, size);
-  const auto put_moments = [&](const OutEdge<T>& edge, int64_t at, const Moments& m) {
+  const auto put_slot = [&](const OutEdge<T>& edge, int64_t at, const Moments& m) {
     if (m.count == 0) return;
     edge.mean[at] = static_cast<T>(m.mean);
     edge.variance[at] = static_cast<T>(m.square / m.count);
@@ -136,8 +136,8 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& sta
   for (int64_t c = 0; c < p.sampled; ++c) {
     for (int e = 0; e < state.edges; ++e) {
       for (int64_t slot = 0; slot < edge_slots; ++slot) {
-        put_moments(state.edge[e], slot * p.sampled + c,
-                    moments[(e * edge_slots + slot) * p.sampled + c]);
+        put_slot(state.edge[e], slot * p.sampled + c,
+                 moments[(e * edge_slots + slot) * p.sampled + c]);
       }
     }
     for (int i = 0; i < state.plan.branches; ++i) {  // all edges share the state's pools
@@ -146,7 +146,7 @@ PCDARTS_INLINE void finish_statistics(const MixedCell& p, const State<S, G>& sta
       const int64_t which = branch.primitive.kind == Kind::avg_pool;
       const Moments m = moments[(state.edges * edge_slots + which) * p.sampled + c];
       for (int e = 0; e < state.edges; ++e) {
-        put_moments(state.edge[e], branch.slot * p.sampled + c, m);
+        put_slot(state.edge[e], branch.slot * p.sampled + c, m);
       }
     }
   }

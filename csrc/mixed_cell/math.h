@@ -29,7 +29,7 @@ enum class Kind : int { none, max_pool, avg_pool, skip, sep_conv, dil_conv };
 
 struct Primitive {
   Kind kind;
-  int kernel;  // 3 or 5; 0 for a skip
+  int kernel;  // 3 or 5; 0 of none and of a skip
 };
 
 struct MixedCell {
@@ -72,9 +72,10 @@ struct Branch {
 // One edge: the branches that compute something, and how much of everything there is.
 struct EdgePlan {
   int branches, slots, units, weights, separable;
-  bool max_pools, avg_pools, pools;  // whether there are any
+  bool max_pools, avg_pools;  // whether there are any
   Branch branch[kMaxPrimitives];
 };
+PCDARTS_HD bool has_pools(const EdgePlan& plan) { return plan.max_pools || plan.avg_pools; }
 
 PCDARTS_HD bool is_pool(Kind kind) { return kind == Kind::max_pool || kind == Kind::avg_pool; }
 // The stride-1 skip computes nothing and has no batch-norm.
@@ -103,12 +104,12 @@ PCDARTS_HD EdgePlan edge_plan(const MixedCell& p, int stride) {
     plan.separable += kind == Kind::sep_conv;
     plan.max_pools |= kind == Kind::max_pool;
     plan.avg_pools |= kind == Kind::avg_pool;
-    plan.pools |= is_pool(kind);
   }
   return plan;
 }
 
-// The plan with more units of the two that a cell's edges have.
+// Of the two plans that a cell's edges have the one that has no fewer of anything: at stride 2 a
+// skip has a batch-norm and a unit too.
 PCDARTS_HD EdgePlan larger_plan(const MixedCell& p) {
   const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
   return from_input.units > from_node.units ? from_input : from_node;
@@ -124,7 +125,7 @@ PCDARTS_HD int64_t measured_slots(int edges, const EdgePlan& plan) {
   return int64_t{edges} * plan.slots + 2;
 }
 
-// How many slots, units or weight tensors lie before an edge's.
+// How many slots, units and weight tensors lie before an edge's.
 struct EdgeOffsets {
   int slots, units, weights;
 };
@@ -139,6 +140,8 @@ PCDARTS_HD EdgeOffsets edge_offsets(const MixedCell& p, int row) {
   }
   return at;
 }
+// How many there are of all edges.
+PCDARTS_HD EdgeOffsets all_edges(const MixedCell& p) { return edge_offsets(p, edge_count(p)); }
 
 // The two halves of a stride-2 skip: first output, number of outputs, and the phase each reads.
 struct SkipHalf {
@@ -159,8 +162,9 @@ PCDARTS_HD int64_t weight_size(const Primitive& primitive, int number, int64_t s
 constexpr int kMostTaps = 25;
 
 // A depthwise convolution as blocks of taps, each reading one phase of the input (stride 2 has four
-// phases, by the parity of row and column): out[y][x] += sum w * phase[y + offset + dilation *
-// tap].
+// phases, by the parity of row and column):
+//
+//   out[y][x] += sum w * phase[y + offset_y + dilation * ky][x + offset_x + dilation * kx]
 struct TapBlock {
   int phase, rows, columns, dilation;
   int offset_y, offset_x;

@@ -58,11 +58,11 @@ __device__ __forceinline__ void mix_channel(const Node& a, int64_t channel, floa
     const EdgePlan& plan = a.plan[a.stride[j] - 1];
     q = quad_of(t, corner, static_cast<int>(threadIdx.x));
     __syncthreads();
-    if (plan.pools || a.stride[j] == 1) load_state_tile(t, corner, a.state[j], from, tile);
+    if (has_pools(plan) || a.stride[j] == 1) load_state_tile(t, corner, a.state[j], from, tile);
     __syncthreads();
     if (q.count == 0) continue;
     StateQuad state;
-    get_state_quad(t, tile, q, plan.pools, state);
+    get_state_quad(t, tile, q, has_pools(plan), state);
     for (int i = 0; i < plan.branches; ++i) {
       const Branch& branch = plan.branch[i];
       const float w = weight[j * kMaxPrimitives + i], c = constant[j * kMaxPrimitives + i];

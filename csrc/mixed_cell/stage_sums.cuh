@@ -50,7 +50,7 @@ __device__ __forceinline__ void put_state_sums(const Stage& a, const Quad& q, in
   const int channel_floats = a.tile.samples * a.tile.phases * a.tile.plane;
   for (int c = static_cast<int>(threadIdx.y); c < count; c += static_cast<int>(blockDim.y)) {
     StateQuad state;
-    get_state_quad(a.tile, tile + c * channel_floats, q, a.plan.pools, state);
+    get_state_quad(a.tile, tile + c * channel_floats, q, has_pools(a.plan), state);
     const auto put_warp_sum = [&](int row, float sum) {
       sum = warp_sum(sum);
       if (threadIdx.x % 32 == 0) put_sum(a, row, first + c, warp, sum);

@@ -141,6 +141,7 @@ PCDARTS_NOINLINE void phase_to_maps(const MixedCell& p, const auto& g, const T* 
   }
 }
 
+// z of a stride-2 skip: a pointwise convolution of each half.
 template <class T>
 PCDARTS_INLINE void reduce_skip(const MixedCell& p, const auto& g, const T* planes,
                                 const T* const* weights, T* t, T* z) {

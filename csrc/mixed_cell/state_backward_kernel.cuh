@@ -74,7 +74,7 @@ __device__ __forceinline__ void state_channel(const StateGradient& a, int64_t ch
         PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) dr[0][p] += terms.skip[e] * g[p];
       }
     }
-    if (a.plan.pools) {
+    if (has_pools(a.plan)) {
       pool_windows(a, u, corner, destination, terms, x, dt, average, winner);
       __syncthreads();
       add_pools<stride>(u, at, dt, average, winner, dr);

@@ -151,7 +151,7 @@ PCDARTS_NOINLINE void store_bands(const ReluConvBn& p, const Bands& bands,
         const int64_t half = at + (phase == 3 ? p.in_channels * g.map : 0);
         const Vec<T> r = load8(in_map(g, scratch.t + half, s, row));
         const Vec<T> v = load8(in_map(g, scratch.dt + half, s, row));
-        return p.linear ? v : keep<T>(~(r <= Vec<T>{}), v);
+        return p.linear ? v : through_relu<T>(r, v);
       });
     }
   }

@@ -153,7 +153,7 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
       for_bands(p, [&](const Bands& bands) {
         load_bands<stride>(p, bands, x, scratch);
         load_dz(p, bands, arena.norm, grad, out, scratch);
-        for (int i = 0; i < bands.count * stride; ++i) {
+        for (int i = 0; args.grad_x != nullptr && i < bands.count * stride; ++i) {
           const int k = i / stride, half = i % stride;
           const Grid& g = bands.grid[k];
           const Half h = half_of(p, half);
@@ -161,9 +161,7 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
           const T* dz = scratch.dz + k * scratch.dz_band + h.first * g.map;
           const int64_t maps = k * scratch.t_band + half * p.in_channels * g.map;
           const Matrix<T> w = {static_cast<const T*>(args.forward.weights[half]), 1, in};
-          if (args.grad_x != nullptr) {
-            pointwise_to_maps(g, dz, outputs, w, in, scratch.dt + maps, g.map);
-          }
+          pointwise_to_maps(g, dz, outputs, w, in, scratch.dt + maps, g.map);
         }
         for (int half = 0; need_weights && half < stride; ++half) {
           const Half h = half_of(p, half);
