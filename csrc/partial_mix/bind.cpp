@@ -15,9 +15,9 @@ Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tenso
   const int64_t count = static_cast<int64_t>(outputs.size());
   const PartialMix p =
       problem(dtype_of(x), x, channels, height, width, count, k, stride, source, destination);
-  const Tensor x_dense = pcdarts::with_contiguous_planes(x);
+  const Tensor x_dense = with_contiguous_planes(x);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
-  const Planes x_planes = pcdarts::planes_of(x_dense);
+  const Planes x_planes = planes_of(x_dense);
   const vector<Planes> output_planes = planes_of(x, outputs_dense);
   const vector<double> weight = doubles_of(weights);
   Tensor out = new_empty(x, {p.batch, channels, height, width});
@@ -36,14 +36,14 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
   const PartialMix p = problem(dtype_of(grad), grad, channels, height, width, weights.size(0), k,
                                stride, source, destination);
-  const Tensor grad_dense = pcdarts::with_contiguous_planes(grad);
-  const Planes grad_planes = pcdarts::planes_of(grad_dense);
+  const Tensor grad_dense = with_contiguous_planes(grad);
+  const Planes grad_planes = planes_of(grad_dense);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
   const vector<Planes> output_planes = planes_of(grad, outputs_dense);
   const vector<double> weight = doubles_of(weights);
   const bool reads_x = need_x && stride == 2;
-  const Tensor x_dense = reads_x ? pcdarts::with_contiguous_planes(*x) : grad_dense;
-  const Planes x_planes = pcdarts::planes_of(x_dense);
+  const Tensor x_dense = reads_x ? with_contiguous_planes(*x) : grad_dense;
+  const Planes x_planes = planes_of(x_dense);
   Gradients result(p, grad, need_outputs, need_x);
   vector<double> partial(need_weights ? p.batch * p.mixed * p.outputs : 0);
   void* const grad_x = need_x ? result.x.mutable_data_ptr() : nullptr;

@@ -16,7 +16,7 @@ inline PartialMix problem(DType dtype, const Tensor& like, int64_t channels, int
 
 inline std::vector<Tensor> with_contiguous_planes(const std::vector<Tensor>& tensors) {
   std::vector<Tensor> result;
-  for (const Tensor& tensor : tensors) result.push_back(pcdarts::with_contiguous_planes(tensor));
+  for (const Tensor& tensor : tensors) result.push_back(with_contiguous_planes(tensor));
   return result;
 }
 
@@ -25,7 +25,7 @@ inline std::vector<Planes> planes_of(const Tensor& x, const std::vector<Tensor>&
   std::vector<Planes> result;
   for (const Tensor& tensor : tensors) {
     check_device(x, tensor);
-    result.push_back(pcdarts::planes_of(tensor));
+    result.push_back(planes_of(tensor));
   }
   return result;
 }

@@ -14,7 +14,7 @@ Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tenso
   const int64_t count = static_cast<int64_t>(outputs.size());
   const PartialMix p =
       problem(storage_of(x), x, channels, height, width, count, k, stride, source, destination);
-  const Tensor x_dense = pcdarts::with_contiguous_planes(x);
+  const Tensor x_dense = with_contiguous_planes(x);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
   const vector<Planes> output_planes = planes_of(x, outputs_dense);
   check_device(x, weights);
@@ -22,9 +22,8 @@ Tensor forward(const vector<Tensor>& outputs, const Tensor& weights, const Tenso
   Tensor out = new_empty(x, {p.batch, channels, height, width});
   Tensor scratch = scratch_of(x, cuda_partial_mix_scratch(p));
   cuda_partial_mix_forward(p, output_planes.data(),
-                           static_cast<const float*>(weight.const_data_ptr()),
-                           pcdarts::planes_of(x_dense), out.mutable_data_ptr(),
-                           scratch.mutable_data_ptr(), scope.stream);
+                           static_cast<const float*>(weight.const_data_ptr()), planes_of(x_dense),
+                           out.mutable_data_ptr(), scratch.mutable_data_ptr(), scope.stream);
   return out;
 }
 
@@ -36,22 +35,22 @@ std::tuple<vector<Tensor>, Tensor, Tensor> backward(
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
   const PartialMix p = problem(storage_of(grad), grad, channels, height, width, weights.size(0), k,
                                stride, source, destination);
-  const Tensor grad_dense = pcdarts::with_contiguous_planes(grad);
+  const Tensor grad_dense = with_contiguous_planes(grad);
   const vector<Tensor> outputs_dense = with_contiguous_planes(outputs);
   const vector<Planes> output_planes = planes_of(grad, outputs_dense);
   check_device(grad, weights);
   const Tensor weight = torch::stable::contiguous(torch::stable::to(weights, ScalarType::Float));
   const bool reads_x = need_x && stride == 2;
-  const Tensor x_dense = reads_x ? pcdarts::with_contiguous_planes(*x) : grad_dense;
+  const Tensor x_dense = reads_x ? with_contiguous_planes(*x) : grad_dense;
   Gradients result(p, grad, need_outputs, need_x);
   Tensor sums = new_empty(grad, {need_weights ? p.outputs : 0}, ScalarType::Float);
   Tensor scratch = scratch_of(grad, cuda_partial_mix_scratch(p));
-  cuda_partial_mix_backward(
-      p, pcdarts::planes_of(grad_dense), output_planes.data(),
-      static_cast<const float*>(weight.const_data_ptr()), pcdarts::planes_of(x_dense),
-      need_outputs ? result.output_data.data() : nullptr,
-      need_weights ? static_cast<float*>(sums.mutable_data_ptr()) : nullptr,
-      need_x ? result.x.mutable_data_ptr() : nullptr, scratch.mutable_data_ptr(), scope.stream);
+  cuda_partial_mix_backward(p, planes_of(grad_dense), output_planes.data(),
+                            static_cast<const float*>(weight.const_data_ptr()), planes_of(x_dense),
+                            need_outputs ? result.output_data.data() : nullptr,
+                            need_weights ? static_cast<float*>(sums.mutable_data_ptr()) : nullptr,
+                            need_x ? result.x.mutable_data_ptr() : nullptr,
+                            scratch.mutable_data_ptr(), scope.stream);
   return {result.outputs, torch::stable::to(sums, weights.scalar_type()), result.x};
 }
 
