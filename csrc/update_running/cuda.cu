@@ -6,7 +6,7 @@
 namespace pcdarts {
 namespace {
 
-constexpr int kNorms = 128;
+constexpr int kNorms = 128, kNormThreads = 64;
 
 struct UpdateRunning {
   int64_t channels;
@@ -16,13 +16,13 @@ struct UpdateRunning {
 };
 
 template <class S>
-__global__ void __launch_bounds__(64)
+__global__ void __launch_bounds__(kNormThreads)
     update_running_kernel(const __grid_constant__ UpdateRunning a) {
   const RunningNorm& norm = a.norm[blockIdx.x];
-  for (int64_t c = threadIdx.x; c < a.channels; c += 64) {
+  for (int64_t c = threadIdx.x; c < a.channels; c += kNormThreads) {
     const int64_t at = blockIdx.x * a.channels + c;
-    S *const mean = static_cast<S*>(norm.mean) + c, *const variance =
-                                                        static_cast<S*>(norm.variance) + c;
+    S* const mean = static_cast<S*>(norm.mean) + c;
+    S* const variance = static_cast<S*>(norm.variance) + c;
     const float old_mean = get_float(mean), old_variance = get_float(variance);
     put_float(mean, old_mean + a.momentum * (get(a.mean + at) - old_mean));
     put_float(variance,
@@ -44,7 +44,7 @@ void cuda_update_running(DType dtype, const std::vector<RunningNorm>& norms, int
       for (size_t i = 0; i < count; ++i) a.norm[i] = norms[first + i];
       const int64_t skipped = static_cast<int64_t>(first) * channels;
       a.mean = mean + skipped, a.variance = variance + skipped;
-      launch(&update_running_kernel<S>, static_cast<unsigned>(count), 64, 0, stream, a);
+      launch(&update_running_kernel<S>, static_cast<unsigned>(count), kNormThreads, 0, stream, a);
     }
   });
 }
