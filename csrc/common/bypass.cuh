@@ -12,7 +12,7 @@ struct BypassPlane {
 };
 PCDARTS_HD BypassPlane bypass_plane(int64_t height, int64_t width, int stride, int pack) {
   const int64_t columns = stride == 1 ? height * width : width;
-  const int64_t across = (columns + pack - 1) / pack;
+  const int64_t across = ceil_div(columns, pack);
   return {columns, across, stride == 1 ? across : across * height};
 }
 

@@ -2,13 +2,10 @@
 // gradient. Tap k of a kernel reads the input `dilation * (k - kernel / 2)` rows or columns away
 // from stride times the output's place (tile_offset).
 #pragma once
+#include "common/relu.cuh"
 #include "common/tile.cuh"
 
 namespace pcdarts {
-
-// PyTorch's ReLU: a NaN goes through.
-__device__ __forceinline__ float relu(float v) { return v < 0 ? 0 : v; }
-__device__ __forceinline__ bool passes_relu(float v) { return !(v <= 0); }
 
 // A convolution of an edge: depthwise [channels, kernel, kernel], then pointwise [outputs,
 // channels]. Kernel 1 has no depthwise weights and reads one phase: half of a stride-2 skip.

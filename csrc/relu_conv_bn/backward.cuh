@@ -2,6 +2,7 @@
 #pragma once
 #include "common/bypass.cuh"
 #include "common/outer.cuh"
+#include "common/relu.cuh"
 #include "common/rows.cuh"
 #include "relu_conv_bn/pixels.cuh"
 
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(kConvSumThreads)
 // The output stands for a z of mean 0 and rstd 1; the true rstd is multiplied in at the end. A
 // block of two warps a channel, one for each sum.
 struct ConvNorm {
-  const float* partial;  // as in ConvSums
+  const float* partial;  // as in ConvSums; not read in eval mode, whose formula has no sums
   int64_t warps;
   const float* variance;
   int64_t channels;
@@ -52,7 +53,8 @@ static __global__ void __launch_bounds__(64) conv_norm(const __grid_constant__ C
   PCDARTS_SHARED(shared);
   double* const sums = reinterpret_cast<double*>(shared);
   const int64_t o = blockIdx.x, warp = threadIdx.x / 32;
-  const double sum = sum_row(a.partial + (warp * a.channels + o) * a.warps, a.warps);
+  const float* const row = a.partial + (warp * a.channels + o) * a.warps;
+  const double sum = a.training ? sum_row(row, a.warps) : 0;
   if (threadIdx.x % 32 == 0) sums[warp] = sum;
   __syncthreads();
   if (threadIdx.x != 0) return;
@@ -102,7 +104,7 @@ static __global__ void __launch_bounds__(kConvThreads, 3)
     float x[4];
     if (!p.linear) {
       get_input(p, q, half, begin + c, x);
-      PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) dx[c][i] = x[i] <= 0 ? 0 : dx[c][i];
+      PCDARTS_UNROLLED for (int i = 0; i < 4; ++i) dx[c][i] = passes_relu(x[i]) ? dx[c][i] : 0;
     }
     put_input_gradient(p, q, half, grad_x, input_at(p, q, half, begin + c), dx[c]);
   }

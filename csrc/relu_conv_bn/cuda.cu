@@ -36,9 +36,8 @@ struct ForwardScratch {
   float* rstd;
   Pack<float, 2>* exchange;
 };
-int64_t forward_warps(const ReluConvBn& p) {
-  return ceil_div(conv_quads(p), kConvThreads) * (kConvThreads / 32);
-}
+int64_t conv_blocks(const ReluConvBn& p) { return ceil_div(conv_quads(p), kConvThreads); }
+int64_t forward_warps(const ReluConvBn& p) { return conv_blocks(p) * (kConvThreads / 32); }
 ForwardScratch lay_out_forward(const ReluConvBn& p, Pieces& pieces) {
   const bool measured = takes_statistics(p);
   ForwardScratch s = {};
@@ -52,7 +51,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Forwar
                 void* stream) {
   const ConvProblem c = problem_of(p, args, args.out);
   const bool measured = takes_statistics(p);
-  const dim3 grid(grid_of(ceil_div(conv_quads(p), kConvThreads)),
+  const dim3 grid(grid_of(conv_blocks(p)),
                   static_cast<unsigned>(ceil_div(largest_half(p), kConvChannels)),
                   static_cast<unsigned>(p.stride));
   launch(&conv_forward_kernel, grid, kConvThreads, kChunkBytes, stream, c, args.out,
@@ -70,24 +69,26 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Forwar
   } else {
     const FillRstd r = {static_cast<const float*>(args.variance), scratch.rstd, p.out_channels,
                         p.eps};
-    launch(&conv_rstd, grid_of(ceil_div(r.size, 256)), 256, 0, stream, r);
+    launch(&conv_rstd, grid_of(ceil_div(r.size, kNormaliseThreads)), kNormaliseThreads, 0, stream,
+           r);
   }
   Normalise n = {};
   n.out = args.out, n.plane = bypass_plane(p.height, p.width, 1, wide_of(p.dtype));
   n.planes = p.batch * p.out_channels, n.channels = p.out_channels;
   n.wide = is_wide(p.dtype, n.plane, n.out);
   n.mean = static_cast<const float*>(args.mean), n.rstd = scratch.rstd;
-  const unsigned blocks = grid_of(ceil_div(n.planes * n.plane.packs, 256));
-  with_storage_type(p.dtype,
-                    [&]<class S>() { launch(&normalise_kernel<S>, blocks, 256, 0, stream, n); });
+  const unsigned blocks = grid_of(ceil_div(n.planes * n.plane.packs, kNormaliseThreads));
+  with_storage_type(p.dtype, [&]<class S>() {
+    launch(&normalise_kernel<S>, blocks, kNormaliseThreads, 0, stream, n);
+  });
 }
 
 constexpr int64_t kWeightBlocks = 64;  // at most, a part of the weights
 int64_t weight_span(const ReluConvBn& p) {
-  return ceil_div(ceil_div(conv_quads(p), kOuterLanes), kWeightBlocks);
+  return ceil_div(conv_quads(p), kOuterLanes * kWeightBlocks);
 }
 int64_t weight_blocks(const ReluConvBn& p) {
-  return ceil_div(ceil_div(conv_quads(p), kOuterLanes), weight_span(p));
+  return ceil_div(conv_quads(p), kOuterLanes * weight_span(p));
 }
 
 struct BackwardScratch {
@@ -101,7 +102,7 @@ int64_t sum_warps(const ReluConvBn& p) {
   return ceil_div(p.batch * plane.packs, kConvSumThreads) * (kConvSumThreads / 32);
 }
 BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Pieces& pieces) {
-  const int64_t rows = p.plain ? 0 : 2 * p.out_channels;
+  const int64_t rows = takes_statistics(p) ? 2 * p.out_channels : 0;
   const int64_t blocks = need_weights ? weight_blocks(p) : 0;
   BackwardScratch s = {};
   s.partial = take<float>(pieces, rows * sum_warps(p));
@@ -112,8 +113,8 @@ BackwardScratch lay_out_backward(const ReluConvBn& p, bool need_weights, Pieces&
   return s;
 }
 
-void norm_of(const ReluConvBn& p, const ReluConvBnBackward& args, const BackwardScratch& scratch,
-             void* stream) {
+void sum_gradients(const ReluConvBn& p, const ReluConvBnBackward& args,
+                   const BackwardScratch& scratch, void* stream) {
   ConvSums s = {};
   s.grad = args.grad_out, s.out = args.forward.out;
   s.plane = bypass_plane(p.height, p.width, 1, wide_of(p.dtype));
@@ -124,13 +125,19 @@ void norm_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Backward
   with_storage_type(p.dtype, [&]<class S>() {
     launch(&conv_sums_kernel<S>, grid, kConvSumThreads, 0, stream, s);
   });
+}
+
+void norm_of(const ReluConvBn& p, const ReluConvBnBackward& args, const BackwardScratch& scratch,
+             void* stream) {
+  if (p.training) sum_gradients(p, args, scratch, stream);
   ConvNorm n = {};
-  n.partial = s.partial, n.warps = s.warps,
+  n.partial = scratch.partial, n.warps = sum_warps(p);
   n.variance = static_cast<const float*>(args.forward.variance);
   n.channels = p.out_channels, n.eps = p.eps, n.training = p.training;
   n.count = static_cast<double>(p.batch) * static_cast<double>(p.height * p.width);
   n.norm = scratch.norm;
   launch(&conv_norm, grid_of(p.out_channels), 64, 2 * sizeof(double), stream, n);
+  if (!p.training) return;
   Synchronized a = in_norms(scratch.norm, p.out_channels);
   a.slots = 1;
   synchronize(p.processes, a, scratch.exchange, stream);
@@ -146,7 +153,7 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args,
     c.norm = scratch.norm;
   }
   if (args.grad_x != nullptr) {
-    const dim3 grid(grid_of(ceil_div(conv_quads(p), kConvThreads)),
+    const dim3 grid(grid_of(conv_blocks(p)),
                     static_cast<unsigned>(ceil_div(p.in_channels, kConvChannels)),
                     static_cast<unsigned>(p.stride));
     launch(&conv_input_kernel, grid, kConvThreads, kChunkBytes, stream, c, args.grad_x);

@@ -44,8 +44,11 @@ static __global__ void __launch_bounds__(kConvThreads, 3)
                                   partial + number / 32 * p.out + h.first + begin);
 }
 
-static __global__ void __launch_bounds__(256) conv_rstd(const __grid_constant__ FillRstd a) {
-  fill_rstd(a, int64_t{blockIdx.x} * 256 + threadIdx.x);
+constexpr int kNormaliseThreads = 256;
+
+static __global__ void __launch_bounds__(kNormaliseThreads)
+    conv_rstd(const __grid_constant__ FillRstd a) {
+  fill_rstd(a, int64_t{blockIdx.x} * kNormaliseThreads + threadIdx.x);
 }
 
 struct Normalise {
@@ -56,9 +59,10 @@ struct Normalise {
   const float *mean, *rstd;
 };
 template <class S>
-__global__ void __launch_bounds__(256) normalise_kernel(const __grid_constant__ Normalise a) {
+__global__ void __launch_bounds__(kNormaliseThreads)
+    normalise_kernel(const __grid_constant__ Normalise a) {
   constexpr int N = kWide<S>;
-  const int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x;
+  const int64_t i = int64_t{blockIdx.x} * kNormaliseThreads + threadIdx.x;
   if (i >= a.planes * a.plane.packs) return;
   const PackPlace at = pack_place<N>(a.plane, i);
   const float mean = get(a.mean + at.sample % a.channels);

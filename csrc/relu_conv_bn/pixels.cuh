@@ -25,7 +25,7 @@ struct ConvQuad {
   int count;
 };
 __device__ __forceinline__ ConvQuad conv_quad(const ConvProblem& p, int64_t number) {
-  const int64_t across = (p.width + 3) / 4, above = number / across;
+  const int64_t across = ceil_div(p.width, 4), above = number / across;
   const int64_t column = number % across * 4, left = p.width - column;
   const bool exists = above < p.batch * p.height;
   return {exists ? above / p.height : 0, exists ? above % p.height : 0, column,
@@ -81,9 +81,9 @@ __device__ __forceinline__ void get_dz(const ConvProblem& p, const ConvQuad& q, 
   }
 }
 
-// PyTorch's ReLU: a NaN goes through.
+// relu, but of a linear problem the value itself.
 __device__ __forceinline__ float rectified(const ConvProblem& p, float v) {
-  return p.linear || !(v < 0) ? v : 0;
+  return !p.linear && v < 0 ? 0 : v;
 }
 
 // sum[o][p] += weight[o] * v[p]
