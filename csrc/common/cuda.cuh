@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "common/host_device.h"
 
@@ -28,6 +29,10 @@ template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, void* stream,
             const A&... arguments) {
   static_assert((sizeof(P) + ... + 0) <= 4096, "older drivers take 4 KiB of arguments");
+  constexpr unsigned kMostRows = 65535;  // of a grid: its y dimension, which counts channels
+  if (grid.y > kMostRows) {
+    throw std::runtime_error("a CUDA grid has no room for so many channels");
+  }
 #ifdef __CUDACC__
   constexpr size_t kWithoutAsking = 48 * 1024;
   if (shared > kWithoutAsking) {  // all that there is: less would be taken from another thread
@@ -53,6 +58,17 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, void* st
   auto body = [&] { kernel(arguments...); };
   cusim::run(reinterpret_cast<const void*>(kernel), grid, block, shared, body);
 #endif
+}
+
+// Copies items from number `first` on into a kernel's arguments, as many as those have room for;
+// returns the number of the next one.
+template <class Arguments, class Item>
+size_t take_items(const std::vector<Item>& items, size_t first, Arguments& a) {
+  constexpr int room = sizeof(a.item) / sizeof(Item);
+  for (a.items = 0; first < items.size() && a.items < room; ++first) {
+    a.item[a.items++] = items[first];
+  }
+  return first;
 }
 
 PCDARTS_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

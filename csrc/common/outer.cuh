@@ -1,8 +1,6 @@
 // Sums over pixels of the outer product of two sets of channels: a pointwise convolution's weight
 // gradient. Both sets lie in shared memory, R rows of the pixels of 64 lanes.
 #pragma once
-#include <vector>
-
 #include "common/memory.cuh"
 
 namespace pcdarts {
@@ -60,11 +58,12 @@ struct MergeWeights {
   int items;
   MergedWeight item[kMergedWeights];
 };
-static __global__ void __launch_bounds__(256)
+constexpr int kMergeWeightThreads = 256;
+static __global__ void __launch_bounds__(kMergeWeightThreads)
     merge_weights(const __grid_constant__ MergeWeights a) {
   const MergedWeight& item = a.item[blockIdx.y];
-  for (int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x; i < item.size;
-       i += int64_t{gridDim.x} * 256) {
+  for (int64_t i = int64_t{blockIdx.x} * kMergeWeightThreads + threadIdx.x; i < item.size;
+       i += int64_t{gridDim.x} * kMergeWeightThreads) {
     float sum = 0;
     for (int64_t k = 0; k < item.count; ++k) sum += get(item.partial + k * item.size + i);
     put(item.to + i, sum);
@@ -73,14 +72,14 @@ static __global__ void __launch_bounds__(256)
 inline void launch_merge_weights(const std::vector<MergedWeight>& weights, void* stream) {
   MergeWeights a = {};
   for (size_t first = 0; first < weights.size();) {
+    first = take_items(weights, first, a);
     int largest = 1;
-    a.items = 0;
-    for (; first < weights.size() && a.items < kMergedWeights; ++first) {
-      a.item[a.items++] = weights[first];
-      largest = largest > weights[first].size ? largest : weights[first].size;
+    for (int i = 0; i < a.items; ++i) {
+      largest = largest > a.item[i].size ? largest : a.item[i].size;
     }
-    launch(&merge_weights, dim3(grid_of(ceil_div(largest, 256)), static_cast<unsigned>(a.items)),
-           256, 0, stream, a);
+    const dim3 grid(grid_of(ceil_div(largest, kMergeWeightThreads)),
+                    static_cast<unsigned>(a.items));
+    launch(&merge_weights, grid, kMergeWeightThreads, 0, stream, a);
   }
 }
 

@@ -18,18 +18,17 @@ struct ForwardScratch {
 
 ForwardScratch lay_out(const MixedCell& p, bool store, Pieces& pieces) {
   const Sizes n = sizes_of(p);
-  const EdgePlan from_input = edge_plan(p, p.stride), from_node = edge_plan(p, 1);
+  const EdgePlan most = larger_plan(p);
   const EdgeOffsets all = all_edges(p);
-  const int64_t slots = from_input.slots > from_node.slots ? from_input.slots : from_node.slots;
   ForwardScratch s = {};
   s.source = take<int>(pieces, p.channels), s.destination = take<int>(pieces, p.channels);
   s.rstd = take<float>(pieces, int64_t{all.slots} * p.sampled);
   s.z = take<float>(pieces, store ? 0 : all.units * n.unit);
-  s.first = take<float>(pieces, int64_t{p.nodes} * from_node.separable * n.unit);
+  s.first = take<float>(pieces, int64_t{p.nodes} * most.separable * n.unit);
   s.partial = take<WarpMoments>(
-      pieces, p.training ? most_stage_warps(p) * (p.nodes * slots + 2) * p.sampled : 0);
+      pieces, p.training ? most_stage_warps(p) * measured_slots(p.nodes, most) * p.sampled : 0);
   s.exchange =
-      take<Pack<float, 2>>(pieces, exchange_size(p.processes, p.nodes * slots * p.sampled));
+      take<Pack<float, 2>>(pieces, exchange_size(p.processes, p.nodes * most.slots * p.sampled));
   return s;
 }
 
@@ -94,7 +93,7 @@ void node_forward(const MixedCell& p, const MixedCellForward& args, const CellSt
   Node a = {};
   a.size = sizes_of(p);
   a.plan[0] = edge_plan(p, 1), a.plan[1] = edge_plan(p, 2);
-  const Tile t = channel_tile(p.batch, p.height, p.width, p.stride, 1, kNodeThreads, 1);
+  const Tile t = node_tile(a.size, p.stride);
   a.tile[0] = with_stride(t, 1), a.tile[1] = with_stride(t, 2);
   a.source = scratch.source, a.destination = scratch.destination;
   const int64_t size = p.height * p.width;

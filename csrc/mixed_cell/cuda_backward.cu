@@ -10,31 +10,20 @@
 namespace pcdarts {
 namespace {
 
-// The larger of both strides' plans, in every respect.
-struct Most {
-  int64_t slots, units, convolutions, separable, branches;
-};
-Most most_of(const MixedCell& p) {
-  Most most = {};
-  for (const int stride : {1, p.stride}) {
-    const EdgePlan plan = edge_plan(p, stride);
-    int64_t convolutions = 0;
-    for (int i = 0; i < plan.branches; ++i) {
-      const Kind kind = plan.branch[i].primitive.kind;
-      convolutions += units_of(kind, stride) * (kind == Kind::skip ? 2 : 1);
-    }
-    const auto raise = [](int64_t& to, int64_t value) { to = to > value ? to : value; };
-    raise(most.slots, plan.slots), raise(most.units, plan.units);
-    raise(most.convolutions, convolutions), raise(most.separable, plan.separable);
-    raise(most.branches, plan.branches);
+// Convolutions of an edge's first stages, at most: a stride-2 skip has two.
+int64_t most_convolutions(const MixedCell& p) {
+  int64_t count = 0;
+  for (int i = 0; i < p.primitives; ++i) {
+    const Kind kind = p.primitive[i].kind;
+    count += units_of(kind, p.stride) * (kind == Kind::skip ? 2 : 1);
   }
-  return most;
+  return count;
 }
 
 BackwardScratch lay_out(const MixedCell& p, bool need_weights, Pieces& pieces) {
   const Sizes n = sizes_of(p);
-  const Most most = most_of(p);
-  const int64_t edges = p.nodes, c = p.sampled;
+  const EdgePlan most = larger_plan(p);
+  const int64_t edges = p.nodes, c = p.sampled, convolutions = most_convolutions(p);
   const auto larger = [&](auto f) {
     const int64_t a = f(1), b = f(p.stride);
     return a > b ? a : b;
@@ -49,7 +38,7 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Pieces& pieces) {
   s.rstd = take<float>(pieces, all_edges(p).slots * c);
   s.first = take<float>(pieces, edges * most.separable * n.unit);
   s.middle = take<float>(pieces, edges * most.separable * n.unit);
-  s.dt = take<float>(pieces, edges * most.convolutions * n.unit);
+  s.dt = take<float>(pieces, edges * convolutions * n.unit);
   s.dt_second = take<float>(pieces, edges * most.separable * n.unit);
   s.partial = take<float>(pieces, sums * most_stage_warps(p));
   s.bypass = take<float>(pieces, edges * (n.channels - c) * for_bypass);
@@ -57,8 +46,8 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Pieces& pieces) {
   s.norm = take<Pack<float, 4>>(pieces, edges * most.slots * c);
   s.exchange = take<Pack<float, 2>>(pieces, exchange_size(p.processes, edges * most.branches * c));
   if (need_weights) {
-    s.of_edge = {most.convolutions * pointwise * c * c, most.separable * second.pointwise * c * c,
-                 most.convolutions * blocks * c * kMostTaps,
+    s.of_edge = {convolutions * pointwise * c * c, most.separable * second.pointwise * c * c,
+                 convolutions * blocks * c * kMostTaps,
                  most.separable * second.middle * c * kMostTaps};
   }
   const int64_t all = edge_count(p);
@@ -67,7 +56,7 @@ BackwardScratch lay_out(const MixedCell& p, bool need_weights, Pieces& pieces) {
   s.depthwise = take<float>(pieces, all * s.of_edge.depthwise);
   s.depthwise_second = take<float>(pieces, all * s.of_edge.depthwise_second);
   s.middle_sums = take<float>(pieces, edges * most.separable * 2 * c * second.middle);
-  const bool carries = edges * most.convolutions > kStateItems;
+  const bool carries = edges * convolutions > kStateItems;
   for (float*& carry : s.carry) {
     carry = take<float>(pieces, carries ? n.unit * p.stride * p.stride : 0);
   }
@@ -97,7 +86,7 @@ void stage_sums(Source& s, bool needs_state) {
   a.plan = state.plan, a.destination = s.scratch.destination, a.packed = s.packed;
   for (int e = 0; e < state.edges; ++e) a.node[e] = s.node[e], a.mean[e] = state.edge[e].mean;
   Stage b = a;
-  b.tile = stage_tile_of(p, 1);
+  b.tile = stage_tile(n, 1);
   a.edges = state.edges;
   std::vector<StageItem> first, second;
   for_convolutions(state, [&](int e, const Branch& branch, int separable) {
@@ -139,8 +128,8 @@ void sums(Source& s) {
   f.size = n, f.plan = state.plan, f.stride = state.stride, f.edges = state.edges;
   f.primitives = s.p.primitives, f.training = s.p.training;
   f.partial = s.scratch.partial, f.warps = most_stage_warps(s.p);
-  f.first_warps = stage_warps(stage_tile_of(s.p, state.stride));
-  f.second_warps = stage_warps(stage_tile_of(s.p, 1));
+  f.first_warps = stage_warps(stage_tile(n, state.stride));
+  f.second_warps = stage_warps(stage_tile(n, 1));
   f.sums = s.scratch.sums, f.norm = s.scratch.norm;
   f.grad_alpha = static_cast<float*>(s.args.grad_alpha);
   f.grad_beta = static_cast<float*>(s.args.grad_beta);

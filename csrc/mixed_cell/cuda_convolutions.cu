@@ -15,10 +15,7 @@ void run_pointwise(Source& s, const std::vector<PointwiseItem>& items, int strid
   a.destination = s.scratch.destination, a.packed = s.packed;
   a.need_weights = s.need_weights();
   for (size_t first = 0; first < items.size();) {
-    a.items = 0;
-    for (; first < items.size() && a.items < kPointwiseItems; ++first) {
-      a.item[a.items++] = items[first];
-    }
+    first = take_items(items, first, a);
     launch_pointwise_backward(a, together, s.stream);
   }
 }
@@ -68,10 +65,7 @@ void second_backward(Source& s) {
   });
   run_pointwise(s, pointwise, 1, 1);
   for (size_t first = 0; first < depthwise.size();) {
-    a.items = 0;
-    for (; first < depthwise.size() && a.items < kMiddleItems; ++first) {
-      a.item[a.items++] = depthwise[first];
-    }
+    first = take_items(depthwise, first, a);
     launch_middle_backward(a, s.stream);
   }
 }
@@ -141,10 +135,7 @@ void first_backward(Source& s) {
   size_t first = 0;
   int launches = 0;
   do {
-    a.items = 0;
-    for (; first < depthwise.size() && a.items < kStateItems; ++first) {
-      a.item[a.items++] = depthwise[first];
-    }
+    first = take_items(depthwise, first, a);
     a.carried_in = launches == 0 || s.grad_x == nullptr ? nullptr : s.scratch.carry[launches % 2];
     ++launches;
     const bool last = first == depthwise.size() || s.grad_x == nullptr;

@@ -7,8 +7,7 @@ namespace pcdarts {
 void run_stage(Stage a, const std::vector<StageItem>& items, bool together, void* stream) {
   size_t first = 0;
   do {  // as many at a time as a kernel's arguments hold
-    a.items = 0;
-    for (; first < items.size() && a.items < kStageItems; ++first) a.item[a.items++] = items[first];
+    first = take_items(items, first, a);
     launch_stage(a, together, stream);
     a.pools = -1, a.edges = 0;
   } while (first < items.size());

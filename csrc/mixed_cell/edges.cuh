@@ -6,14 +6,9 @@
 
 namespace pcdarts {
 
-constexpr int kStateItems = 48;          // convolutions that one launch of pass A' takes
-constexpr int kPlaneFloats = 10 * 1024;  // 40 KiB for the tile of one channel
-
-// Tiles of one channel, for kernels that go channel by channel.
-inline Tile channel_tile(int64_t batch, int64_t height, int64_t width, int stride, int halo,
-                         int lanes, int planes) {
-  return make_tile(batch, height, width, stride, halo, lanes, planes, kPlaneFloats);
-}
+constexpr int kStateItems = 48;  // convolutions that one launch of pass A' takes
+// 40 KiB for the tiles of one channel: a block has 48 KiB of shared memory without asking.
+constexpr int64_t kChannelFloats = 10 * 1024;
 
 // What one edge reads. Slots and units count from the edge's own first one.
 struct DeviceEdge {

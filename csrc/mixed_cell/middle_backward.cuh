@@ -51,9 +51,7 @@ static __global__ void __launch_bounds__(kDepthwiseLanes, 5)
     load_tile(t, corner, 1, r, lane, static_cast<int>(blockDim.x),
               [&](int, int64_t b, int row, int column, float (&v)[kQuad]) {
                 get_unit(n, item.first.z, 0, b, channel, row, column, v);
-                PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
-                  v[p] = column + p < t.width ? relu((v[p] - mean) * rstd) : 0;
-                }
+                rectify_quad(mean, rstd, t.width - column, v);
               });
     __syncthreads();
     float grad[1][4] = {}, own[4] = {}, value[4];
@@ -100,7 +98,7 @@ static __global__ void __launch_bounds__(32)
 }
 
 inline Tile middle_tile(const Sizes& n) {
-  return make_tile(n.batch, n.height, n.width, 1, 2, kDepthwiseLanes, 2, 10 * 1024);
+  return make_tile(n.batch, n.height, n.width, 1, 2, kDepthwiseLanes, 2, kChannelFloats);
 }
 inline void launch_middle_backward(const Middle& a, void* stream) {
   const size_t lanes = static_cast<size_t>(lanes_of_warps(a.tile));

@@ -114,6 +114,10 @@ static __global__ void __launch_bounds__(kNodeThreads, 3)
   }
 }
 
+inline Tile node_tile(const Sizes& n, int stride) {
+  return make_tile(n.batch, n.height, n.width, stride, 1, kNodeThreads, 1, kChannelFloats);
+}
+
 inline void launch_node(const Node& a, void* stream) {
   const Tile& t = a.tile[a.stride[0] - 1];
   const size_t floats = 2 * kMaxStates * kMaxPrimitives + static_cast<size_t>(tile_floats(t));

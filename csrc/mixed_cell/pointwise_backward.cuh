@@ -47,7 +47,7 @@ constexpr int kPointwiseResident = R <= 16 ? 4 : 1;
 template <int R>
 PCDARTS_HD int pointwise_floats(const Pointwise& a, int channels) {
   const int padded = (channels + R - 1) / R * R, rows = a.left_in_tile ? R : 2 * R;
-  return a.chunk * kTapsPitch + R * R + OuterShape<R>::splits * padded * R + rows * kOuterPitch;
+  return a.chunk * kTapsFloats + R * R + OuterShape<R>::splits * padded * R + rows * kOuterPitch;
 }
 
 // z (+)= P t for a lane's quad: rows of `z` from rows of `t`, R of each, in shared memory.
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kOuterLanes* kPointwiseGroups<R>, kPointwiseRe
   float* const sums = weights + R * R;                     // [splits, padded, R]
   float* const right = sums + Shape::splits * padded * R;  // t
   float* const taps = right + R * kOuterPitch;
-  float* const left = a.left_in_tile ? shared : taps + a.chunk * kTapsPitch;  // z, then dz
+  float* const left = a.left_in_tile ? shared : taps + a.chunk * kTapsFloats;  // z, then dz
   const int begin = static_cast<int>(blockIdx.z) * a.per_block;
   const int end = a.items < begin + a.per_block ? a.items : begin + a.per_block;
   int loaded = -1;  // which channels of which tile

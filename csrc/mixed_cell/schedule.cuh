@@ -119,21 +119,17 @@ void for_convolutions(const CellState& s, const F& f) {
 // Pass A or B over any number of items.
 void run_stage(Stage a, const std::vector<StageItem>& items, bool together, void* stream);
 
-inline Tile stage_tile_of(const MixedCell& p, int stride) {
-  return stage_tile(p.batch, p.height, p.width, stride, p.sampled);
-}
-
 // Warps of a stage, of either stride at most.
 inline int64_t most_stage_warps(const MixedCell& p) {
-  const int64_t one = stage_warps(stage_tile_of(p, 1)),
-                own = stage_warps(stage_tile_of(p, p.stride));
+  const Sizes n = sizes_of(p);
+  const int64_t one = stage_warps(stage_tile(n, 1)), own = stage_warps(stage_tile(n, p.stride));
   return one > own ? one : own;
 }
 
 inline Stage make_stage(const MixedCell& p, const CellState& s, const int* source, int stride) {
   Stage a = {};
   a.size = sizes_of(p);
-  a.tile = stage_tile_of(p, stride);
+  a.tile = stage_tile(a.size, stride);
   a.state = {s.x, source, static_cast<int>(p.sampled)};
   a.slots = measured_slots(s.edges, s.plan);
   a.pools = -1;

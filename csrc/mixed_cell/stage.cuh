@@ -50,9 +50,9 @@ void with_outputs(int64_t channels, const F& f) {
 
 constexpr int64_t kStageFloats = 20 * 1024;  // 80 KiB for a tile: the smallest devices have 99
 
-inline Tile stage_tile(int64_t batch, int64_t height, int64_t width, int stride, int64_t channels) {
-  const int64_t resident = channels < 32 ? channels : 32;
-  return make_tile(batch, height, width, stride, stride == 1 ? 4 : 2, kStageLanes, resident,
+inline Tile stage_tile(const Sizes& n, int stride) {
+  const int64_t resident = n.sampled < 32 ? n.sampled : 32;
+  return make_tile(n.batch, n.height, n.width, stride, stride == 1 ? 4 : 2, kStageLanes, resident,
                    kStageFloats * 2 / 3);
 }
 inline int64_t stage_warps(const Tile& t) { return t.tiles * (lanes_of_warps(t) / 32); }

@@ -5,7 +5,8 @@
 
 namespace pcdarts {
 
-constexpr int kTapsPitch = 28;  // floats for a channel's taps, at least 5 * 5; 16-byte aligned
+constexpr int kTapsFloats = 28;  // room for a channel's taps; what lies behind is 16-byte aligned
+static_assert(kTapsFloats >= kMostTaps && kTapsFloats % 4 == 0);
 
 struct StageState {
   Channels x;
@@ -16,6 +17,13 @@ struct FirstStage {
   const float* z;            // [B, channels, H, pitch]; null: the state is read
   const float *mean, *rstd;  // of the batch-norm that follows it
 };
+
+// v = relu((v - mean) * rstd), of which only the first `count` lie inside the image; 0 beyond.
+__device__ __forceinline__ void rectify_quad(float mean, float rstd, int count, float (&v)[kQuad]) {
+  PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
+    v[p] = p < count ? relu((v[p] - mean) * rstd) : 0;
+  }
+}
 
 // The channels [first, first + count) of a tile, by `threads` threads.
 __device__ __forceinline__ void load_stage_tile(const Tile& t, const Corner& corner,
@@ -37,9 +45,7 @@ __device__ __forceinline__ void load_stage_tile(const Tile& t, const Corner& cor
               const float mean = get(middle.mean + channel), rstd = get(middle.rstd + channel);
               const int64_t at = ((b * state.channels + channel) * t.height + row) * pitch + column;
               get_some(middle.z + at, kQuad, true, v);
-              PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {
-                v[p] = column + p < t.width ? relu((v[p] - mean) * rstd) : 0;
-              }
+              rectify_quad(mean, rstd, t.width - column, v);
             });
 }
 

@@ -8,7 +8,7 @@
 namespace pcdarts {
 
 // Floats of shared memory besides the tile: a group's weights of `chunk` channels.
-PCDARTS_HD int weights_of_chunk(int chunk, int outputs) { return chunk * (kTapsPitch + outputs); }
+PCDARTS_HD int weights_of_chunk(int chunk, int outputs) { return chunk * (kTapsFloats + outputs); }
 
 // The moments of both pools of the channels [first, first + count) in the tile.
 __device__ __forceinline__ void pool_moments(const Stage& a, const Quad& q, int first, int count,
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kStageLanes* kStageGroups, OB == 4 ? 2 : 1)
   const int channels = a.state.channels, channel_floats = t.samples * t.phases * t.plane;
   float* const depthwise =
       shared + a.chunk * channel_floats + group * weights_of_chunk(a.chunk, OB);
-  float* const pointwise = depthwise + a.chunk * kTapsPitch;
+  float* const pointwise = depthwise + a.chunk * kTapsFloats;
   const int64_t warp = (int64_t{blockIdx.x} * lanes + lane) / 32;
   WarpMoments* const moments =
       a.partial == nullptr ? nullptr : a.partial + warp * a.slots * channels;

@@ -132,11 +132,12 @@ __global__ void __launch_bounds__(kDepthwiseLanes, 5)
 // Floats of all planes of a block, own ones and three more: beside the sums of kStateItems there
 // are 99 KiB in a block of the smaller GPUs.
 constexpr int64_t kStateFloats = 18 * 1024 + 256;
+constexpr int64_t kStateTile = 8 * 1024;  // of the own planes, at most
 
 inline Tile state_tile(const Sizes& n, int stride) {
   const int64_t phases = int64_t{stride} * stride, own = kStateFloats * phases / (phases + 3);
   return make_tile(n.batch, n.height, n.width, stride, stride == 1 ? 4 : 2, kDepthwiseLanes, 1,
-                   own < 8 * 1024 ? static_cast<int>(own) : 8 * 1024);
+                   own < kStateTile ? own : kStateTile);
 }
 
 inline void launch_state_backward(const StateGradient& a, void* stream) {

@@ -59,7 +59,8 @@ void tests() {
   expect_refused(&half_waits, 1, 64, 0, "not every thread reaches __syncthreads");
   expect_refused(&lane_is_missing, 1, 32, 0, "a lane that has exited");
   expect_refused(&does_nothing, 1, 1025, 0, "invalid launch configuration");
-  expect_refused(&does_nothing, dim3(1, 65536), 32, 0, "invalid launch configuration");
+  expect_refused(&does_nothing, dim3(1, 65536), 32, 0, "no room for so many channels");
+  expect_refused(&does_nothing, dim3(1, 1, 65536), 32, 0, "invalid launch configuration");
   expect_refused(&does_nothing, 1, 32, cusim::kMostShared + 1, "invalid launch configuration");
   expect_refused(&does_nothing, 0, 32, 0, "invalid launch configuration");
 }
