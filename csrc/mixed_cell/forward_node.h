@@ -6,15 +6,23 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-// What one mixed channel of one edge adds to its node, the same in every sample: weights of pools,
-// skip and stored maps, and where those lie in a sample's z.
+// A batch-norm's output times its weight: weight * (z - mean). The mean goes first, since a channel
+// without variance has a weight of 316, and must come out as zero.
+template <class T>
+struct MixTerm {
+  T weight, mean;
+};
+
+// What one mixed channel of one edge adds to its node, the same in every sample: pools by Kind, the
+// skip, stored maps and where those lie in a sample's z.
 template <class T>
 struct MixTerms {
-  T largest, average, skip, constant;
+  MixTerm<T> largest, average;
+  T skip, constant;
   bool skips;
   int maps;
-  int64_t map[kMaxPrimitives];
-  T weight[kMaxPrimitives];
+  int64_t at[kMaxPrimitives];
+  MixTerm<T> map[kMaxPrimitives];
 };
 
 template <class T>
@@ -50,17 +58,25 @@ PCDARTS_INLINE void set_mix_terms(const MixedCell& p, const State<S, G>& state,
       continue;
     }
     const int64_t norm = last_slot(branch) * p.sampled + c;
-    const T weight = scale * edge.rstd[norm];
-    terms.constant -= weight * edge.mean[norm];
-    if (kind == Kind::max_pool) {
-      terms.largest += weight;
-    } else if (kind == Kind::avg_pool) {
-      terms.average += weight;
-    } else {
-      terms.map[terms.maps] = branch.unit * unit_size(p, state.grid) + c * state.grid.map;
-      terms.weight[terms.maps++] = weight;
+    const MixTerm<T> term = {scale * edge.rstd[norm], edge.mean[norm]};
+    if (!is_pool(kind)) {
+      terms.at[terms.maps] = branch.unit * unit_size(p, state.grid) + c * state.grid.map;
+      terms.map[terms.maps++] = term;
+      continue;
     }
+    MixTerm<T>& pool = kind == Kind::max_pool ? terms.largest : terms.average;
+    if (pool.weight == 0) {
+      pool.mean = term.mean;
+    } else {  // a pool that is listed twice; in eval mode the means may differ
+      terms.constant += term.weight * (pool.mean - term.mean);
+    }
+    pool.weight += term.weight;
   }
+}
+
+template <class V, class T>
+PCDARTS_INLINE V term_of(const MixTerm<T>& term, const T* z) {
+  return splat_as<V>(term.weight) * (load_as<V>(z) - splat_as<V>(term.mean));
 }
 
 template <class T>
@@ -68,22 +84,20 @@ PCDARTS_NOINLINE void add_stored_terms(const auto& g, const MixTerms<T>& terms, 
                                        T* sum) {
   int i = 0;
   for (; i + 4 <= terms.maps; i += 4) {
-    const T *m0 = z + terms.map[i], *m1 = z + terms.map[i + 1], *m2 = z + terms.map[i + 2],
-            *m3 = z + terms.map[i + 3];
-    const T w0 = terms.weight[i], w1 = terms.weight[i + 1], w2 = terms.weight[i + 2],
-            w3 = terms.weight[i + 3];
+    const T *z0 = z + terms.at[i], *z1 = z + terms.at[i + 1], *z2 = z + terms.at[i + 2],
+            *z3 = z + terms.at[i + 3];
+    const MixTerm<T> t0 = terms.map[i], t1 = terms.map[i + 1], t2 = terms.map[i + 2],
+                     t3 = terms.map[i + 3];
     for_registers<T>(g.vectors, [&]<class V>(int v) __attribute__((always_inline)) {
-      store_as(sum + v, load_as<V>(sum + v) + splat_as<V>(w0) * load_as<V>(m0 + v) +
-                            splat_as<V>(w1) * load_as<V>(m1 + v) +
-                            splat_as<V>(w2) * load_as<V>(m2 + v) +
-                            splat_as<V>(w3) * load_as<V>(m3 + v));
+      store_as(sum + v, load_as<V>(sum + v) + term_of<V>(t0, z0 + v) + term_of<V>(t1, z1 + v) +
+                            term_of<V>(t2, z2 + v) + term_of<V>(t3, z3 + v));
     });
   }
   for (; i < terms.maps; ++i) {
-    const T* map = z + terms.map[i];
-    const T w = terms.weight[i];
+    const T* map = z + terms.at[i];
+    const MixTerm<T> term = terms.map[i];
     for_registers<T>(g.vectors, [&]<class V>(int v) __attribute__((always_inline)) {
-      store_as(sum + v, load_as<V>(sum + v) + splat_as<V>(w) * load_as<V>(map + v));
+      store_as(sum + v, load_as<V>(sum + v) + term_of<V>(term, map + v));
     });
   }
 }
@@ -96,14 +110,15 @@ PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x,
   const auto& g = state.grid;
   const Vec<T> skip = splat(terms.skip);
   if (has_pools(state.plan)) {
-    const Vec<T> wm = splat(terms.largest), wa = splat(terms.average);
+    const Vec<T> wm = splat(terms.largest.weight), wa = splat(terms.average.weight),
+                 mm = splat(terms.largest.mean), ma = splat(terms.average.mean);
     const bool any_max = state.plan.max_pools, any_average = state.plan.avg_pools;
     const T* raw = as_maps<stride>(g, x, scratch.raw, kLowest<T>);
     pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
       T* to = in_map(g, sum, s, y);
       Vec<T> v = load8(to);  // 0 times the infinity of a pool that is not there would be NaN
-      if (any_max) v += wm * largest;
-      if (any_average) v += wa * average;
+      if (any_max) v += wm * (largest - mm);
+      if (any_average) v += wa * (average - ma);
       store8(to, v);
     });
   }

@@ -22,14 +22,14 @@ struct Node {
   bool out_packed, wide;  // the output goes in packs of four, the bypass in packs of 16 bytes
 };
 
-// What every branch of every edge adds to one channel: weight * z + constant.
+// What every branch of every edge adds to one channel: weight * (z - mean), as on the CPU.
 __device__ __forceinline__ void put_mix_terms(const Node& a, int64_t channel, float* weight,
-                                              float* constant) {
+                                              float* mean) {
   for (int i = static_cast<int>(threadIdx.x); i < a.states * kMaxPrimitives;
        i += static_cast<int>(blockDim.x)) {
     const int j = i / kMaxPrimitives, number = i % kMaxPrimitives;
     const EdgePlan& plan = a.plan[a.stride[j] - 1];
-    weight[i] = constant[i] = 0;
+    weight[i] = mean[i] = 0;
     if (number >= plan.branches) continue;
     const Branch& branch = plan.branch[number];
     const DeviceEdge& edge = a.edge[j];
@@ -40,17 +40,17 @@ __device__ __forceinline__ void put_mix_terms(const Node& a, int64_t channel, fl
     }
     const int64_t norm = last_slot(branch) * a.size.sampled + channel;
     weight[i] = scale * get(edge.rstd + norm);
-    constant[i] = -weight[i] * get(edge.mean + norm);
+    mean[i] = get(edge.mean + norm);
   }
 }
 
 __device__ __forceinline__ void mix_channel(const Node& a, int64_t channel, float* shared) {
   float* const weight = shared;
-  float* const constant = weight + kMaxStates * kMaxPrimitives;
-  float* const tile = constant + kMaxStates * kMaxPrimitives;
+  float* const mean = weight + kMaxStates * kMaxPrimitives;
+  float* const tile = mean + kMaxStates * kMaxPrimitives;
   const Corner corner = corner_of(a.tile[0], blockIdx.x);
   const int64_t from = get(a.source + channel);
-  put_mix_terms(a, channel, weight, constant);
+  put_mix_terms(a, channel, weight, mean);
   float sum[kQuad] = {};
   Quad q = {};
   for (int j = 0; j < a.states; ++j) {
@@ -65,10 +65,10 @@ __device__ __forceinline__ void mix_channel(const Node& a, int64_t channel, floa
     get_state_quad(t, tile, q, has_pools(plan), state);
     for (int i = 0; i < plan.branches; ++i) {
       const Branch& branch = plan.branch[i];
-      const float w = weight[j * kMaxPrimitives + i], c = constant[j * kMaxPrimitives + i];
+      const float w = weight[j * kMaxPrimitives + i], m = mean[j * kMaxPrimitives + i];
       float v[kQuad];
       get_branch_quad(a.size, branch, a.stride[j], a.edge[j].z, state, channel, q, v);
-      PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) sum[p] += w * v[p] + c;
+      PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) sum[p] += w * (v[p] - m);
     }
   }
   if (q.count == 0) return;

@@ -11,7 +11,8 @@ from ..ops.channels import Sampling
 from ..ops.mixed_cell import CellGraph
 from ..space import CELL_INPUTS, cell_edges, edges_into
 from .fused import FusedGraph, engine, is_fused, run_preprocess
-from .mixed_op import EPS, FusedPartialMixedOp, check_input
+from .inputs import check_state
+from .mixed_op import EPS, FusedPartialMixedOp
 from .operations import FactorizedReduce, ReLUConvBN
 from .sampling import mix_sampled
 from .watched import Watched, is_hooked
@@ -75,7 +76,7 @@ class SearchCell(nn.Module):
             run_preprocess(self.preprocess0, watched0, s0, backend),
             run_preprocess(self.preprocess1, watched1, s1, backend),
         ]
-        check_input(states[0], self.C, 2 if self.reduction else 1)
+        check_state(states[0], self.C, 2 if self.reduction else 1)
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
             fused, edges = self._fused, list(self._ops)

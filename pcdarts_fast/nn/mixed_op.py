@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from ..errors import UserError, check_choice
 from ..ops import BACKENDS, partial_mix
 from ..ops.channels import Sampling, channel_tables, check_channels
-from ..ops.checks import check_even, check_shape, check_stride
+from ..ops.checks import check_stride
 from ..ops.mixed_cell import CellGraph
 from ..space import PRIMITIVES
 from .fused import FusedGraph, engine, is_fused
+from .inputs import check_fits, check_state
 from .naive import mixed_operation
 from .operations import Zero, make_operation
 from .sampling import mix_sampled
@@ -55,8 +56,8 @@ class FusedPartialMixedOp(nn.Module):
         self,
         C: int,
         stride: int,
-        *,
         k: int = 4,
+        *,
         primitives: Sequence[str] = PRIMITIVES,
         sampling: Sampling = "shuffle",
         backend: str = "auto",
@@ -83,7 +84,7 @@ class FusedPartialMixedOp(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """x [B, C, H, W], soft-maxed alpha [P] -> [B, C, H/stride, W/stride]."""
-        check_input(x, self.C, self.stride)
+        check_state(x, self.C, self.stride)
         if weights.shape != (len(self.primitives),):
             raise UserError(
                 f"weights: got shape {tuple(weights.shape)}, wanted [{len(self.primitives)}], "
@@ -94,6 +95,7 @@ class FusedPartialMixedOp(nn.Module):
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
             fused = self._fused
             if fused is None or not fused.watched.runs_fused(backend, [self._ops], self.training):
+                check_fits(x, weights, self)
                 return self.by_modules(states[0], weights, permutation, backend)
             return fused(
                 states,
@@ -147,9 +149,3 @@ def search_operation(primitive: str, C: int, stride: int) -> nn.Module:
     if "pool" in primitive:
         return nn.Sequential(operation, nn.BatchNorm2d(C, affine=False))
     return operation
-
-
-def check_input(x: Tensor, C: int, stride: int) -> None:
-    """Raises UserError where x is no state of C channels, or odd at stride 2."""
-    check_shape("x", x, C)
-    check_even("x", x, stride)

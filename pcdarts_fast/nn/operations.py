@@ -70,8 +70,8 @@ class FactorizedReduce(nn.Module):
             x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         if x.shape[1] < 8 and x.stride(1) == 1:
             # Channels last, torch 2.14.1 gives these convolutions wrong gradients of their weights,
-            # or writes beyond its memory (AVX2).
-            x = x.contiguous()
+            # or writes beyond its memory (AVX2). `contiguous` leaves a single channel as it is.
+            x = x.clone(memory_format=torch.contiguous_format)
         halves = [self.conv_1(x)]
         if self.conv_2.weight.numel():
             halves.append(self.conv_2(x[:, :, 1:, 1:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -17,15 +17,13 @@ def check_dtype(name: str, x: Tensor, backend: str) -> None:
         raise UserError(f"{name}: got {x.dtype}, wanted one of {wanted} (backend {backend})")
 
 
-def check_devices(op: str, tensors: Iterable[Tensor]) -> None:
-    """For tracing, and where one tensor is on the meta device: real kernels look themselves.
-
-    Raises:
-        RuntimeError: the tensors lie on several devices.
-    """
-    devices = {str(tensor.device) for tensor in tensors}
-    if len(devices) > 1:
-        raise RuntimeError(f"{op}: got tensors on {', '.join(sorted(devices))}, wanted one device")
+def check_devices(x: Tensor, **others: Tensor | Sequence[Tensor]) -> None:
+    """Raises UserError where another argument does not lie where x does."""
+    device = x.device
+    for name, given in others.items():
+        for tensor in (given,) if isinstance(given, Tensor) else given:
+            if tensor.device != device:
+                raise UserError(f"{name}: got device {tensor.device}, wanted {device} as the input")
 
 
 def check_shape(name: str, x: Tensor, C: int) -> None:

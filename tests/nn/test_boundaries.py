@@ -160,6 +160,30 @@ def test_an_edge_takes_no_empty_and_no_other_states(backend: str, shape: tuple[i
         FusedPartialMixedOp(8, 1, backend=backend)(torch.zeros(shape), torch.ones(8))
 
 
+@BACKENDS
+@pytest.mark.parametrize(
+    ("x", "alpha", "wanted"),
+    [
+        ("meta", "cpu", r"(alpha|weights): got device cpu, wanted meta as the input"),
+        ("cpu", "meta", r"(alpha|weights): got device meta, wanted cpu as the input"),
+        (torch.int64, "cpu", r"(x|inputs): got torch.int64, wanted (one of )?"),
+        (torch.float16, "cpu", r"(x|inputs): got torch.float16, wanted (one of )?"),
+    ],
+)
+def test_an_edge_names_what_lies_elsewhere_or_has_another_dtype(
+    backend: str, x: Any, alpha: str, wanted: str
+) -> None:
+    edge = FusedPartialMixedOp(8, 1, backend=backend)
+    with pytest.raises(UserError, match=wanted):
+        edge(torch.ones(2, 8, 4, 4).to(x), torch.ones(8, device=alpha))
+
+
+@pytest.mark.parametrize("k", [0, 3, 4.0, True])
+def test_a_part_that_eight_channels_have_not(k: Any) -> None:
+    with pytest.raises(UserError, match=f"k: got k={k} for C=8 channels"):
+        FusedPartialMixedOp(8, 1, k)
+
+
 @pytest.mark.parametrize("name", ["layers", "num_classes", "nodes"])
 def test_a_super_net_has_one_of_everything(name: str) -> None:
     with pytest.raises(UserError, match=r"layers, num_classes, nodes: got .*, wanted >= 1"):

@@ -50,6 +50,23 @@ def test_super_net_has_the_same_bits_for_any_threads() -> None:
             assert torch.equal(other[name], value), name
 
 
+def test_a_channel_without_variance_comes_out_as_zero() -> None:
+    """A 3x3 pool of a 2x2 map has one value; batch-norm takes 316 times what rounding leaves."""
+    edge = FusedPartialMixedOp(8, 1, primitives=("max_pool_3x3", "avg_pool_3x3"), backend="cpu")
+    out = edge(100 + torch.rand(1, 8, 2, 2), torch.tensor([1.0, 0.0]))
+    mixed = out.unflatten(1, (2, 4))[:, :, 0]  # first of every group of the shuffle
+    assert torch.equal(mixed, torch.zeros(1, 2, 2, 2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_single_small_image_in_float32(seed: int) -> None:
+    """Of the eager modules the logits are five times as far from float64."""
+    torch.manual_seed(seed)
+    net = SearchNetwork(18, 7, 4, k=6, nodes=2, backend="cpu")
+    x, exact = torch.randn(1, 3, 8, 8), copy.deepcopy(net).double()
+    assert relative_error(net(x), exact(x.double())) < 3e-6
+
+
 def test_stem_and_classifier_in_eval_mode() -> None:
     torch.manual_seed(0)
     reference = SearchNetwork(4, 3, 2, backend="reference").double()

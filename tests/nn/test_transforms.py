@@ -63,7 +63,7 @@ def test_saved_tensors_may_come_back_in_another_layout(
 def test_weights_on_another_device_are_refused(part: str) -> None:
     op = edge("cpu")
     (op if part == "all" else op._ops[4]).to("meta")
-    with pytest.raises(RuntimeError, match="cpu, meta, wanted one device"):
+    with pytest.raises(UserError, match="weights: got device meta, wanted cpu as the input"):
         op(images(), ALPHA)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_maps
+from ..checks import check_devices, check_maps
 from ..dense import accumulation_dtype, dense, dense_statistics, kept_state
 from ..once import once_differentiable
 from ..processes import shared_kernel
@@ -103,9 +103,10 @@ def conv_bn(
         [B, C_out, H, W]; the batch's mean and biased variance [C_out] (empty with `running`).
 
     Raises:
-        UserError: the shape or dtype of x does not fit.
+        UserError: the shape or dtype of x, or the device of another argument, does not fit.
     """
     check_maps("x", x, weight.shape[1], backend)
+    check_devices(x, weight=weight, gamma=gamma, beta=beta)
     out: tuple[Tensor, Tensor, Tensor] = _ConvBn.apply(
         eps, backend, running, processes, kept_state(x), weight, gamma, beta
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...errors import UserError
 from .._registry import implements_in_triton
 from ..channels import Table
-from ..checks import check_dtype, check_even
+from ..checks import check_devices, check_dtype, check_even
 from ..dense import (
     accumulation_dtype,
     dense,
@@ -180,8 +180,8 @@ def mixed_cell(
         [batch-norms, C/k] (empty with `running`), in the order of the weights' batch-norms.
 
     Raises:
-        UserError: the number of inputs, the shape or dtype of one, or the shape of alpha or beta,
-            does not fit.
+        UserError: the number of inputs, the shape or dtype of one, the shape of alpha or beta, or
+            a device does not fit.
         RuntimeError: the number of the weights, or of the elements of one, does not fit.
     """
     if len(inputs) != graph.inputs:
@@ -200,6 +200,7 @@ def mixed_cell(
                 f"wanted {list(x.shape)}, {x.dtype} on {x.device} as inputs[0]"
             )
     check_dtype("inputs", x, backend)
+    check_devices(x, alpha=alpha, beta=beta, weights=weights)
     edges, choices = graph.edges, len(graph.primitives)
     if beta.shape != (edges,) or alpha.numel() != edges * choices:
         raise UserError(

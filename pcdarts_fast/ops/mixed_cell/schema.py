@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .._registry import define
-from ..checks import check_devices
 from ..processes import define_synchronized
 
 KINDS = (
@@ -89,7 +88,6 @@ def _forward_fake(
     eps: float,
     store: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    check_devices("mixed_cell", (*inputs, alpha, beta, *weights))
     B, C, H, W = inputs[0].shape
     H, W = H // stride, W // stride
     slots = _total(len(inputs), nodes, stride, primitives, "slots") if running_mean is None else 0
@@ -125,7 +123,6 @@ def _backward_fake(
     need_alpha: bool,
     need_beta: bool,
 ) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
-    check_devices("mixed_cell", (grad_out, *inputs, alpha, beta, *weights))
     return (
         [
             x.new_empty(x.shape if need else (0,))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import implements_in_triton
-from ..checks import check_even, check_maps
+from ..checks import check_devices, check_even, check_maps
 from ..dense import accumulation_dtype, dense, dense_statistics, in_dtypes_of, kept_state
 from ..once import once_differentiable
 from ..processes import shared_kernel
@@ -109,11 +109,12 @@ def relu_conv_bn(
         `running`).
 
     Raises:
-        UserError: the shape or dtype of x, or the shape of a weight, does not fit.
+        UserError: the shape or dtype of x, or the shape or device of a weight, does not fit.
     """
     C_in = weights[0].shape[1]
     check_maps("x", x, C_in, backend)
     check_even("x", x, stride)
+    check_devices(x, weights=weights)
     for i, weight in enumerate(weights):
         if weight.shape[1:] != (C_in, 1, 1) or len(weights) != stride:
             raise UserError(
@@ -132,9 +133,10 @@ def linear_map(x: Tensor, weight: Tensor, *, backend: str) -> Tensor:
     Slower than a matrix product, but its gradient has the same bits for any number of threads.
 
     Raises:
-        UserError: the shape or dtype of x does not fit.
+        UserError: the shape or dtype of x, or the device of the weight, does not fit.
     """
     maps = kept_state(x[..., None, None])  # [B, C_in, 1, 1]
     check_maps("x", maps, weight.shape[1], backend)
+    check_devices(x, weight=weight)
     out, _, _ = _ReluConvBn.apply(1, 0.0, backend, None, True, 1, maps, weight[:, :, None, None])
     return out.flatten(1)  # type: ignore[no-any-return]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from .._registry import define
-from ..checks import check_devices
 from ..dense import accumulation_dtype
 from ..processes import define_synchronized
 
@@ -34,7 +33,6 @@ def _forward_fake(
     linear: bool,
     plain: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    check_devices("relu_conv_bn", (x, *weights))
     B, _, H, W = x.shape
     C_out = sum(weight.shape[0] for weight in weights)
     wide = accumulation_dtype(x.dtype)
@@ -57,7 +55,6 @@ def _backward_fake(
     linear: bool,
     plain: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    check_devices("relu_conv_bn", (grad_out, x, *weights))
     wide = accumulation_dtype(x.dtype)
     grad_weights = [x.new_empty(weight.shape, dtype=wide) for weight in weights]
     return x.new_empty(x.shape if need_x else (0,)), grad_weights if need_weights else []
