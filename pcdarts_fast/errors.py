@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -19,7 +19,7 @@ def check_choice(name: str, got: str, wanted: Sequence[str]) -> None:
         raise UserError(f"{name}: got {got!r}, wanted one of {', '.join(wanted)}")
 
 
-def check_known(what: str, name: str, known: Iterable[str]) -> None:
+def check_known(what: str, name: str, known: Collection[str]) -> None:
     """Raises UserError where nothing that is `known` has this name."""
     if name not in known:
         raise UserError(f"unknown {what} {name!r}; wanted one of {', '.join(known)}")

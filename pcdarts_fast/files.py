@@ -22,10 +22,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             it is as it was before.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise UserError(f"cannot write {path}: it is no ordinary file; choose another place")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with writing(path):
+        if target.exists() and not target.is_file():
+            raise UserError(f"cannot write {path}: it is no ordinary file; choose another place")
         try:
             with open(temporary, "wb") as file:
                 file.write(content)

@@ -6,8 +6,8 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-// A batch-norm's output times its weight: weight * (z - mean). The mean goes first, since a channel
-// without variance has a weight of 316, and must come out as zero.
+// A batch-norm's output times its weight: weight * (z - mean), rstd in the weight. The mean goes
+// first, since a channel without variance has an rstd of 316, and must come out as zero.
 template <class T>
 struct MixTerm {
   T weight, mean;

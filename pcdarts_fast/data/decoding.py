@@ -56,11 +56,12 @@ class Decoder(torch_data.Dataset[Item]):
                     # Of pictures that are whole: a transparent colour, many pixels, odd EXIF data.
                     warnings.filterwarnings("ignore", module="PIL")
                     with Image.open(self.paths[index]) as image:
-                        if image.mode in ("I", "F"):
+                        bits = _grey_bits(image)
+                        if bits == 32:
                             return Unread(
                                 self.paths[index], "its pixels have 32 bits; make them 8 or 16"
                             )
-                        pixels = _in_colour(image)
+                        pixels = _in_colour(image, bits)
             except Image.DecompressionBombError:
                 return Unread(
                     self.paths[index], "it has more pixels than Pillow opens; make it smaller"
@@ -72,9 +73,16 @@ class Decoder(torch_data.Dataset[Item]):
         return tensor, int(self.labels[index])
 
 
-def _in_colour(image: Image.Image) -> Image.Image:
+def _grey_bits(image: Image.Image) -> int:
+    """Of a pixel; Pillow reads some formats of 16 bits as if they had 32."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):
+        return 16
+    return 32 if image.mode in ("I", "F") else 8
+
+
+def _in_colour(image: Image.Image, bits: int) -> Image.Image:
     """As RGB of 8 bits; Pillow would cut the values of 16 bits off at 255."""
-    if image.mode.startswith("I;16"):
+    if bits == 16:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")
 

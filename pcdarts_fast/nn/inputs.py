@@ -16,10 +16,11 @@ def check_state(x: Tensor, C: int, stride: int) -> None:
 
 
 def check_fits(x: Tensor, weights: Tensor, module: nn.Module) -> None:
-    """Raises UserError where an edge's candidates cannot take x as modules: devices differ, or x
-    has another dtype than their parameters without autocast. Fused operators look themselves.
+    """Raises UserError where that is why an edge's candidates have failed as modules: devices
+    differ, or x has another dtype than their parameters. Fused operators look themselves.
     """
-    own = next(module.parameters(), x)
+    own, device = next(module.parameters(), x), x.device.type
     check_devices(x, weights=weights, parameters=own)
-    if x.dtype != own.dtype and not torch.is_autocast_enabled(x.device.type):
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if x.dtype != own.dtype and not casts:
         raise UserError(f"x: got {x.dtype}, wanted {own.dtype} as the parameters")

@@ -95,8 +95,11 @@ class FusedPartialMixedOp(nn.Module):
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
             fused = self._fused
             if fused is None or not fused.watched.runs_fused(backend, [self._ops], self.training):
-                check_fits(x, weights, self)
-                return self.by_modules(states[0], weights, permutation, backend)
+                try:
+                    return self.by_modules(states[0], weights, permutation, backend)
+                except RuntimeError:
+                    check_fits(x, weights, self)
+                    raise
             return fused(
                 states,
                 weights,

@@ -18,7 +18,9 @@ Table = tuple[int, ...]
 
 def check_channels(C: int, k: int) -> None:
     """Raises UserError where C channels have no k-th part."""
-    if type(k) is not int or C < 1 or k < 1 or C % k:
+    if type(k) is not int:
+        raise UserError(f"k: got {k!r}, wanted an int")
+    if C < 1 or k < 1 or C % k:
         raise UserError(f"k: got k={k} for C={C} channels, wanted a k >= 1 that divides C")
 
 

@@ -39,8 +39,8 @@ def load_settings(kind: type[S], path: Path) -> S:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     # Its constructors raise what Python does for numbers and dates that are none.
-    except (OSError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"settings {path} cannot be read: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as e:
+        raise UserError(f"settings {path} cannot be read: {str(e).splitlines()[0]}") from None
     types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind)}
     if not isinstance(values, dict):
         raise UserError(f"settings {path} are damaged: wanted a line for each, as name: value")
@@ -71,6 +71,8 @@ def _to_plain(value: Any) -> Any:
 
 
 def _from_plain(path: Path, name: str, value: Any, wanted: Any) -> Any:
+    if type(value) is int and abs(value) >= 2**64:  # Python has no text of the largest
+        raise UserError(f"settings {path}: {name} is too large")
     kinds = get_args(wanted) if get_origin(wanted) is UnionType else (wanted,)
     for kind in kinds:
         if get_origin(kind) is tuple and isinstance(value, list):

@@ -173,7 +173,7 @@ def test_prepares_as_the_documents_say(photos):
     torch.testing.assert_close(names["prepare"](picture)[None], images)
 
 
-@pytest.mark.parametrize("ending", ["png", "tiff"])
+@pytest.mark.parametrize("ending", ["png", "tiff", "pgm"])
 def test_takes_grey_images_of_16_bits(photos, ending):
     for path in (photos / "val" / "red").iterdir():
         path.unlink()

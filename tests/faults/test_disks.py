@@ -1,4 +1,4 @@
-"""Real file systems that are read-only or tiny, in a mount namespace of the test's own."""
+"""Real file systems that are full, read-only or tiny, in a mount namespace of the test's own."""
 
 from __future__ import annotations
 
@@ -33,6 +33,21 @@ def in_a_namespace(mount: str, options: list[str], cwd: Path) -> subprocess.Comp
         timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+def test_full_disk_stops_in_one_sentence_and_with_room_again_the_run_ends(tmp_path):
+    (tmp_path / "disk").mkdir()
+    options = [*tiny_options(epochs=3), "--output-dir", "disk/run"]
+    first = shlex.join([sys.executable, "-m", "pcdarts_fast", "search", *options])
+    full = f"mount -t tmpfs -o size=64k tmpfs disk\n{first}\necho code $?\nls -A disk/run"
+    room = "mount -o remount,size=20m disk"
+    done = in_a_namespace(f"{full}\n{room}", [*options, "--resume"], tmp_path)
+    assert done.stdout.count("code 2\n") == 1, done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("pcdarts: cannot write disk/run/")
+    assert "no space left on device; what was written before is intact" in sentence
+    assert ".tmp" not in done.stdout
 
 
 def test_read_only_folder_is_one_sentence(tmp_path):

@@ -69,6 +69,15 @@ def test_edge(engine: Any, case: Case, memory: str) -> None:
     check_edge(engine, arguments["C"], arguments["stride"], shape, memory=memory)
 
 
+def test_a_channel_without_variance_comes_out_as_zero(engine: Any) -> None:
+    """See tests/nn/test_fused_network.py."""
+    edge = FusedPartialMixedOp(8, 1, primitives=("max_pool_3x3",), backend=engine.backend)
+    x = 100 + torch.rand(1, 8, 2, 2)
+    out = edge.to(engine.device)(x.to(engine.device), torch.ones(1, device=engine.device))
+    mixed = out.unflatten(1, (2, 4))[:, :, 0]
+    assert torch.equal(mixed, torch.zeros_like(mixed))
+
+
 @pytest.mark.parametrize("dtype", BARS, ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("C_in", "C"), [(5, 8), (20, 40)])

@@ -178,10 +178,25 @@ def test_an_edge_names_what_lies_elsewhere_or_has_another_dtype(
         edge(torch.ones(2, 8, 4, 4).to(x), torch.ones(8, device=alpha))
 
 
-@pytest.mark.parametrize("k", [0, 3, 4.0, True])
-def test_a_part_that_eight_channels_have_not(k: Any) -> None:
-    with pytest.raises(UserError, match=f"k: got k={k} for C=8 channels"):
+@pytest.mark.parametrize(
+    ("k", "wanted"),
+    [
+        (0, "k: got k=0 for C=8 channels, wanted a k >= 1 that divides C"),
+        (3, "k: got k=3 for C=8 channels, wanted a k >= 1 that divides C"),
+        (4.0, "k: got 4.0, wanted an int"),
+        (True, "k: got True, wanted an int"),
+    ],
+)
+def test_a_part_that_eight_channels_have_not(k: Any, wanted: str) -> None:
+    with pytest.raises(UserError, match=wanted):
         FusedPartialMixedOp(8, 1, k)
+
+
+def test_a_hook_may_bring_weights_into_the_dtype_of_the_state() -> None:
+    """As tools do that keep them in another one, or elsewhere, until a candidate is called."""
+    edge = FusedPartialMixedOp(8, 1, primitives=("sep_conv_3x3",), backend="cpu").double()
+    edge._ops[0].register_forward_pre_hook(lambda module, _: module.float() and None)
+    assert edge(torch.randn(2, 8, 4, 4), torch.ones(1)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ["layers", "num_classes", "nodes"])

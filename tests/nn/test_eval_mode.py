@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pcdarts_fast.ops import why_not
+from pcdarts_fast.space import PRIMITIVES
 from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.tolerances import relative_error
 from pcdarts_fast.testing.training_pass import coarse_images, training_pass
@@ -17,9 +18,15 @@ pytestmark = [
 ]
 
 
-def test_an_edge(stride: int) -> None:
-    reference, fused = (module.double().eval() for module in edge_twins(8, stride))
-    x, alpha = coarse_images(3, 8, 6, 10), torch.rand(8, dtype=torch.float64)
+EACH_TWICE = ("max_pool_3x3", "avg_pool_3x3") * 2
+"""Pools of one kind have batch-norms of their own."""
+
+
+@pytest.mark.parametrize("primitives", [PRIMITIVES, EACH_TWICE])
+def test_an_edge(stride: int, primitives: tuple[str, ...]) -> None:
+    pair = edge_twins(8, stride, primitives=primitives)
+    reference, fused = (module.double().eval() for module in pair)
+    x, alpha = coarse_images(3, 8, 6, 10), torch.rand(len(primitives), dtype=torch.float64)
     wanted, got = (training_pass(module, [x, alpha]) for module in (reference, fused))
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():

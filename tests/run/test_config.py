@@ -145,11 +145,23 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, change, sentence):
 
 
 @pytest.mark.parametrize(
-    "value", ["2024-13-01", "!!int abc", "9" * 5_000, "!!timestamp abc", "[" * 100_000]
+    ("value", "wanted"),
+    [
+        ("2024-13-01", "cannot be read: month must be"),
+        ("!!int abc", "cannot be read: invalid literal"),
+        ("!!int ''", "cannot be read: string index"),
+        ("!!bool abc", "cannot be read: 'abc'"),
+        ("9" * 5_000, "cannot be read: Exceeds the limit"),
+        ("0x" + "f" * 5_000, "seed is too large"),
+        ("!!timestamp abc", "cannot be read: "),
+        ("[" * 100_000, "cannot be read: "),
+    ],
 )
-def test_values_that_yaml_cannot_build(tmp_path, value):
-    (tmp_path / "config.yaml").write_text(f"seed: {value}\n")
-    with pytest.raises(UserError, match=r"config\.yaml"):
+def test_values_that_no_setting_has(tmp_path, value, wanted):
+    path = tmp_path / "config.yaml"
+    save_settings(SearchConfig(), path)
+    path.write_text(path.read_text().replace("seed: 0", f"seed: {value}"))
+    with pytest.raises(UserError, match=rf"config\.yaml:? {wanted}"):
         load_settings(SearchConfig, tmp_path / "config.yaml")
 
 

@@ -99,6 +99,8 @@ def test_a_link_is_kept_and_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="pipe: it is no ordinary file"):
         write_atomically(tmp_path / "pipe", b"content")
+    with pytest.raises(UserError, match="file name too long"):
+        write_atomically(tmp_path / ("long" * 100), b"content")
     assert (tmp_path / "pipe").is_fifo()
 
 
