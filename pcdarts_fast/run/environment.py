@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from typing import Any
 
 import torch
 
-from ..files import write_atomically
+from ..files import write_json
 from .folder import RunFolder
 from .versions import installed_version
 
@@ -35,5 +34,4 @@ def record_environment(folder: RunFolder, record: dict[str, Any]) -> None:
     Raises:
         UserError: the file holds something else, or cannot be written.
     """
-    text = json.dumps([*folder.environments(), record], indent=2)
-    write_atomically(folder.environment, f"{text}\n".encode())
+    write_json(folder.environment, [*folder.environments(), record])

@@ -6,13 +6,13 @@ from collections.abc import Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_origin
 
 import yaml
 
 from ..errors import UserError
 from ..files import write_atomically
-from .ranges import option
+from .ranges import option, types_of
 
 
 class Settings(Protocol):
@@ -41,7 +41,7 @@ def load_settings(kind: type[S], path: Path) -> S:
     # Its constructors raise what Python does for numbers and dates that are none.
     except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as e:
         raise UserError(f"settings {path} cannot be read: {str(e).splitlines()[0]}") from None
-    types = {field.name: get_type_hints(kind)[field.name] for field in fields(kind)}
+    types = {field.name: types_of(kind)[field.name] for field in fields(kind)}
     if not isinstance(values, dict):
         raise UserError(f"settings {path} are damaged: wanted a line for each, as name: value")
     if odd := ", ".join(sorted(map(str, set(types) ^ set(values)))):

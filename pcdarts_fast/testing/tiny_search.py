@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,21 @@ def tiny_options(**changes: Any) -> list[str]:
     return changed_options(replace(TINY, **changes))
 
 
-def start(arguments: Iterable[str], **settings: Any) -> subprocess.Popen[str]:
-    """`python ARGUMENTS` with one thread and this package; `settings` are those of Popen."""
-    env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    env |= settings.pop("env", {})
+def environment(**more: str) -> dict[str, str]:
+    """Of a process that computes with one thread and finds this package."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)} | more
+
+
+def start(
+    arguments: Iterable[str], env: Mapping[str, str] | None = None, **settings: Any
+) -> subprocess.Popen[str]:
+    """`python ARGUMENTS` in `environment`, with `env` on top; `settings` are those of Popen."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | env,
+        env=environment(**(env or {})),
         **settings,
     )
 

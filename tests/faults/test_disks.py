@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pcdarts_fast.testing.tiny_search import tiny_options
+from pcdarts_fast.testing.tiny_search import environment, tiny_options
 
 CAN_MOUNT = (
     subprocess.run(
@@ -31,7 +30,7 @@ def in_a_namespace(mount: str, options: list[str], cwd: Path) -> subprocess.Comp
         text=True,
         cwd=cwd,
         timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=environment(),
     )
 
 
