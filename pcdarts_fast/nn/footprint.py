@@ -16,13 +16,14 @@ def kept_for_backward(image: tuple[int, int, int], **arguments: Any) -> int:
     """Bytes of activations that autograd keeps between forward and backward, an image.
 
     `image` is (channels, height, width), `arguments` are those of `SearchNetwork`. The forward
-    pass runs on tensors without data, in float32; every storage counts once, parameters and
-    buffers do not. What kernels allocate and free again in between is not seen.
+    pass runs on tensors without data, in float32, on a batch as large as a search's; every storage
+    counts once, parameters and buffers do not. What kernels allocate and free again in between is
+    not seen.
 
     Raises:
         UserError: the super-net cannot be built, or not for such images.
     """
-    B = 2  # batch-norm needs two values a channel
+    B = 256  # statistics, alpha and beta are kept once a batch: of a few images they are a tenth
     with FakeTensorMode():
         network = SearchNetwork(in_channels=image[0], **arguments)
         own = [*network.parameters(), *network.buffers()]
