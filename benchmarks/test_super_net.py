@@ -56,6 +56,18 @@ def test_super_net(compare_modules) -> None:
 
 
 @pytest.mark.parametrize("direction", ["forward+backward"])
+def test_super_net_of_small_images(direction: str, compare_modules) -> None:
+    """Its cells see maps of 8x8, 4x4 and 2x2, as those of a search on digits."""
+    compare_modules(
+        f"super-net {B}x1x8x8, C={C}, {LAYERS} layers",
+        lambda backend: SearchNetwork(C, 10, LAYERS, in_channels=1, backend=backend),
+        {"x": torch.randn(B, 1, 8, 8, generator=torch.Generator().manual_seed(0))},
+        limit=LIMIT,
+        rounds=ROUNDS,
+    )
+
+
+@pytest.mark.parametrize("direction", ["forward+backward"])
 def test_super_net_that_stores(direction: str, compare_modules) -> None:
     compare_modules(
         "super-net, store",

@@ -9,6 +9,10 @@
 //
 // Stride 2 splits a channel [2H, 2W] into four phases [H, W] by the parity of row and column
 // (phase = 2 * (row & 1) + (column & 1)), on which everything is stride 1 again.
+//
+// Where maps are small, eight samples are one stack instead, an image [H, W, 8] with a sample in
+// each lane: its strips are the columns, no lane lies outside, and its plane has no columns beside
+// the image, since taps that would read them are left out.
 #pragma once
 #include "common/simd.h"
 
@@ -17,10 +21,22 @@ namespace {
 
 constexpr int kBorder = 4;  // reach of a 5x5 kernel of dilation 2
 constexpr int kRow = kBorder + kLanes + kBorder;
+constexpr int kMostColumns = 7;  // of a stack; 8 fill a strip
+
+// Elements between neighbouring rows and columns of a plane, and left of its first own column.
+struct StripLayout {
+  static constexpr int row = kRow, column = 1, left = kBorder;
+};
+struct StackLayout {
+  static constexpr int row = (kMostColumns + 1) * kLanes, column = kLanes, left = 0;
+};
+template <class Layout>
+constexpr bool kWhole = Layout::column == kLanes;  // a strip is one column, of eight samples
 
 // Functions take any grid; one of fixed size has its numbers known to the compiler, which small
 // maps need: their loops are short.
 struct Grid {
+  using Layout = StripLayout;
   int height, width, strips;
   int tail;          // columns in the last strip, 1..8
   int row, map;      // elements of a row of a map, and of a map
@@ -42,11 +58,28 @@ PCDARTS_INLINE Grid make_grid(int64_t height, int64_t width) {
 
 template <int size>
 struct SquareGrid {
+  using Layout = StripLayout;
   static constexpr int height = size, width = size, strips = (size + kLanes - 1) / kLanes;
   static constexpr int tail = size - (strips - 1) * kLanes;
   static constexpr int row = strips * kLanes, vectors = strips * height, map = vectors * kLanes;
   static constexpr int strip = (height + 2 * kBorder) * kRow, plane = strips * strip;
 };
+
+// Width and tail count lanes: a stack is eight times as wide as its samples.
+struct StackGrid {
+  using Layout = StackLayout;
+  static constexpr int tail = kLanes, strip = kLanes;
+  int height, width, strips, row, map, plane, vectors;
+};
+
+PCDARTS_INLINE StackGrid make_stack_grid(int64_t height, int64_t width) {
+  StackGrid g = {};
+  g.height = static_cast<int>(height), g.width = static_cast<int>(width);
+  g.strips = g.width / kLanes, g.vectors = g.strips * g.height;
+  g.row = g.width, g.map = g.vectors * kLanes;
+  g.plane = (g.height + 2 * kBorder) * StackLayout::row;
+  return g;
+}
 
 // Whether strip s holds fewer than 8 columns.
 PCDARTS_INLINE bool is_short(const auto& g, int s) { return s == g.strips - 1 && g.tail < kLanes; }
@@ -66,9 +99,10 @@ template <class T>
 PCDARTS_INLINE T* in_map(const auto& g, T* map, int s, int y) {
   return map + y * g.row + s * kLanes;
 }
-template <class T>
-PCDARTS_INLINE T* in_plane(const auto& g, T* plane, int s, int y) {
-  return plane + s * g.strip + (y + kBorder) * kRow + kBorder;
+template <class G, class T>
+PCDARTS_INLINE T* in_plane(const G& g, T* plane, int s, int y) {
+  using Layout = typename G::Layout;
+  return plane + s * g.strip + (y + kBorder) * Layout::row + Layout::left;
 }
 
 // A walk through the vectors of a map in memory order.
@@ -80,19 +114,24 @@ PCDARTS_INLINE void advance(const auto& g, MapCursor& at) {
   if (++at.strip == g.strips) at.strip = 0, ++at.row;
 }
 
-template <class T>
-PCDARTS_INLINE void put(const auto& g, T* plane, int s, int y, Vec<T> v) {
+template <class G, class T>
+PCDARTS_INLINE void put(const G& g, T* plane, int s, int y, Vec<T> v) {
   T* own = in_plane(g, plane, s, y);
   store8(own, v);
+  if constexpr (kWhole<typename G::Layout>) return;
   if (s > 0) store_low4(own - g.strip + kLanes, v);
   if (s + 1 < g.strips) store_high4(own + g.strip - kBorder, v);
 }
 
 // Fills a plane from f(strip, row) -> values.
-template <class T, class F>
-PCDARTS_INLINE void put_plane(const auto& g, T* plane, F f) {
+template <class G, class T, class F>
+PCDARTS_INLINE void put_plane(const G& g, T* plane, F f) {
   T* row = in_plane(g, plane, 0, 0);
-  for (int y = 0; y < g.height; ++y, row += kRow) {
+  for (int y = 0; y < g.height; ++y, row += G::Layout::row) {
+    if constexpr (kWhole<typename G::Layout>) {
+      for (int s = 0; s < g.strips; ++s) store8(row + s * g.strip, f(s, y));
+      continue;
+    }
     Vec<T> left = {}, v = f(0, y);
     if (g.strips == 1) {  // its border stays zero
       store8(row, v);
@@ -139,26 +178,28 @@ PCDARTS_INLINE WindowsPlace windows_place(const auto& g, int s, int y) {
   const int64_t width = int64_t{2} * g.width;
   return {2 * y * width + 2 * s * kLanes, width, low, count - low};
 }
-template <class S>
-PCDARTS_INLINE Windows<Accumulate<S>> load_windows(const auto& g, const S* x, int s, int y) {
+template <class G, class S>
+PCDARTS_INLINE Windows<Accumulate<S>> load_windows(const G& g, const S* x, int s, int y) {
+  constexpr bool apart = kWhole<typename G::Layout>;  // even and odd columns already are
   const WindowsPlace place = windows_place(g, s, y);
   Windows<Accumulate<S>> w;
   PCDARTS_UNROLL for (int row = 0; row < 2; ++row) {
     const S* p = x + place.at + row * place.width;
     const auto a = load_part(p, place.low), b = load_part(p + place.low, place.high);
-    w.phase[2 * row] = even_lanes(a, b), w.phase[2 * row + 1] = odd_lanes(a, b);
+    w.phase[2 * row] = apart ? a : even_lanes(a, b);
+    w.phase[2 * row + 1] = apart ? b : odd_lanes(a, b);
   }
   return w;
 }
-template <class S>
-PCDARTS_INLINE void store_windows(const auto& g, S* x, int s, int y,
-                                  const Windows<Accumulate<S>>& w) {
+template <class G, class S>
+PCDARTS_INLINE void store_windows(const G& g, S* x, int s, int y, const Windows<Accumulate<S>>& w) {
+  constexpr bool apart = kWhole<typename G::Layout>;
   const WindowsPlace place = windows_place(g, s, y);
   PCDARTS_UNROLL for (int row = 0; row < 2; ++row) {
     S* p = x + place.at + row * place.width;
     const auto &even = w.phase[2 * row], &odd = w.phase[2 * row + 1];
-    store_part(p, interleave_low(even, odd), place.low);
-    store_part(p + place.low, interleave_high(even, odd), place.high);
+    store_part(p, apart ? even : interleave_low(even, odd), place.low);
+    store_part(p + place.low, apart ? odd : interleave_high(even, odd), place.high);
   }
 }
 template <class T>

@@ -22,7 +22,7 @@ struct Block {
 }  // namespace
 
 void* workspace(Workspace which, size_t bytes) {
-  thread_local Block blocks[2];
+  thread_local Block blocks[kWorkspaces];
   Block& block = blocks[static_cast<int>(which)];
   if (block.size >= bytes) return uninitialised(block.data, bytes);
   const size_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;

@@ -6,7 +6,8 @@
 
 namespace pcdarts {
 
-enum class Workspace { scratch, arena };
+enum class Workspace { scratch, arena, stacks };
+inline constexpr int kWorkspaces = 3;
 
 // At least `bytes` of this thread's memory, 64-byte aligned, with whatever it held before. A second
 // call for the same workspace ends the first one's use. Throws std::bad_alloc.

@@ -4,6 +4,7 @@
 #include "mixed_cell/backward_sums.h"
 #include "mixed_cell/forward_node.h"
 #include "mixed_cell/forward_source.h"
+#include "mixed_cell/stacked.h"
 
 #include "common/isa.h"
 
@@ -231,10 +232,20 @@ void with_states(const MixedCell& p, F f) {
 }
 
 void forward(const MixedCell& p, const MixedCellForward& args, const Parallel& parallel) {
+  if (in_stacks(p)) {
+    return forward_in_stacks(p, args, parallel, [&](const MixedCell& q, const auto& stacks) {
+      forward_of<float>(q, make_stack_grid(q.height, q.width), stacks, parallel);
+    });
+  }
   with_states(p, [&]<class S>(const auto& grid) { forward_of<S>(p, grid, args, parallel); });
 }
 
 void backward(const MixedCell& p, const MixedCellBackward& args, const Parallel& parallel) {
+  if (in_stacks(p)) {
+    return backward_in_stacks(p, args, parallel, [&](const MixedCell& q, const auto& stacks) {
+      backward_of<float>(q, make_stack_grid(q.height, q.width), stacks, parallel);
+    });
+  }
   with_states(p, [&]<class S>(const auto& grid) { backward_of<S>(p, grid, args, parallel); });
 }
 

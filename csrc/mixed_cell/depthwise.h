@@ -1,6 +1,7 @@
 // Depthwise convolution of planes, its input gradient and its weight gradient, by tiles of up to 8
-// rows of 8 columns that stay in registers while every row is loaded once for all its taps. Rows
-// beyond the image are zero, and the tiles of a small map leave them out.
+// rows of 8 lanes that stay in registers while every row is loaded once for all its taps. Rows
+// beyond the image are zero, and the tiles of a small map leave them out; those of a stack leave
+// out columns too.
 #pragma once
 #include "common/strips.h"
 #include "mixed_cell/math.h"
@@ -27,13 +28,24 @@ constexpr int kAbove = D * (flip ? (KY - 1) / 2 : KY / 2);
 template <int KY, int D, bool flip>
 constexpr int kBelow = D * (KY - 1) - kAbove<KY, D, flip>;
 
+// The columns of a stack that a tile's strip reads: `first` of `count` at the first tap.
+struct Columns {
+  int first, count;
+};
+// Whether a tap `offset` columns further reads beyond the stack; planes of strips have zeros there.
+template <class Layout>
+PCDARTS_INLINE bool beyond(const Columns& columns, int offset) {
+  const int at = columns.first + offset;
+  return kWhole<Layout> && (at < 0 || at >= columns.count);
+}
+
 // out[rows][8], `row` elements apart, (+)= sum over the taps of w[ky][kx] * in; `flip` takes the
 // taps in reverse order, for the input gradient; the first `above` and the last `below` rows of
 // `in` are beyond the image. Not inlined: inlined into the loops over tiles the compiler spills and
 // the code outgrows the micro-operation cache (2.2x slower, Zen 2).
-template <class T, int KY, int KX, int D, bool flip, int rows, int above, int below>
-PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __restrict out,
-                           int64_t row, bool accumulate) {
+template <class Layout, class T, int KY, int KX, int D, bool flip, int rows, int above, int below>
+PCDARTS_NOINLINE void tile(const T* __restrict in, Columns columns, const T* __restrict w,
+                           T* __restrict out, int64_t row, bool accumulate) {
   constexpr int sets = kSets<T, rows> < KX ? kSets<T, rows> : KX;
   Vec<T> sum[sets][rows];
   PCDARTS_UNROLL for (int set = 0; set < sets; ++set) clear(sum[set]);
@@ -41,6 +53,7 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __r
     PCDARTS_UNROLL for (int i = 0; i < rows; ++i) sum[0][i] = load8(out + i * row);
   }
   PCDARTS_UNROLL for (int kx = 0; kx < KX; ++kx) {
+    if (beyond<Layout>(columns, kx * D)) continue;
     Vec<T> tap[KY];
     PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
       const int at = ky * KX + kx;
@@ -50,7 +63,7 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __r
     PCDARTS_UNROLL for (int first = 0; first < reach; ++first) {
       PCDARTS_UNROLL for (int y = first; y < most; y += reach) {
         if (y < above || y >= most - below) continue;
-        const Vec<T> v = load8(in + y * kRow + kx * D);
+        const Vec<T> v = load8(in + y * Layout::row + kx * D * Layout::column);
         PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
           const int i = y - ky * D;
           if (i >= 0 && i < rows) sum[kx % sets][i] += tap[ky] * v;
@@ -67,16 +80,18 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, const T* __restrict w, T* __r
 // dw[ky][kx] += sum over the tile of grad * in, lane by lane. grad is in a plane. Lanes that are
 // not `valid` have no gradient, but the taps may read pixels of the image there, NaN and infinity
 // too.
-template <class T, int KY, int KX, int D, int rows, int above, int below>
-PCDARTS_NOINLINE void weight_tile(const T* __restrict in, const T* __restrict grad, Mask<T> valid,
-                                  Vec<T>* __restrict dw) {
+template <class Layout, class T, int KY, int KX, int D, int rows, int above, int below>
+PCDARTS_NOINLINE void weight_tile(const T* __restrict in, Columns columns, const T* __restrict grad,
+                                  Mask<T> valid, Vec<T>* __restrict dw) {
   Vec<T> g[rows];
-  PCDARTS_UNROLL for (int i = 0; i < rows; ++i) g[i] = load8(grad + i * kRow);
+  PCDARTS_UNROLL for (int i = 0; i < rows; ++i) g[i] = load8(grad + i * Layout::row);
   PCDARTS_UNROLL for (int kx = 0; kx < KX; ++kx) {
+    if (beyond<Layout>(columns, kx * D)) continue;
     Vec<T> sum[KY];
     PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) sum[ky] = dw[ky * KX + kx];
     PCDARTS_UNROLL for (int y = above; y < rows + D * (KY - 1) - below; ++y) {
-      const Vec<T> v = keep<T>(valid, load8(in + y * kRow + kx * D));
+      const Vec<T> loaded = load8(in + y * Layout::row + kx * D * Layout::column);
+      const Vec<T> v = kWhole<Layout> ? loaded : keep<T>(valid, loaded);
       PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
         if (y - ky * D >= 0 && y - ky * D < rows) sum[ky] += g[y - ky * D] * v;
       }
@@ -108,6 +123,10 @@ PCDARTS_INLINE void for_tiles(int height, F f) {
         f.template operator()<8, 0, 0>(y);
       }
     }
+    if (height == 7) return f.template operator()<7, over, under>(0);
+    if (height == 4) return f.template operator()<4, over, under>(0);
+    if (height == 2) return f.template operator()<2, over, under>(0);
+    if (height == 1) return f.template operator()<1, over, under>(0);
     if (y + 4 <= height) f.template operator()<4, 0, 0>(y), y += 4;
     if (y + 2 <= height) f.template operator()<2, 0, 0>(y), y += 2;
   }
@@ -142,8 +161,8 @@ PCDARTS_INLINE void with_shape(const TapBlock& b, F f) {
 }
 
 // One block of taps over one plane, into a map.
-template <bool flip, class T>
-PCDARTS_INLINE void convolve_block(const auto& g, const TapBlock& b, const T* plane, const T* w,
+template <bool flip, class G, class T>
+PCDARTS_INLINE void convolve_block(const G& g, const TapBlock& b, const T* plane, const T* w,
                                    T* map, bool accumulate) {
   T gathered[kMostTaps];
   const T* taps = w;
@@ -161,8 +180,10 @@ PCDARTS_INLINE void convolve_block(const auto& g, const TapBlock& b, const T* pl
     for (int s = 0; s < g.strips; ++s) {
       constexpr int over = kAbove<KY, D, flip>, under = kBelow<KY, D, flip>;
       for_tiles<T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
-        tile<T, KY, KX, D, flip, rows, above, below>(in_plane(g, plane, s, y + oy) + ox, taps,
-                                                     in_map(g, map, s, y), g.row, accumulate);
+        using Layout = typename G::Layout;
+        tile<Layout, T, KY, KX, D, flip, rows, above, below>(
+            in_plane(g, plane, s, y + oy) + ox * Layout::column, {s + ox, g.strips}, taps,
+            in_map(g, map, s, y), g.row, accumulate);
       });
     }
   });
@@ -190,8 +211,8 @@ PCDARTS_INLINE void depthwise_input_gradient(const auto& g, const Taps& taps, co
 }
 
 // dw[weight] += the weight gradient, lane by lane; the blocks lie one behind the other.
-template <class T>
-PCDARTS_INLINE void depthwise_weight_gradient(const auto& g, const Taps& taps, const T* planes,
+template <class G, class T>
+PCDARTS_INLINE void depthwise_weight_gradient(const G& g, const Taps& taps, const T* planes,
                                               const T* grad, Vec<T>* dw) {
   for (int i = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];
@@ -201,8 +222,10 @@ PCDARTS_INLINE void depthwise_weight_gradient(const auto& g, const Taps& taps, c
         const Mask<T> valid = first_lanes<T>(lanes_of(g, s));
         constexpr int over = kAbove<KY, D, false>, under = kBelow<KY, D, false>;
         for_tiles<T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
-          weight_tile<T, KY, KX, D, rows, above, below>(
-              in_plane(g, in, s, y + b.offset_y) + b.offset_x, in_plane(g, grad, s, y), valid, dw);
+          using Layout = typename G::Layout;
+          weight_tile<Layout, T, KY, KX, D, rows, above, below>(
+              in_plane(g, in, s, y + b.offset_y) + b.offset_x * Layout::column,
+              {s + b.offset_x, g.strips}, in_plane(g, grad, s, y), valid, dw);
         });
       }
     });

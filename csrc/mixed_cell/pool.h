@@ -47,14 +47,16 @@ PCDARTS_INLINE void for_strips(const auto& g, F f) {
 
 // The vector at `p` moved by a column: every lane holds its left (right) neighbour, `border` beyond
 // the map.
-template <class T>
+template <class Layout, class T>
 PCDARTS_INLINE Vec<T> left_of(auto strip, const T* p, T border) {
-  if (!strip.first) return load8(p - 1);
+  if (!strip.first) return load8(p - Layout::column);
+  if constexpr (kWhole<Layout>) return splat(border);
   return __builtin_shufflevector(splat(border), load8(p), 7, 8, 9, 10, 11, 12, 13, 14);
 }
-template <class T>
+template <class Layout, class T>
 PCDARTS_INLINE Vec<T> right_of(auto strip, const T* p, T border) {
-  if (!strip.last) return load8(p + 1);
+  if (!strip.last) return load8(p + Layout::column);
+  if constexpr (kWhole<Layout>) return splat(border);
   return __builtin_shufflevector(load8(p), splat(border), 1, 2, 3, 4, 5, 6, 7, 8);
 }
 
@@ -63,15 +65,17 @@ template <class T>
 struct Neighbours {
   Vec<T> left, middle, right;
 };
-template <int stride, class T>
-PCDARTS_INLINE Neighbours<T> neighbours(const auto& g, const T* raw, auto strip, int row) {
+template <int stride, class G, class T>
+PCDARTS_INLINE Neighbours<T> neighbours(const G& g, const T* raw, auto strip, int row) {
+  using Layout = typename G::Layout;
   if constexpr (stride == 1) {
     const T* p = in_map(g, raw, strip.s, row);
-    return {left_of(strip, p, kLowest<T>), load8(p), right_of(strip, p, kLowest<T>)};
+    return {left_of<Layout>(strip, p, kLowest<T>), load8(p),
+            right_of<Layout>(strip, p, kLowest<T>)};
   } else {
     const T* even = in_map(g, raw + (2 * (row & 1)) * g.map, strip.s, row / 2);
     const T* odd = even + g.map;
-    return {left_of(strip, odd, kLowest<T>), load8(even), load8(odd)};
+    return {left_of<Layout>(strip, odd, kLowest<T>), load8(even), load8(odd)};
   }
 }
 
@@ -81,13 +85,13 @@ struct Inside {
   Mask<T> left, middle, right;
   Vec<T> per_column;  // 1 / how many of them do
 };
-template <int stride, class T>
-PCDARTS_INLINE Inside<T> inside(const auto& g, auto strip) {
-  const int count = strip.last ? g.tail : kLanes;
+template <int stride, class T, class G>
+PCDARTS_INLINE Inside<T> inside(const G& g, auto strip) {
+  const int count = strip.last ? g.tail : kLanes, column = G::Layout::column;
   Inside<T> in;
   in.middle = first_lanes<T>(count);
-  in.left = strip.first ? ~first_lanes<T>(1) : first_lanes<T>(kLanes);
-  in.right = first_lanes<T>(stride == 1 && strip.last ? count - 1 : count);
+  in.left = strip.first ? ~first_lanes<T>(column) : first_lanes<T>(kLanes);
+  in.right = first_lanes<T>(stride == 1 && strip.last ? count - column : count);
   const Vec<T> one = splat(T{1});
   in.per_column = one / (one + keep<T>(in.left, one) + keep<T>(in.right, one));
   return in;
@@ -249,15 +253,16 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const T* raw, const PoolScratch
 }
 
 // A value of pool_gradient's maps with what other columns send to it.
-template <int stride, class T>
-PCDARTS_INLINE Vec<T> with_neighbours(const auto& g, const PoolScratch<T>& scratch, const T* maps,
+template <int stride, class G, class T>
+PCDARTS_INLINE Vec<T> with_neighbours(const G& g, const PoolScratch<T>& scratch, const T* maps,
                                       int phase, int s, int y) {
+  using Layout = typename G::Layout;
   const AnyStrip strip = {s == 0, s + 1 == g.strips, s};
   Vec<T> v = load8(in_map(g, maps + phase * g.map, s, y));
   if (stride == 1 || phase % 2 == 1) {
-    v += right_of(strip, in_map(g, scratch.left + phase / 2 * g.map, s, y), T{0});
+    v += right_of<Layout>(strip, in_map(g, scratch.left + phase / 2 * g.map, s, y), T{0});
   }
-  if (stride == 1) v += left_of(strip, in_map(g, scratch.right, s, y), T{0});
+  if (stride == 1) v += left_of<Layout>(strip, in_map(g, scratch.right, s, y), T{0});
   return v;
 }
 

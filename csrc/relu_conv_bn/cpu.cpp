@@ -2,6 +2,7 @@
 #include "relu_conv_bn/cpu.h"
 
 #include "common/isa.h"
+#include "common/stack.h"
 #include "relu_conv_bn/bands.h"
 
 namespace pcdarts::PCDARTS_ISA {
@@ -192,15 +193,85 @@ void backward_of(const ReluConvBn& p, const ReluConvBnBackward& args, const Para
   }
 }
 
+// A 1x1 convolution knows no rows: pixels whose own do not fill vectors are taken as rows of 8.
+ReluConvBn in_full_rows(ReluConvBn p) {
+  const int64_t size = p.height * p.width;
+  if (p.width % kLanes != 0 && size % kLanes == 0) {
+    p.height = size / kLanes, p.width = kLanes;
+  }
+  return p;
+}
+
+// Where that is no way, maps of fewer pixels than this are stacked, a pixel's 8 lanes as a row.
+constexpr int64_t kMostPixels = 64;
+
+bool in_stacks(const ReluConvBn& p) {
+  const int64_t size = p.height * p.width;
+  return p.dtype == DType::float32 && p.stride == 1 && p.width % kLanes != 0 &&
+         size < kMostPixels && stackable(p.batch);
+}
+
+ReluConvBn stacked(ReluConvBn p) {
+  p.batch /= kLanes, p.height *= p.width, p.width = kLanes;
+  return p;
+}
+
+void forward_in_stacks(const ReluConvBn& p, const ReluConvBnForward& args,
+                       const Parallel& parallel) {
+  const ReluConvBn q = stacked(p);
+  const int64_t size = p.height * p.width, in = p.in_channels * size, out = p.out_channels * size;
+  struct Stacks {
+    float *x, *out;
+  };
+  const Stacks stacks = in_workspace(Workspace::stacks, [&](Pieces& pieces) {
+    return Stacks{take<float>(pieces, p.batch * in), take<float>(pieces, p.batch * out)};
+  });
+  stack(parallel, q.batch, args.x, in, stacks.x);
+  ReluConvBnForward own = args;
+  own.x = stacks.x, own.out = stacks.out;
+  forward_of<1, float>(q, own, parallel);
+  unstack(parallel, q.batch, stacks.out, out, args.out);
+}
+
+void backward_in_stacks(const ReluConvBn& p, const ReluConvBnBackward& args,
+                        const Parallel& parallel) {
+  const ReluConvBn q = stacked(p);
+  const int64_t size = p.height * p.width, in = p.in_channels * size, out = p.out_channels * size;
+  const bool need_x = args.grad_x != nullptr;
+  struct Stacks {
+    float *x, *grad_x, *out, *grad_out;
+  };
+  const Stacks stacks = in_workspace(Workspace::stacks, [&](Pieces& pieces) {
+    Stacks s = {};
+    s.x = take<float>(pieces, p.batch * in);
+    s.grad_x = need_x ? take<float>(pieces, p.batch * in) : nullptr;
+    s.out = take<float>(pieces, p.batch * out);
+    s.grad_out = take<float>(pieces, p.batch * out);
+    return s;
+  });
+  stack(parallel, q.batch, args.forward.x, in, stacks.x);
+  if (takes_statistics(p)) stack(parallel, q.batch, args.forward.out, out, stacks.out);
+  stack(parallel, q.batch, args.grad_out, out, stacks.grad_out);
+  ReluConvBnBackward own = args;
+  own.forward.x = stacks.x, own.forward.out = stacks.out;
+  own.grad_out = stacks.grad_out, own.grad_x = stacks.grad_x;
+  backward_of<1, float>(q, own, parallel);
+  if (need_x) unstack(parallel, q.batch, stacks.grad_x, in, args.grad_x);
+}
+
 void forward(const ReluConvBn& p, const ReluConvBnForward& args, const Parallel& parallel) {
+  if (in_stacks(p)) return forward_in_stacks(p, args, parallel);
   with_element_type(p.dtype, [&]<class S>() {
-    p.stride == 1 ? forward_of<1, S>(p, args, parallel) : forward_of<2, S>(p, args, parallel);
+    p.stride == 1 ? forward_of<1, S>(in_full_rows(p), args, parallel)
+                  : forward_of<2, S>(p, args, parallel);
   });
 }
 
 void backward(const ReluConvBn& p, const ReluConvBnBackward& args, const Parallel& parallel) {
+  if (in_stacks(p)) return backward_in_stacks(p, args, parallel);
   with_element_type(p.dtype, [&]<class S>() {
-    p.stride == 1 ? backward_of<1, S>(p, args, parallel) : backward_of<2, S>(p, args, parallel);
+    p.stride == 1 ? backward_of<1, S>(in_full_rows(p), args, parallel)
+                  : backward_of<2, S>(p, args, parallel);
   });
 }
 

@@ -20,7 +20,7 @@
 // sees an overrun and a use after the next call, and full of NaN, so that results show a read of
 // what was never written.
 void* pcdarts::workspace(Workspace which, size_t bytes) {
-  static void* blocks[2] = {nullptr, nullptr};
+  static void* blocks[kWorkspaces] = {};
   void*& block = blocks[static_cast<int>(which)];
   std::free(block);
   block = std::aligned_alloc(64, (bytes + 63) / 64 * 64);

@@ -68,11 +68,19 @@ def test_edge_of_any_shape(
         ), name
 
 
-@pytest.mark.parametrize("size", [32, 28, 16, 14, 8, 7, 4, 2, 1])
+IN_STACKS = [(7, 7), (4, 4), (2, 2), (1, 1), (5, 2), (3, 6)]
+"""Maps of which the CPU engine computes eight samples at once, where it has 32 of them."""
+
+
+@pytest.mark.parametrize(
+    ("B", "H", "W"),
+    [(9, size, size) for size in (32, 28, 16, 14, 8, 7, 4, 2, 1)]
+    + [(40, *size) for size in IN_STACKS],
+)
 @pytest.mark.parametrize("stride", [1, 2])
-def test_float32_of_the_usual_sizes(size: int, stride: int) -> None:
+def test_float32_of_the_usual_sizes(B: int, H: int, W: int, stride: int) -> None:
     reference, fused = edge_twins(16, stride)
-    x = coarse_images(9, 16, size * stride, size * stride)
+    x = coarse_images(B, 16, H * stride, W * stride)
     alpha = torch.linspace(-1, 1, 8, dtype=torch.float64).softmax(0)
     wanted = training_pass(reference.double(), [x, alpha])
     got = training_pass(fused, [x.float(), alpha.float()])
@@ -145,11 +153,12 @@ def test_cell(reduction: bool, nodes: int, sampling: str) -> None:
             assert relative_error(got[name], value) < 1e-9, name
 
 
+@pytest.mark.parametrize(("B", "H", "W"), [(21, 8, 12), (72, 4, 6)])
 @pytest.mark.parametrize("reduction", [False, True])
-def test_same_bits_for_any_threads_and_memory(reduction: bool) -> None:
+def test_same_bits_for_any_threads_and_memory(reduction: bool, B: int, H: int, W: int) -> None:
     inputs = [
-        coarse_images(21, 12, 8, 12, dtype=torch.float32),
-        coarse_images(21, 16, 8, 12, dtype=torch.float32),
+        coarse_images(B, 12, H, W, dtype=torch.float32),
+        coarse_images(B, 16, H, W, dtype=torch.float32),
     ]
     arch = [torch.rand(14, 8).softmax(-1), torch.rand(14)]
     found = [
@@ -195,16 +204,17 @@ def test_bfloat16_stores_halves_and_accumulates_in_float() -> None:
         assert relative_error(got[name], value) < 2e-2, name
 
 
+@pytest.mark.parametrize(("B", "H", "W"), [(3, 10, 12), (32, 6, 6)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_values_come_out_where_they_do_eagerly(
-    bad: float, training: bool, stride: int
+    bad: float, training: bool, stride: int, B: int, H: int, W: int
 ) -> None:
     """In outputs and gradients. A running mean may be NaN where it is infinite eagerly."""
     reference, fused = edge_twins(8, stride, primitives=[p for p in PRIMITIVES if p != "none"])
-    x = coarse_images(3, 8, 10, 12, dtype=torch.float32)
-    x[1, 0, 4, 5] = x[2, 6, 7, 9] = bad
+    x = coarse_images(B, 8, H, W, dtype=torch.float32)
+    x[1, 0, 4, W // 2 - 1] = x[2, 6, H - 3, W - 3] = bad
     alpha = torch.full((7,), 1 / 7)
     wanted = training_pass(reference.train(training), [x, alpha])
     got = training_pass(fused.train(training), [x, alpha])

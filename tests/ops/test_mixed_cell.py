@@ -15,7 +15,7 @@ from pcdarts_fast.ops.mixed_cell.schema import KINDS, primitive_shape
 
 pytestmark = pytest.mark.skipif(why_not("cpu") is not None, reason=str(why_not("cpu")))
 
-B, C, K, H, W = 2, 8, 4, 2, 3
+B, C, K, H, W = 32, 8, 4, 2, 3  # float32 in stacks of eight samples, bfloat16 one by one
 INPUTS, NODES, EPS = 2, 2, 1e-5
 
 
