@@ -24,7 +24,7 @@ def mix_sampled(mix: Mix, states: list[Tensor], sampling: Sampling, training: bo
         return mix(states, None)
     if not training:
         return mix(states, list(range(C)))
-    order = torch.randperm(C)
+    order = torch.randperm(C, device="cpu")  # whatever the default device is: it is read below
     if isinstance(order, FakeTensor):  # without values, and any order is as large
         return mix(states, list(range(C)))
     if not torch.compiler.is_compiling():

@@ -260,6 +260,14 @@ def test_random_sampling_keeps_the_order_in_eval_mode(backend: str) -> None:
     assert torch.equal(outs[0][:, 2:], x[:, 2:])
 
 
+@BACKENDS
+def test_random_sampling_under_a_default_device_without_values(backend: str) -> None:
+    op = FusedPartialMixedOp(8, 1, sampling="random", backend=backend)
+    x, alpha = torch.randn(2, 8, 4, 4), torch.full((8,), 1 / 8)
+    with torch.device("meta"):
+        assert op(x, alpha).isfinite().all()
+
+
 def test_one_value_a_channel_is_refused_in_training() -> None:
     op = FusedPartialMixedOp(16, 2, backend="cpu")
     x, alpha = torch.randn(1, 16, 2, 2), torch.full((8,), 1 / 8)
