@@ -118,6 +118,22 @@ def test_inputs_that_are_not_alike(other: Tensor) -> None:
         )
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (2,), (2, 1, 1)])
+def test_an_alpha_of_another_shape(shape: tuple[int, ...]) -> None:
+    """Transposed, or of as many elements otherwise: not read as rows that it has not."""
+    with pytest.raises(UserError, match=r"got \[.*\] and \[2\], wanted \[2, 1\] and \[2\]"):
+        mixed_cell(
+            [torch.zeros(2, 8, 4, 6)] * 2,
+            torch.ones(shape),
+            torch.ones(2),
+            [],
+            graph=CellGraph(("max_pool_3x3",), 2, 1, K, 1, EPS, False),
+            tables=channel_tables(8, K),
+            running=None,
+            backend="cpu",
+        )
+
+
 @pytest.mark.parametrize("sizes", [(1, 2), (2, 1)])
 def test_running_statistics_that_do_not_fit(sizes: tuple[int, int]) -> None:
     with pytest.raises(RuntimeError, match="running statistics of 1 channels, wanted 2"):

@@ -202,7 +202,8 @@ def mixed_cell(
     check_dtype("inputs", x, backend)
     check_devices(x, alpha=alpha, beta=beta, weights=weights)
     edges, choices = graph.edges, len(graph.primitives)
-    if beta.shape != (edges,) or alpha.numel() != edges * choices:
+    fits = alpha.shape == (edges, choices) or (edges == 1 and alpha.shape == (choices,))
+    if beta.shape != (edges,) or not fits:
         raise UserError(
             f"alpha, beta: got {list(alpha.shape)} and {list(beta.shape)}, "
             f"wanted [{edges}, {choices}] and [{edges}]"
