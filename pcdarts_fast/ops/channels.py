@@ -24,6 +24,13 @@ def check_channels(C: int, k: int) -> None:
         raise UserError(f"k: got k={k} for C={C} channels, wanted a k >= 1 that divides C")
 
 
+def check_tables(tables: tuple[Table, Table], C: int) -> None:
+    """Raises UserError where kernels would read or write other channels than C, or one twice."""
+    for name, table in zip(("source", "destination"), tables, strict=True):
+        if sorted(table) != list(range(C)):
+            raise UserError(f"tables must hold 0..{C - 1} once each: got {name} {list(table)}")
+
+
 def channel_tables(
     C: int, k: int, sampling: Sampling = "shuffle", permutation: Sequence[int] | None = None
 ) -> tuple[Table, Table]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -132,6 +134,31 @@ def test_an_alpha_of_another_shape(shape: tuple[int, ...]) -> None:
             running=None,
             backend="cpu",
         )
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    "table", [range(1, 9), range(7), [0] * 8], ids=["beyond", "short", "twice"]
+)
+def test_tables_that_are_no_orders_of_the_channels(place: int, table: Sequence[int]) -> None:
+    tables = list(channel_tables(8, K))
+    tables[place] = tuple(table)
+    with pytest.raises(UserError, match=r"tables must hold 0..7 once each: got (source|dest)"):
+        mixed_cell(
+            [torch.zeros(2, 8, 4, 6)],
+            torch.ones(1),
+            torch.ones(1),
+            [],
+            graph=CellGraph(("max_pool_3x3",), 1, 1, K, 1, EPS, False),
+            tables=(tables[0], tables[1]),
+            running=None,
+            backend="cpu",
+        )
+
+
+def test_a_graph_has_stride_1_or_2() -> None:
+    with pytest.raises(UserError, match="stride: got 3, wanted 1 or 2"):
+        CellGraph(("max_pool_3x3",), 1, 1, K, 3, EPS, False)
 
 
 @pytest.mark.parametrize("sizes", [(1, 2), (2, 1)])

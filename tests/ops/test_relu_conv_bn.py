@@ -116,6 +116,12 @@ def test_arguments_that_do_not_fit(
         relu_conv_bn(torch.randn(x), weights, stride=2, eps=1e-5, running=None, backend="cpu")
 
 
+def test_a_stride_has_a_kernel() -> None:
+    x, weights = torch.randn(2, 4, 9, 9), [torch.randn(3, 4, 1, 1)] * 3
+    with pytest.raises(UserError, match="stride: got 3, wanted 1 or 2"):
+        relu_conv_bn(x, weights, stride=3, eps=1e-5, running=None, backend="cpu")
+
+
 @pytest.mark.parametrize("sizes", [(1, 3), (3, 1)])
 def test_running_statistics_that_do_not_fit(sizes: tuple[int, int]) -> None:
     running = torch.ones(sizes[0]), torch.ones(sizes[1])

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import implements_in_triton
-from ..channels import Table
-from ..checks import check_devices, check_dtype, check_even
+from ..channels import Table, check_tables
+from ..checks import check_devices, check_dtype, check_even, check_stride
 from ..dense import (
     accumulation_dtype,
     dense,
@@ -64,6 +64,7 @@ class CellGraph:
     edges: int = field(init=False)
 
     def __post_init__(self) -> None:
+        check_stride(self.stride)
         codes = tuple(KINDS.index(primitive) for primitive in self.primitives)
         object.__setattr__(self, "codes", codes)  # frozen
         object.__setattr__(self, "edges", sum(edge_counts(self.inputs, self.nodes)))
@@ -180,8 +181,8 @@ def mixed_cell(
         [batch-norms, C/k] (empty with `running`), in the order of the weights' batch-norms.
 
     Raises:
-        UserError: the number of inputs, the shape or dtype of one, the shape of alpha or beta, or
-            a device does not fit.
+        UserError: the number of inputs, the shape or dtype of one, a table, the shape of alpha or
+            beta, or a device does not fit.
         RuntimeError: the number of the weights, or of the elements of one, does not fit.
     """
     if len(inputs) != graph.inputs:
@@ -193,6 +194,7 @@ def mixed_cell(
             f"C a multiple of k={graph.k}"
         )
     check_even("inputs[0]", x, graph.stride)
+    check_tables(tables, shape[1])
     for i, other in enumerate(inputs[1:], 1):
         if other.shape != x.shape or other.dtype != x.dtype or other.device != x.device:
             raise UserError(

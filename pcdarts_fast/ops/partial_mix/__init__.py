@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import device_type, implements_in_triton, kernel, resolve
-from ..channels import Table, channel_tables, check_channels
+from ..channels import Table, channel_tables, check_channels, check_tables
 from ..checks import check_dtype, check_even, check_stride
 from ..dense import accumulation_dtype, dense, in_dtype_of
 from ..once import once_differentiable
@@ -132,9 +132,7 @@ def _check(
     check_channels(C, k)
     check_stride(stride)
     check_even("x", x, stride)
-    for name, table in zip(("source", "destination"), tables, strict=True):
-        if sorted(table) != list(range(C)):
-            raise UserError(f"tables must hold 0..{C - 1} once each: got {name} {list(table)}")
+    check_tables(tables, C)
     if weights.shape != (len(outputs),) or not weights.is_floating_point():
         raise UserError(
             f"weights must be [P] for P={len(outputs)} outputs, of a floating dtype: "

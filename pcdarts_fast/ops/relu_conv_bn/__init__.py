@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from .._registry import implements_in_triton
-from ..checks import check_devices, check_even, check_maps
+from ..checks import check_devices, check_even, check_maps, check_stride
 from ..dense import accumulation_dtype, dense, dense_statistics, in_dtypes_of, kept_state
 from ..once import once_differentiable
 from ..processes import shared_kernel
@@ -109,10 +109,12 @@ def relu_conv_bn(
         `running`).
 
     Raises:
-        UserError: the shape or dtype of x, or the shape or device of a weight, does not fit.
+        UserError: the shape or dtype of x, the stride, or the shape or device of a weight does not
+            fit.
     """
     C_in = weights[0].shape[1]
     check_maps("x", x, C_in, backend)
+    check_stride(stride)
     check_even("x", x, stride)
     check_devices(x, weights=weights)
     for i, weight in enumerate(weights):
