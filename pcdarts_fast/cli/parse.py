@@ -62,7 +62,7 @@ def parse(
         raise UserError(
             f"{_sentence(errors.getvalue())}; `pcdarts {name} {option}` lists the options"
         ) from None
-    sys.stderr.write(errors.getvalue())
+    print(errors.getvalue(), end="", file=sys.stderr)  # which is None where it was closed
     return parsed
 
 

@@ -83,3 +83,9 @@ def test_only_too_little_memory_is_called_so(error, told, monkeypatch, capsys):
     else:
         with pytest.raises(RuntimeError):
             main(["show"])
+
+
+def test_closed_streams_do_not_end_a_command():
+    show = f"{sys.executable} -m pcdarts_fast show DARTS_V1"
+    for closed in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        assert subprocess.run(f"{show} {closed}", shell=True, check=False).returncode == 0
