@@ -59,7 +59,8 @@ def cell_table(edges: tuple[tuple[str, int], ...], concat: tuple[int, ...]) -> T
     output = ", ".join(state_name(state) for state in concat)
     table = Table(caption=f"c_{{k}}: concatenation of {output}", caption_justify="left")
     for heading in ("node", "operation", "of", "operation", "of"):
-        table.add_column(heading, justify="right" if heading == "node" else "left")
+        # Folded, since a narrow terminal would cut off which operation it is.
+        table.add_column(heading, justify="right" if heading == "node" else "left", overflow="fold")
     for node in range(len(edges) // 2):
         (first, a), (second, b) = edges[2 * node : 2 * node + 2]
         table.add_row(str(node), first, state_name(a), second, state_name(b))

@@ -30,6 +30,14 @@ def test_prints_every_operation_and_its_source(
         assert "concatenation of 0, 1, 2, 3" in text
 
 
+def test_a_narrow_terminal_cuts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["show", "PC_DARTS_cifar"]) == 0
+    assert "\u2026" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_draws_a_genotype_file(
     ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
