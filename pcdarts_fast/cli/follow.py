@@ -68,9 +68,14 @@ def follow(
 
 @contextmanager
 def interrupting(go_on: str, stop: StopRequest | None = None) -> Iterator[None]:
-    """Turns a Ctrl-C into a sentence: one that no `stop` waits with, or its second one."""
+    """Turns a Ctrl-C into a sentence: one that no `stop` waits with, or its second one. So it does
+    with a reader of the output that is gone, such as `| head -1`.
+    """
     try:
         yield
     except KeyboardInterrupt:
         number = (stop.signal if stop else None) or signal.SIGINT
         raise Interrupted(number, "stopped at once", go_on) from None
+    except BrokenPipeError:
+        what = "stopped, since nothing reads what it prints any more"
+        raise Interrupted(signal.SIGPIPE, what, go_on) from None

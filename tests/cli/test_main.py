@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -89,3 +90,12 @@ def test_closed_streams_do_not_end_a_command():
     show = f"{sys.executable} -m pcdarts_fast show DARTS_V1"
     for closed in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
         assert subprocess.run(f"{show} {closed}", shell=True, check=False).returncode == 0
+
+
+def test_output_that_nobody_reads_ends_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pcdarts_fast", "show", "DARTS_V1"]
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, "")

@@ -74,6 +74,21 @@ def test_signal_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, whole, numbe
     assert outcome(folder) == outcome(whole)
 
 
+def test_output_that_nobody_reads_any_more_stops_it_and_says_how_to_go_on(tmp_path, whole):
+    folder = tmp_path / "run"
+    with search(*TINY, "--output-dir", str(folder)) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert errors.strip() == (
+        "pcdarts: stopped, since nothing reads what it prints any more; "
+        f"go on with: pcdarts search --resume --output-dir {folder}"
+    )
+    assert main(["search", "--resume", "--output-dir", str(folder)]) == 0
+    assert outcome(folder) == outcome(whole)
+
+
 def test_second_process_on_a_run_folder_is_refused_and_the_first_goes_on(tmp_path, whole, capsys):
     folder = tmp_path / "run"
     process = search(*TINY, "--output-dir", str(folder))
