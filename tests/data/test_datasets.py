@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from pcdarts_fast.data import (
     Augment,
+    cifar,
     fashion_mnist,
     load,
 )
 from pcdarts_fast.data.dataset import Request
 from pcdarts_fast.errors import UserError
-from pcdarts_fast.run.presets import search_config
+from pcdarts_fast.run.presets import IMAGES, search_config
 from pcdarts_fast.train.presets import train_config
 
 
@@ -65,10 +66,11 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def write_fashion_mnist(folder, count=6) -> None:
+    """The test has the training images in reverse order."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part in ("train", "t10k"):
-        images = np.arange(count * 784, dtype=np.uint8).reshape(count, 28, 28)
-        labels = np.arange(count, dtype=np.uint8)
+    for part, step in (("train", 1), ("t10k", -1)):
+        images = np.arange(count * 784, dtype=np.uint8).reshape(count, 28, 28)[::step]
+        labels = np.arange(count, dtype=np.uint8)[::step]
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
 
@@ -78,10 +80,11 @@ def test_fashion_mnist_reads_both_layouts_gzipped_or_not(tmp_path, place):
     write_fashion_mnist(tmp_path / place)
     data = fashion_mnist.read(request(tmp_path))
     assert (data.classes[0], data.classes[-1]) == ("T-shirt/top", "Ankle boot")
-    train = data.train
-    assert train.labels.tolist() == list(range(6))
-    expected = torch.arange(6 * 784).remainder(256).view(6, 1, 28, 28)
-    assert torch.equal(train.images, expected.byte())
+    assert (data.num_classes, data.in_channels, data.image_size) == IMAGES["fashion-mnist"]
+    assert data.train.labels.tolist() == data.test.labels.tolist()[::-1] == list(range(6))
+    expected = torch.arange(6 * 784).remainder(256).view(6, 1, 28, 28).byte()
+    assert torch.equal(data.train.images, expected)
+    assert torch.equal(data.test.images, expected.flip(0))
 
 
 def test_fashion_mnist_of_debian_where_no_folder_is_named(tmp_path, monkeypatch):
@@ -137,40 +140,52 @@ def test_fashion_mnist_of_other_sizes(tmp_path, shape, wanted):
         fashion_mnist.read(request(tmp_path))
 
 
-def write_cifar10(folder, count=20) -> np.ndarray:
-    root = folder / CIFAR10.base_folder
+KINDS = {"cifar10": (CIFAR10, 10, ""), "cifar100": (CIFAR100, 100, "fine_")}
+
+
+def write_cifar(name: str, folder, count=20) -> np.ndarray:
+    """The training images [count, 3, 32, 32]; the test has the same in reverse order."""
+    reader, _, fine = KINDS[name]
+    root = folder / reader.base_folder
     root.mkdir()
-    data = np.arange(count * 3072).astype(np.uint8).reshape(count, 3072)
-    for name in ("data_batch_1", "test_batch"):
-        batch = {"data": data, "labels": [n % 10 for n in range(count)]}
-        (root / name).write_bytes(pickle.dumps(batch))
-    names = {"label_names": [f"kind {n}" for n in range(10)]}
-    (root / "batches.meta").write_bytes(pickle.dumps(names))
+    data = np.random.default_rng(0).integers(256, size=(count, 3072), dtype=np.uint8)
+    for part, step in (("a_train", 1), ("a_test", -1)):
+        batch = {"data": data[::step], f"{fine}labels": list(range(count))[::step]}
+        (root / part).write_bytes(pickle.dumps(batch))
+    names = {f"{fine}label_names": [f"kind {n}" for n in range(count)]}
+    (root / reader.meta["filename"]).write_bytes(pickle.dumps(names))
     return data.reshape(count, 3, 32, 32)
 
 
 @pytest.fixture
-def unchecked_cifar10(monkeypatch):
+def unchecked_cifar(monkeypatch):
     """Takes one batch each, whose MD5 sum is not the published one."""
-    monkeypatch.setattr(CIFAR10, "train_list", (("data_batch_1", None),))
-    monkeypatch.setattr(CIFAR10, "test_list", (("test_batch", None),))
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": None})
+    for reader, *_ in KINDS.values():
+        monkeypatch.setattr(reader, "train_list", (("a_train", None),))
+        monkeypatch.setattr(reader, "test_list", (("a_test", None),))
+        monkeypatch.setattr(reader, "meta", reader.meta | {"md5": None})
 
 
-def test_cifar10_in_its_pickle_layout(tmp_path, unchecked_cifar10):
-    pixels = write_cifar10(tmp_path)
-    data = load("cifar10", tmp_path)
-    assert (data.num_classes, data.in_channels, data.image_size) == (10, 3, 32)
-    assert torch.equal(data.train.images, torch.from_numpy(pixels))
-    assert data.test.labels.tolist() == [n % 10 for n in range(20)]
-    assert data.classes == tuple(f"kind {n}" for n in range(10))
+@pytest.mark.parametrize("name", KINDS)
+def test_cifar_in_its_pickle_layout(tmp_path, unchecked_cifar, name):
+    pixels = torch.from_numpy(write_cifar(name, tmp_path))
+    data = load(name, tmp_path)
+    assert (data.num_classes, data.in_channels, data.image_size) == IMAGES[name]
+    reader, classes, _ = KINDS[name]
+    assert data.num_classes == classes
+    assert (data.train.mean, data.train.std) == cifar.MEAN_STD[reader]
+    assert torch.equal(data.train.images, pixels)
+    assert torch.equal(data.test.images, pixels.flip(0))
+    assert data.train.labels.tolist() == data.test.labels.tolist()[::-1] == list(range(20))
+    assert data.classes == tuple(f"kind {n}" for n in range(20))
+    assert data.train.augment == Augment(crop_padding=4, flip=True)
     images, labels = next(data.train.shuffled(20, seed=0))
     assert images.shape == (20, 3, 32, 32) and images.dtype == torch.float32
-    assert sorted(labels.tolist()) == sorted(n % 10 for n in range(20))
+    assert sorted(labels.tolist()) == list(range(20))
 
 
 def test_cifar10_with_other_contents_than_the_published(tmp_path):
-    write_cifar10(tmp_path)
+    write_cifar("cifar10", tmp_path)
     with pytest.raises(UserError, match=r"CIFAR10: a file in .* is missing or damaged .*MD5"):
         load("cifar10", tmp_path)
 

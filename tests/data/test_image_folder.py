@@ -42,7 +42,7 @@ def test_batches_do_not_depend_on_workers_or_batch_size(photos):
 
 def test_has_the_papers_subsets_by_index(photos):
     data = load("imagenet", photos, image_size=16)
-    assert len(data.test.labels) == 6
+    assert len(data.test.labels) == 6 and data.train.augment == Augment(flip=True)
     weights, architecture = split(data.train, (0.10, 0.05), seed=1)
     assert len(weights.paths) == 4 and len(architecture.paths) == 2
     assert not set(weights.paths) & set(architecture.paths)
@@ -132,6 +132,7 @@ def test_is_dealt_out_and_goes_on_in_the_middle(photos, cutout):
     augment = Augment(flip=True, cutout=cutout)
     images = load("imagefolder", photos, image_size=16, augment=augment).train
     whole = [x for x, _ in images.shuffled(8, seed=5)]
+    assert {bool((x == 0).all(1).any()) for x in whole} == {cutout > 0}
     shares = [[x for x, _ in images.shuffled(8, seed=5, shard=Shard(n, 2))] for n in range(2)]
     for batch, first, second in zip(whole, *shares, strict=True):
         assert torch.equal(batch[0::2], first) and torch.equal(batch[1::2], second)

@@ -131,6 +131,12 @@ def test_pass_that_begins_in_the_middle_is_the_rest_of_the_whole_one(count, size
         assert torch.equal(x, other_x) and torch.equal(y, other_y)
 
 
+def test_cutout_leaves_the_mean():
+    images = replace(numbered_images([0] * 9, Augment(cutout=1)), mean=(0.5,))
+    ((batch, _),) = images.shuffled(9, seed=0)
+    assert ((batch == 0).sum((1, 2, 3)) == 1).all()
+
+
 def test_every_batch_is_augmented_in_its_own_way():
     images = torch.arange(4.0).view(1, 1, 2, 2).expand(40, 1, 2, 2)
     same = MemoryImages(images, torch.zeros(40).long(), (0.0,), (1.0,), Augment(flip=True))
