@@ -103,16 +103,17 @@ def test_primitives_of_a_list_are_those_of_a_tuple():
 
 
 NUMBERS = [
-    name
-    for name, kind in get_type_hints(SearchConfig).items()
+    (settings, name)
+    for settings in (SearchConfig, TrainConfig)
+    for name, kind in get_type_hints(settings).items()
     if {int, float} & {kind, *get_args(kind)}
 ]
 
 
-@pytest.mark.parametrize("name", NUMBERS)
-def test_every_number_has_a_range(name):
+@pytest.mark.parametrize(("settings", "name"), NUMBERS)
+def test_every_number_has_a_range(settings, name):
     with pytest.raises(UserError, match=f"{option(name)} (is )?-1"):
-        SearchConfig(**{name: -1})
+        settings(**{name: -1})
 
 
 def test_skips_end_no_search_while_the_architecture_is_frozen():

@@ -33,6 +33,7 @@ def test_imagenet_preset_is_the_paper() -> None:
     assert (config.learning_rate, config.schedule, config.weight_decay) == (0.5, "linear", 3e-5)
     assert (config.label_smoothing, config.learning_rate_warmup_epochs) == (0.1, 5)
     assert (config.auxiliary_weight, config.stem, config.image_size) == (0.4, "imagenet", 224)
+    assert (config.drop_path, config.cutout, config.color_jitter) == (0, 0, True)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -46,13 +47,10 @@ def test_every_preset_names_itself_and_survives_the_disk(name: str, tmp_path: Pa
     ("field", "value"),
     [
         ("epochs", 0),
-        ("batch_size", -1),
         ("batch_size", 1),
         ("learning_rate", 0.0),
         ("layers", 0),
-        ("cutout", -1),
         ("drop_path", 1.0),
-        ("label_smoothing", -0.1),
         ("momentum", float("nan")),
         ("learning_rate", float("nan")),
     ],
