@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -42,6 +43,13 @@ def test_json_round_trip_of_published_genotypes(name: str, tmp_path: Path) -> No
         assert len(cell) == 8 and {primitive for primitive, _ in cell} <= set(PRIMITIVES)
 
 
+def test_published_genotypes_never_change() -> None:
+    """Their digest, of the day on which they were those of several public copies."""
+    text = "".join(name + genotype.to_json() for name, genotype in PUBLISHED.items())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest == "f68a4dcca93008b39e84d1a6579c5f7b9675292589674a5b3ec60825dc2ae986"
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -54,7 +62,7 @@ def test_json_round_trip_of_published_genotypes(name: str, tmp_path: Path) -> No
         ({"normal": [["skip_connect", 0], ["\x1b[2J", 1]]}, r"normal\[1\]"),
         ({"normal": [["skip_connect\nraise", 0], ["none", 1]]}, r"normal\[0\]"),
         ({"normal": "sep_conv_3x3"}, "normal"),
-        ({"normal_concat": [9]}, "normal_concat"),
+        ({"normal_concat": [4]}, "normal_concat"),
         ({"normal_concat": []}, "normal_concat"),
         ({"reduce_concat": [True]}, "reduce_concat"),
     ],
