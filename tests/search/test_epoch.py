@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pcdarts_fast.data import DATASETS, Augment, Shard, load
+from pcdarts_fast.search import EpochDone, loop, search
 from pcdarts_fast.search import epoch as epochs
-from pcdarts_fast.search import loop, search
+from pcdarts_fast.testing.outcome import of
 
 
 @dataclass
@@ -49,10 +50,21 @@ def recorded(monkeypatch) -> tuple[Steps, Steps]:
     return weights, architecture
 
 
-def test_both_kinds_of_steps_have_their_own_images_and_settings(tiny, tmp_path, recorded):
+def test_both_kinds_of_steps_have_their_own_images_and_settings(
+    tiny, tmp_path, recorded, monkeypatch
+):
     weights, architecture = recorded
+    validated = Steps()
+
+    def mean_of(run, state, batches, forward):
+        validated.images += [images for images, _ in batches]
+        return 7.0, 0.5
+
+    monkeypatch.setattr(epochs, "mean_of", mean_of)
     config = replace(tiny, epochs=3, frozen_epochs=0, grad_clip=7.0, arch_grad_clip=3.0)
-    list(search(config, tmp_path))
+    lines = [event.metrics for event in of(EpochDone, search(config, tmp_path))]
+    assert validated.distinct() == architecture.distinct()
+    assert {(line["valid_loss"], line["valid_accuracy"]) for line in lines} == {(7.0, 0.5)}
     assert (weights.clips, architecture.clips) == ({7.0}, {3.0})
     assert weights.distinct() and architecture.distinct()
     assert not weights.distinct() & architecture.distinct()

@@ -27,6 +27,7 @@ from pcdarts_fast.search import (
 )
 from pcdarts_fast.search import epoch as epochs
 from pcdarts_fast.search.monitors import entropies
+from pcdarts_fast.search.schedule import weight_learning_rate
 from pcdarts_fast.testing.outcome import of, outcome
 
 
@@ -64,8 +65,12 @@ def test_metrics_have_a_line_an_epoch(tiny, tmp_path):
         "alpha_entropy_reduce", "beta_entropy_reduce", "peak_memory_mib",
     }  # fmt: skip
     assert [line["arch_learning_rate"] for line in lines] == [0, 6e-3, 6e-3, 6e-3, 6e-3]
-    (started,) = of(Started, events)
-    assert len(of(Progress, events)) == 5 * started.steps == 30
+    rates = [weight_learning_rate(tiny, epoch) for epoch in range(5)]
+    assert [line["learning_rate"] for line in lines] == rates
+    (started,), steps = of(Started, events), of(Progress, events)
+    assert len(steps) == 5 * started.steps == 30
+    for line, last in zip(lines, steps[5::6], strict=True):
+        assert (line["train_loss"], line["train_accuracy"]) == (last.loss, last.accuracy)
 
 
 def test_frozen_epochs_leave_alpha_and_beta_where_they_are(tiny, tmp_path):

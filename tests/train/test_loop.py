@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from pcdarts_fast.data import load
 from pcdarts_fast.errors import UserError
 from pcdarts_fast.nn.derived import DerivedCell
 from pcdarts_fast.nn.exported import TrainedOn, read_metadata
@@ -25,6 +26,7 @@ from pcdarts_fast.train.config import TrainConfig
 from pcdarts_fast.train.events import Finished, Started
 from pcdarts_fast.train.loop import train
 from pcdarts_fast.train.presets import train_config
+from pcdarts_fast.train.schedule import learning_rate
 
 GENOTYPE = PUBLISHED["DARTS_V1"]
 
@@ -87,8 +89,21 @@ def test_a_published_genotype_learns_the_digits(tmp_path: Path) -> None:
     assert trained_on == TrainedOn((0.3053,), (0.3761,), tuple("0123456789"), 8)
 
 
-def test_events_and_files_of_a_run(uninterrupted: Path, tmp_path: Path) -> None:
+def test_events_and_files_of_a_run(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested: list[torch.Tensor] = []
+
+    def mean_of(run: Any, state: Any, batches: Any, forward: Any) -> tuple[float, float]:
+        tested.extend(labels for _, labels in batches)
+        return 7.0, 0.5
+
+    monkeypatch.setattr("pcdarts_fast.train.epoch.mean_of", mean_of)
     events = run(small(epochs=1), tmp_path / "run")
+    assert torch.equal(torch.cat(tested), load("digits").test.labels)
+    line = events[-1].metrics
+    assert (line["test_loss"], line["test_accuracy"]) == (7.0, 0.5)
+    assert (line["train_loss"], line["train_accuracy"]) == (events[-3].loss, events[-3].accuracy)
     assert isinstance(events[0], Started)
     assert events[0].train_images + events[0].test_images == 1797
     assert (events[0].epochs_done, events[0].epochs) == (0, 1)
@@ -99,6 +114,8 @@ def test_events_and_files_of_a_run(uninterrupted: Path, tmp_path: Path) -> None:
     lines = read_lines(uninterrupted / "metrics.jsonl")
     assert [line["epoch"] for line in lines] == [0, 1, 2]
     assert [line["drop_path"] for line in lines] == pytest.approx([0, 0.2 / 3, 0.4 / 3])
+    rates = [learning_rate(small(), epoch) for epoch in range(3)]
+    assert [line["learning_rate"] for line in lines] == rates
     assert all(line["images_per_second"] > 0 for line in lines)
     assert Genotype.load(uninterrupted / "genotype.json") == GENOTYPE
     names = {path.name for path in uninterrupted.iterdir()} - {".lock"}
