@@ -10,18 +10,26 @@ import pytest
 from hypothesis import example, given, settings
 
 from pcdarts_fast.report.architecture import movements, softmax
+from pcdarts_fast.report.cells import state_name
 from pcdarts_fast.report.charts import Curve, chart, leaders, small_chart
 from pcdarts_fast.report.read import LARGEST, read_run
+from pcdarts_fast.space import edges_into
 
 
 def test_the_leading_share_is_bold(make_search):
     run = read_run(make_search(spread=1.0), "run")
-    movement = movements(run)[0]
-    names = run.config.primitives
-    for plot, row in zip(movement.alphas, run.alphas["normal"][-1], strict=True):
-        bold = re.findall(r'<polyline class="[^"]* bold"[^>]*><title>([^<]*)', plot.picture)
-        assert bold == [names[row.index(max(row))]]
-        assert plot.first.startswith(f"{bold[0]}: ")
+    sources = [f"from {state_name(state)}" for state in range(4)]
+    for kind, movement in zip(("normal", "reduce"), movements(run), strict=True):
+        betas = run.betas[kind][-1]
+        plots = [
+            *((plot, run.config.primitives) for plot in movement.alphas),
+            *((plot, sources) for plot in movement.betas),
+        ]
+        rows = [*run.alphas[kind][-1], *(betas[edges_into(state)] for state in (2, 3))]
+        for (plot, names), row in zip(plots, rows, strict=True):
+            bold = re.findall(r'<polyline class="[^"]* bold"[^>]*><title>([^<]*)', plot.picture)
+            assert bold == [names[row.index(max(row))]]
+            assert plot.first.startswith(f"{bold[0]}: ")
 
 
 def test_what_leads_is_named_with_its_epochs():

@@ -56,6 +56,7 @@ def test_a_search_is_told_whole(make_search, tmp_path):
     for wanted in (
         *("mine", "A search for a cell on digits: 4 epochs, seed 0, cpu backend."),
         *("Validation accuracy", "4 of 4", "6 min 0 s", "812 images/s", "812 MiB", "estimate"),
+        "measured, of the process",
         *("Loss", "Accuracy", "Entropy of alpha", "Entropy of beta", "2.079 is undecided"),
         *("Normal cell: leading operation", "Reduction cell: beta of every node"),
         *("init channels", "backend", "3.12.1"),
@@ -76,6 +77,23 @@ def test_figures_are_of_the_best_epoch_and_of_the_highest_peak(make_search, tmp_
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     page = report([folder], tmp_path / "report.html")
     assert "best 98.75% in epoch 2" in page.text and "900 MiB" in page.text
+
+
+def test_curves_stand_under_their_names(make_search):
+    run = read_run(make_search(), "run")
+    halves = {"train": "train", "validation": "valid"}
+    cells = {"normal cell": "normal", "reduction cell": "reduce"}
+    wanted = {
+        "Loss": [(name, f"{half}_loss") for name, half in halves.items()],
+        "Accuracy": [(name, f"{half}_accuracy") for name, half in halves.items()],
+        "Entropy of alpha": [(name, f"alpha_entropy_{kind}") for name, kind in cells.items()],
+        "Entropy of beta": [(name, f"beta_entropy_{kind}") for name, kind in cells.items()],
+    }
+    for plot in plots([run])[0]:
+        told = [(name, value) for name, _, value in plot.legend]
+        form = ".2%" if plot.title == "Accuracy" else "#.4g"
+        assert told == [(n, f"{run.metrics[-1][key]:{form}}") for n, key in wanted.pop(plot.title)]
+    assert not wanted
 
 
 def test_only_runs_of_a_kind_share_their_scales(make_search, tmp_path):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pcdarts_fast.cli import main
-from pcdarts_fast.report.architecture import current_edges
+from pcdarts_fast.report.architecture import current_edges, softmax
 from pcdarts_fast.report.read import read_run
 from pcdarts_fast.report.tensorboard import logged
 from pcdarts_fast.run.events import EpochDone
@@ -66,8 +66,8 @@ def test_a_search(tmp_path):
             for primitive, share in edge.shares.items():
                 shares = found.scalars[f"alpha_{kind}/{name}/{primitive}"]
                 assert set(shares) == {1, 2} and shares[2] == pytest.approx(share, rel=1e-6)
-        into = [found.scalars[f"beta_{kind}/c_k-{n}_to_0"][2] for n in (1, 2)]
-        assert sum(into) == pytest.approx(1)
+        into = [found.scalars[f"beta_{kind}/c_k-{n}_to_0"][2] for n in (2, 1)]
+        assert into == pytest.approx(softmax(run.betas[kind][-1]), rel=1e-6)
     picture = found.images("cells")[0]
     assert picture.encoded_image_string.startswith(b"\x89PNG") and picture.width > 300
     assert "genotype/text_summary" in found.tensors
