@@ -226,12 +226,15 @@ NET_CHANGES: dict[str, Callable[[SearchNetwork], Any]] = {
 
 @pytest.mark.parametrize("change", NET_CHANGES.values(), ids=NET_CHANGES)
 def test_a_change_counts_in_the_super_net(change: Callable[[SearchNetwork], Any]) -> None:
+    """After a call, from the next train() on."""
     found = []
     for backend in ("reference", "cpu"):
         torch.manual_seed(0)
         net = SearchNetwork(4, 5, 2, backend=backend).double()
-        change(net)
         images = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+        net(images)
+        net.train()
+        change(net)
         logits = net(images)
         logits.pow(2).sum().backward()
         buffers = [buffer.double().flatten() for buffer in net.buffers()]
