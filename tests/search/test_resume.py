@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,10 +40,12 @@ def test_stopped_in_the_middle_and_resumed_is_as_if_never_stopped(tiny, tmp_path
         assert outcome(folder) == outcome(tmp_path / "whole")
 
 
-def test_finished_run_resumes_to_its_end_at_once(tiny, tmp_path):
+def test_finished_run_resumes_to_its_end_at_once_and_elsewhere(tiny, tmp_path):
     config = replace(tiny, epochs=2)
     first = run(config, tmp_path)
-    again = run(config, tmp_path, resume=True)
+    elsewhere = {"data_dir": Path("elsewhere"), "workers": 0, "damaged_images": "skip"}
+    elsewhere |= {"backend": "reference", "memory": "store"}
+    again = run(replace(config, **elsewhere), tmp_path, resume=True)
     assert of(EpochDone, again) == []
     assert again[-1] == first[-1]
 

@@ -78,21 +78,26 @@ def test_architecture_gives_the_same_float32_back():
     torch.manual_seed(0)
     made = new_state(config, load("digits"), "cpu")
     for parameter in made.network.arch_parameters():
+        assert 0 < parameter.detach().abs().max() < 5e-3  # as drawn
         parameter.data.uniform_(0.1, 0.125)  # where float32 needs all of its digits
     stored = json.loads(json.dumps(made.architecture()))
     for name, parameter in zip(stored, made.network.arch_parameters(), strict=True):
         assert torch.equal(torch.tensor(stored[name]), parameter)
 
 
-def test_optimizers_have_the_settings_of_the_search():
+def test_optimizers_and_network_have_the_settings_of_the_search():
     config = replace(
         search_config("digits"),
         **{"nodes": 1, "layers": 1, "primitives": ("skip_connect",)},
         **{"learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.01},
         **{"arch_learning_rate": 0.3, "arch_beta1": 0.4, "arch_beta2": 0.6},
         arch_weight_decay=0.02,
+        **{"k": 2, "sampling": "shift", "memory": "store", "edge_normalization": False},
     )
     made = new_state(config, load("digits"), "cpu")
     (weights,), (arch,) = made.optimizer.param_groups, made.arch_optimizer.param_groups
     assert (weights["lr"], weights["momentum"], weights["weight_decay"]) == (0.2, 0.8, 0.01)
     assert (arch["lr"], arch["betas"], arch["weight_decay"]) == (0.3, (0.4, 0.6), 0.02)
+    edge = made.network.cells[0]._ops[0]
+    assert (edge.k, edge.sampling, edge.memory) == (2, "shift", "store")
+    assert made.network.mixing_weights("normal")[1].tolist() == [1, 1]

@@ -179,7 +179,8 @@ for event in train(config, PUBLISHED["DARTS_V1"], Path(sys.argv[2])):
 
 def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:
     before = metrics_of(uninterrupted)
-    started, finished = run(small(), uninterrupted, resume=True)
+    elsewhere = {"data_dir": Path("elsewhere"), "workers": 0, "damaged_images": "skip"}
+    started, finished = run(small(**elsewhere), uninterrupted, resume=True)
     assert started.epochs_done == 3
     assert finished.metrics["test_accuracy"] == before[-1]["test_accuracy"]
     assert metrics_of(uninterrupted) == before
