@@ -83,16 +83,17 @@ def test_passes_over_a_smaller_part_go_on_in_the_middle(tiny):
             assert torch.equal(images, wanted)
 
 
-def test_the_seed_decides_which_images_are_whose(tiny, tmp_path, monkeypatch):
+def test_seed_and_fractions_decide_which_images_are_whose(tiny, tmp_path, monkeypatch):
     parts = []
 
     def stop(run, config, state, for_weights, for_arch):
         parts.append((for_weights.digest(), for_arch.digest()))
+        assert len(for_weights.labels) > 1.9 * len(for_arch.labels)
         raise InterruptedError
 
     monkeypatch.setattr(loop, "epoch_of_search", stop)
     for number, seed in enumerate((0, 0, 1)):
         with pytest.raises(InterruptedError):
-            list(search(replace(tiny, seed=seed), tmp_path / str(number)))
+            list(search(replace(tiny, seed=seed, valid_fraction=0.1), tmp_path / str(number)))
     assert parts[0] == parts[1]
     assert not set(parts[1]) & set(parts[2])

@@ -192,7 +192,10 @@ def test_entropies_are_those_of_the_softmax():
     assert values["alpha_entropy_normal"] == pytest.approx(math.log(8))
     assert values["beta_entropy_reduce"] == pytest.approx((math.log(2) + math.log(3)) / 2)
     network.alphas_reduce.data[:, 3] = 100
-    assert entropies(network)["alpha_entropy_reduce"] == pytest.approx(0, abs=1e-6)
+    network.alphas_normal.data[0, 3] = 100  # of five edges
+    values = entropies(network)
+    assert values["alpha_entropy_reduce"] == pytest.approx(0, abs=1e-6)
+    assert values["alpha_entropy_normal"] == pytest.approx(0.8 * math.log(8))
 
 
 def test_search_in_bf16_learns_as_in_fp32(tmp_path):
