@@ -120,3 +120,7 @@ def test_an_optimizer_takes_over_what_it_remembers_and_keeps_its_settings():
     load_optimizer(after, before.state_dict())
     assert after.state[weight]["momentum_buffer"].tolist() == [1.0, 2.0]
     assert (after.param_groups[0]["lr"], after.param_groups[0]["momentum"]) == (0.5, 0.8)
+    other = before.state_dict()
+    other["state"][0]["momentum_buffer"] = torch.ones(3)
+    with pytest.raises(ValueError, match="remembers of parameter 0 does not fit it"):
+        load_optimizer(after, other)

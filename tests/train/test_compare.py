@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pcdarts_fast.errors import UserError
+from pcdarts_fast.nn.count import count
+from pcdarts_fast.nn.derived import DerivedNetwork
 from pcdarts_fast.run.folder import RunFolder
 from pcdarts_fast.run.settings import save_settings
 from pcdarts_fast.space import PUBLISHED, Genotype, random_genotype
@@ -93,7 +95,10 @@ def test_results_rank_the_finished_trainings(tmp_path: Path) -> None:
     assert [(r.contestant.name, r.rank) for r in reached] == [("b", 1), ("c", 1), ("a", 3)]
     assert reached[0].mean == pytest.approx(0.85)
     assert reached[2].deviation == pytest.approx(statistics.stdev((0.5, 0.7)))
-    assert reached[0].parameters > 0 and reached[0].multiply_adds > 0
+    cost = count(DerivedNetwork(2, 10, 1, TINY, in_channels=1).eval(), (1, 8, 8))
+    assert (reached[0].parameters, reached[0].multiply_adds) == (
+        *(cost.parameters, cost.multiply_adds),
+    )
 
     save_comparison(tmp_path / "compare.json", CONFIG, seeds, reached, trainings=8)
     saved = json.loads((tmp_path / "compare.json").read_text())
