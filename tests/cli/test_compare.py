@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def test_interrupted_and_gone_on_with(
     assert {row["name"] for row in saved["genotypes"]} == {"DARTS_V2", "random-5", "random-6"}
     for row in saved["genotypes"]:
         assert f"{100 * row['mean']:.2f}" in printed and f"{row['parameters']:,}" in printed
-    assert "2 random genotypes: mean" in printed
+    drawn = [row["mean"] for row in saved["genotypes"] if row["name"].startswith("random-")]
+    assert f"2 random genotypes: mean {statistics.mean(drawn):.2%}" in printed
+    assert f"best {max(drawn):.2%}" in printed
     assert len(list(folder.glob("*/seed-*/report.html"))) == 6
 
     assert main(["report", str(folder), "-o", "all.html"]) == 0
