@@ -43,13 +43,13 @@ def main(args: Sequence[str] | None = None) -> int:
     nothing reads what a run prints any more.
     """
     name, *rest = (sys.argv[1:] if args is None else list(args)) or ["--help"]
-    if name in ("-h", "--help"):
-        print(overview())
-        return 0
-    if name == "--version":
-        print(f"pcdarts_fast {installed_version('pcdarts_fast') or 'not installed'}")
-        return 0
     try:
+        if name in ("-h", "--help"):
+            print(overview())
+            return 0
+        if name == "--version":
+            print(f"pcdarts_fast {installed_version('pcdarts_fast') or 'not installed'}")
+            return 0
         # Threads that wait for work sleep: spinning made a step 5 times slower on a busy machine.
         # Takes effect because torch has not been imported yet.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
