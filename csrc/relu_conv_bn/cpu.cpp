@@ -202,7 +202,7 @@ ReluConvBn in_full_rows(ReluConvBn p) {
   return p;
 }
 
-// Where that is no way, maps of fewer pixels than this are stacked, a pixel's 8 lanes as a row.
+// Maps of fewer pixels than this are stacked instead, a pixel's 8 lanes as a row.
 constexpr int64_t kMostPixels = 64;
 
 bool in_stacks(const ReluConvBn& p) {
