@@ -21,14 +21,14 @@ namespace {
 
 constexpr int kBorder = 4;  // reach of a 5x5 kernel of dilation 2
 constexpr int kRow = kBorder + kLanes + kBorder;
-constexpr int kMostColumns = 7;  // of a stack; 8 fill a strip
+constexpr int kMostStacked = 7;  // rows and columns of a stack; 8 columns fill a strip
 
 // Elements between neighbouring rows and columns of a plane, and left of its first own column.
 struct StripLayout {
   static constexpr int row = kRow, column = 1, left = kBorder;
 };
 struct StackLayout {
-  static constexpr int row = (kMostColumns + 1) * kLanes, column = kLanes, left = 0;
+  static constexpr int row = (kMostStacked + 1) * kLanes, column = kLanes, left = 0;
 };
 template <class Layout>
 constexpr bool kWhole = Layout::column == kLanes;  // a strip is one column, of eight samples

@@ -123,6 +123,7 @@ PCDARTS_INLINE void for_tiles(int height, F f) {
         f.template operator()<8, 0, 0>(y);
       }
     }
+    // the usual small maps in one tile, without the rows beyond them
     if (height == 7) return f.template operator()<7, over, under>(0);
     if (height == 4) return f.template operator()<4, over, under>(0);
     if (height == 2) return f.template operator()<2, over, under>(0);

@@ -10,7 +10,7 @@ namespace pcdarts::PCDARTS_ISA {
 namespace {
 
 PCDARTS_INLINE bool in_stacks(const MixedCell& p) {
-  return p.dtype == DType::float32 && p.width <= kMostColumns && p.height <= kMostColumns &&
+  return p.dtype == DType::float32 && p.width <= kMostStacked && p.height <= kMostStacked &&
          stackable(p.batch);
 }
 

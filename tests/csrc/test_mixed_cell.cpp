@@ -172,7 +172,8 @@ void tests() {
   };
   const int64_t sizes[] = {1, 2, 4, 7, 8, 9, 14, 17}, sampled[] = {1, 2, 3, 4, 5, 6, 8},
                 batches[] = {3, 1, 9, 2};
-  vector<std::pair<int64_t, int64_t>> maps = {{16, 16}, {32, 32}, {28, 28}};  // code of their own
+  // code of their own, and heights that take several tiles
+  vector<std::pair<int64_t, int64_t>> maps = {{16, 16}, {32, 32}, {28, 28}, {3, 5}, {5, 6}, {6, 3}};
   for (int64_t height : sizes) {
     for (int64_t width : sizes) {
       if (height * width <= kSmall) maps.push_back({height, width});
