@@ -235,6 +235,9 @@ void forward(const MixedCell& p, const MixedCellForward& args, const Parallel& p
   if (in_stacks(p)) {
     return forward_in_stacks(p, args, parallel, [&](const MixedCell& q, const auto& stacks) {
       forward_of<float>(q, make_stack_grid(q.height, q.width), stacks, parallel);
+      if (args.z == nullptr) return;
+      const int64_t used = z_size(q);  // the rest is a result too, the same at every call
+      fill(static_cast<float*>(args.z) + used, z_size(p) - used, 0.0f);
     });
   }
   with_states(p, [&]<class S>(const auto& grid) { forward_of<S>(p, grid, args, parallel); });

@@ -106,10 +106,10 @@ constexpr int kEdgeHeight = 16;
 
 // Covers rows 0..height with f.template operator()<rows, above, below>(first row), where the tile
 // reads `over` rows above its own and `under` below them.
-template <class T, int over, int under, class F>
+template <class Layout, class T, int over, int under, class F>
 PCDARTS_INLINE void for_tiles(int height, F f) {
   int y = 0;
-  if constexpr (kTileRows<T> == 8) {
+  if constexpr (kTileRows<T> == 8 && !kWhole<Layout>) {  // stacks are lower
     for (; y + 8 <= height; y += 8) {
       const bool small = height <= kEdgeHeight, upper = small && y == 0,
                  lower = small && y + 8 == height;
@@ -123,6 +123,8 @@ PCDARTS_INLINE void for_tiles(int height, F f) {
         f.template operator()<8, 0, 0>(y);
       }
     }
+  }
+  if constexpr (kTileRows<T> == 8) {
     // the usual small maps in one tile, without the rows beyond them
     if (height == 7) return f.template operator()<7, over, under>(0);
     if (height == 4) return f.template operator()<4, over, under>(0);
@@ -178,10 +180,10 @@ PCDARTS_INLINE void convolve_block(const G& g, const TapBlock& b, const T* plane
   const int oy = flip ? -b.offset_y - b.dilation * (b.rows - 1) : b.offset_y;
   const int ox = flip ? -b.offset_x - b.dilation * (b.columns - 1) : b.offset_x;
   with_shape(b, [&]<int KY, int KX, int D>() {
+    using Layout = typename G::Layout;
     for (int s = 0; s < g.strips; ++s) {
       constexpr int over = kAbove<KY, D, flip>, under = kBelow<KY, D, flip>;
-      for_tiles<T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
-        using Layout = typename G::Layout;
+      for_tiles<Layout, T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
         tile<Layout, T, KY, KX, D, flip, rows, above, below>(
             in_plane(g, plane, s, y + oy) + ox * Layout::column, {s + ox, g.strips}, taps,
             in_map(g, map, s, y), g.row, accumulate);
@@ -220,10 +222,10 @@ PCDARTS_INLINE void depthwise_weight_gradient(const G& g, const Taps& taps, cons
     const T* in = planes + b.phase * g.plane;
     with_shape(b, [&]<int KY, int KX, int D>() {
       for (int s = 0; s < g.strips; ++s) {
+        using Layout = typename G::Layout;
         const Mask<T> valid = first_lanes<T>(lanes_of(g, s));
         constexpr int over = kAbove<KY, D, false>, under = kBelow<KY, D, false>;
-        for_tiles<T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
-          using Layout = typename G::Layout;
+        for_tiles<Layout, T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
           weight_tile<Layout, T, KY, KX, D, rows, above, below>(
               in_plane(g, in, s, y + b.offset_y) + b.offset_x * Layout::column,
               {s + b.offset_x, g.strips}, in_plane(g, grad, s, y), valid, dw);

@@ -181,8 +181,8 @@ def test_a_difference_of_gradients_is_of_one_choice_of_channels(batches, gradien
     )
     drawn: list[tuple[int, ...]] = []
 
-    def randperm(count: int) -> torch.Tensor:
-        order = original(count)
+    def randperm(count: int, **options: str) -> torch.Tensor:
+        order = original(count, **options)
         drawn.append(tuple(order.tolist()))
         return order
 
