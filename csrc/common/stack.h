@@ -28,52 +28,68 @@ PCDARTS_INLINE void transpose(Vec<T> (&v)[kLanes]) {
   }
 }
 
-// stacks[b][i][lane] = samples[8 * b + lane][i], b < count, i < size.
+// to[b][column][row] = from[b][row][column], b < count.
 template <class T>
-PCDARTS_INLINE void stack(const Parallel& parallel, int64_t count, const void* samples,
-                          int64_t size, T* stacks) {
+PCDARTS_INLINE void transpose_each(const Parallel& parallel, int64_t count, const T* from,
+                                   int64_t rows, int64_t columns, T* to) {
   for_chunks(parallel, count, [&](int64_t, int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      const T* from = static_cast<const T*>(samples) + b * kLanes * size;
-      T* to = stacks + b * kLanes * size;
-      int64_t i = 0;
-      for (; i + kLanes <= size; i += kLanes) {
-        Vec<T> v[kLanes];
-        PCDARTS_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
-          v[lane] = load8(from + lane * size + i);
+      const T* in = from + b * rows * columns;
+      T* out = to + b * rows * columns;
+      for (int64_t row = 0; row < rows; row += kLanes) {
+        for (int64_t column = 0; column < columns; column += kLanes) {
+          if (row + kLanes <= rows && column + kLanes <= columns) {
+            Vec<T> v[kLanes];
+            PCDARTS_UNROLL for (int i = 0; i < kLanes; ++i) {
+              v[i] = load8(in + (row + i) * columns + column);
+            }
+            transpose<T>(v);
+            PCDARTS_UNROLL for (int i = 0; i < kLanes; ++i) {
+              store8(out + (column + i) * rows + row, v[i]);
+            }
+            continue;
+          }
+          for (int64_t r = row; r < rows && r < row + kLanes; ++r) {
+            for (int64_t c = column; c < columns && c < column + kLanes; ++c) {
+              out[c * rows + r] = in[r * columns + c];
+            }
+          }
         }
-        transpose<T>(v);
-        PCDARTS_UNROLL for (int j = 0; j < kLanes; ++j) store8(to + (i + j) * kLanes, v[j]);
-      }
-      for (; i < size; ++i) {
-        for (int lane = 0; lane < kLanes; ++lane) to[i * kLanes + lane] = from[lane * size + i];
       }
     }
   });
 }
 
-// The way back.
-template <class T>
-PCDARTS_INLINE void unstack(const Parallel& parallel, int64_t count, const T* stacks, int64_t size,
-                            void* samples) {
-  for_chunks(parallel, count, [&](int64_t, int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const T* from = stacks + b * kLanes * size;
-      T* to = static_cast<T*>(samples) + b * kLanes * size;
-      int64_t i = 0;
-      for (; i + kLanes <= size; i += kLanes) {
-        Vec<T> v[kLanes];
-        PCDARTS_UNROLL for (int j = 0; j < kLanes; ++j) v[j] = load8(from + (i + j) * kLanes);
-        transpose<T>(v);
-        PCDARTS_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
-          store8(to + lane * size + i, v[lane]);
-        }
-      }
-      for (; i < size; ++i) {
-        for (int lane = 0; lane < kLanes; ++lane) to[lane * size + i] = from[i * kLanes + lane];
-      }
+// Samples of `size` elements each and their stacks; 0: there are none.
+struct StackedTensor {
+  int64_t size;
+  const void* read;  // null where its values are not needed
+  void* written;     // null where it is no result
+  float* stack;
+};
+
+// compute() on the stacks of all tensors, of `count` stacks each.
+template <class F>
+PCDARTS_INLINE void through_stacks(const Parallel& parallel, int64_t count, StackedTensor* tensors,
+                                   int n, F compute) {
+  in_workspace(Workspace::stacks, [&](Pieces& pieces) {
+    for (int i = 0; i < n; ++i) {
+      const int64_t elements = count * kLanes * tensors[i].size;
+      tensors[i].stack = elements == 0 ? nullptr : take<float>(pieces, elements);
     }
+    return n;
   });
+  for (int i = 0; i < n; ++i) {
+    const StackedTensor& t = tensors[i];
+    if (t.read == nullptr) continue;
+    transpose_each(parallel, count, static_cast<const float*>(t.read), kLanes, t.size, t.stack);
+  }
+  compute();
+  for (int i = 0; i < n; ++i) {
+    const StackedTensor& t = tensors[i];
+    if (t.written == nullptr) continue;
+    transpose_each<float>(parallel, count, t.stack, t.size, kLanes, static_cast<float*>(t.written));
+  }
 }
 
 }  // namespace

@@ -73,12 +73,9 @@ struct StackGrid {
 };
 
 PCDARTS_INLINE StackGrid make_stack_grid(int64_t height, int64_t width) {
-  StackGrid g = {};
-  g.height = static_cast<int>(height), g.width = static_cast<int>(width);
-  g.strips = g.width / kLanes, g.vectors = g.strips * g.height;
-  g.row = g.width, g.map = g.vectors * kLanes;
-  g.plane = (g.height + 2 * kBorder) * StackLayout::row;
-  return g;
+  const Grid g = make_grid(height, width);  // but for its planes
+  const int plane = (g.height + 2 * kBorder) * StackLayout::row;
+  return {g.height, g.width, g.strips, g.row, g.map, plane, g.vectors};
 }
 
 // Whether strip s holds fewer than 8 columns.

@@ -32,62 +32,41 @@ template <class F>
 PCDARTS_INLINE void forward_in_stacks(const MixedCell& p, const MixedCellForward& args,
                                       const Parallel& parallel, F run) {
   const MixedCell q = stacked(p);
-  const int64_t input = input_size(p), output = output_size(p);
-  struct Stacks {
-    float *inputs[kMaxStates], *out;
-  };
-  const Stacks stacks = in_workspace(Workspace::stacks, [&](Pieces& pieces) {
-    Stacks s = {};
-    for (int j = 0; j < p.inputs; ++j) s.inputs[j] = take<float>(pieces, p.batch * input);
-    s.out = take<float>(pieces, p.batch * output);
-    return s;
+  StackedTensor tensors[kMaxStates + 1] = {}, &out = tensors[p.inputs];
+  for (int j = 0; j < p.inputs; ++j) tensors[j] = {input_size(p), args.inputs[j], nullptr, nullptr};
+  out = {output_size(p), nullptr, args.out, nullptr};
+  through_stacks(parallel, q.batch, tensors, p.inputs + 1, [&] {
+    const void* inputs[kMaxStates];
+    for (int j = 0; j < p.inputs; ++j) inputs[j] = tensors[j].stack;
+    MixedCellForward own = args;
+    own.inputs = inputs, own.out = out.stack;
+    run(q, own);
   });
-  const void* inputs[kMaxStates];
-  for (int j = 0; j < p.inputs; ++j) {
-    stack(parallel, q.batch, args.inputs[j], input, stacks.inputs[j]);
-    inputs[j] = stacks.inputs[j];
-  }
-  MixedCellForward own = args;
-  own.inputs = inputs, own.out = stacks.out;
-  run(q, own);
-  unstack(parallel, q.batch, stacks.out, output, args.out);
 }
 
 template <class F>
 PCDARTS_INLINE void backward_in_stacks(const MixedCell& p, const MixedCellBackward& args,
                                        const Parallel& parallel, F run) {
   const MixedCell q = stacked(p);
-  const int64_t input = input_size(p), output = output_size(p);
-  struct Stacks {
-    float *inputs[kMaxStates], *grad_inputs[kMaxStates], *out, *grad_out;
-  };
-  const Stacks stacks = in_workspace(Workspace::stacks, [&](Pieces& pieces) {
-    Stacks s = {};
-    for (int j = 0; j < p.inputs; ++j) {
-      const bool needed = args.grad_inputs[j] != nullptr;
-      s.inputs[j] = take<float>(pieces, p.batch * input);
-      s.grad_inputs[j] = needed ? take<float>(pieces, p.batch * input) : nullptr;
-    }
-    s.out = take<float>(pieces, p.batch * output);
-    s.grad_out = take<float>(pieces, p.batch * output);
-    return s;
+  StackedTensor tensors[2 * kMaxStates + 2] = {};
+  StackedTensor *const x = tensors, *const grad_x = x + p.inputs, &out = grad_x[p.inputs],
+                       &grad_out = grad_x[p.inputs + 1];
+  for (int j = 0; j < p.inputs; ++j) {
+    void* const wanted = args.grad_inputs[j];
+    x[j] = {input_size(p), args.forward.inputs[j], nullptr, nullptr};
+    grad_x[j] = {wanted == nullptr ? 0 : input_size(p), nullptr, wanted, nullptr};
+  }
+  out = {output_size(p), p.nodes > 1 ? args.forward.out : nullptr, nullptr, nullptr};
+  grad_out = {output_size(p), args.grad_out, nullptr, nullptr};
+  through_stacks(parallel, q.batch, tensors, 2 * p.inputs + 2, [&] {
+    const void* inputs[kMaxStates];
+    void* grad_inputs[kMaxStates];
+    for (int j = 0; j < p.inputs; ++j) inputs[j] = x[j].stack, grad_inputs[j] = grad_x[j].stack;
+    MixedCellBackward own = args;
+    own.forward.inputs = inputs, own.forward.out = out.stack;
+    own.grad_out = grad_out.stack, own.grad_inputs = grad_inputs;
+    run(q, own);
   });
-  const void* inputs[kMaxStates];
-  void* grad_inputs[kMaxStates];
-  for (int j = 0; j < p.inputs; ++j) {
-    stack(parallel, q.batch, args.forward.inputs[j], input, stacks.inputs[j]);
-    inputs[j] = stacks.inputs[j], grad_inputs[j] = stacks.grad_inputs[j];
-  }
-  if (p.nodes > 1) stack(parallel, q.batch, args.forward.out, output, stacks.out);
-  stack(parallel, q.batch, args.grad_out, output, stacks.grad_out);
-  MixedCellBackward own = args;
-  own.forward.inputs = inputs, own.forward.out = stacks.out;
-  own.grad_out = stacks.grad_out, own.grad_inputs = grad_inputs;
-  run(q, own);
-  for (int j = 0; j < p.inputs; ++j) {
-    if (grad_inputs[j] == nullptr) continue;
-    unstack(parallel, q.batch, stacks.grad_inputs[j], input, args.grad_inputs[j]);
-  }
 }
 
 }  // namespace

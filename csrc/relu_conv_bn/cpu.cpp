@@ -219,44 +219,31 @@ ReluConvBn stacked(ReluConvBn p) {
 void forward_in_stacks(const ReluConvBn& p, const ReluConvBnForward& args,
                        const Parallel& parallel) {
   const ReluConvBn q = stacked(p);
-  const int64_t size = p.height * p.width, in = p.in_channels * size, out = p.out_channels * size;
-  struct Stacks {
-    float *x, *out;
-  };
-  const Stacks stacks = in_workspace(Workspace::stacks, [&](Pieces& pieces) {
-    return Stacks{take<float>(pieces, p.batch * in), take<float>(pieces, p.batch * out)};
+  const int64_t size = p.height * p.width;
+  StackedTensor tensors[] = {{p.in_channels * size, args.x, nullptr, nullptr},
+                             {p.out_channels * size, nullptr, args.out, nullptr}};
+  through_stacks(parallel, q.batch, tensors, 2, [&] {
+    ReluConvBnForward own = args;
+    own.x = tensors[0].stack, own.out = tensors[1].stack;
+    forward_of<1, float>(q, own, parallel);
   });
-  stack(parallel, q.batch, args.x, in, stacks.x);
-  ReluConvBnForward own = args;
-  own.x = stacks.x, own.out = stacks.out;
-  forward_of<1, float>(q, own, parallel);
-  unstack(parallel, q.batch, stacks.out, out, args.out);
 }
 
 void backward_in_stacks(const ReluConvBn& p, const ReluConvBnBackward& args,
                         const Parallel& parallel) {
   const ReluConvBn q = stacked(p);
   const int64_t size = p.height * p.width, in = p.in_channels * size, out = p.out_channels * size;
-  const bool need_x = args.grad_x != nullptr;
-  struct Stacks {
-    float *x, *grad_x, *out, *grad_out;
-  };
-  const Stacks stacks = in_workspace(Workspace::stacks, [&](Pieces& pieces) {
-    Stacks s = {};
-    s.x = take<float>(pieces, p.batch * in);
-    s.grad_x = need_x ? take<float>(pieces, p.batch * in) : nullptr;
-    s.out = take<float>(pieces, p.batch * out);
-    s.grad_out = take<float>(pieces, p.batch * out);
-    return s;
+  const void* const normalised = takes_statistics(p) ? args.forward.out : nullptr;
+  StackedTensor tensors[] = {{in, args.forward.x, nullptr, nullptr},
+                             {out, normalised, nullptr, nullptr},
+                             {out, args.grad_out, nullptr, nullptr},
+                             {args.grad_x == nullptr ? 0 : in, nullptr, args.grad_x, nullptr}};
+  through_stacks(parallel, q.batch, tensors, 4, [&] {
+    ReluConvBnBackward own = args;
+    own.forward.x = tensors[0].stack, own.forward.out = tensors[1].stack;
+    own.grad_out = tensors[2].stack, own.grad_x = tensors[3].stack;
+    backward_of<1, float>(q, own, parallel);
   });
-  stack(parallel, q.batch, args.forward.x, in, stacks.x);
-  if (takes_statistics(p)) stack(parallel, q.batch, args.forward.out, out, stacks.out);
-  stack(parallel, q.batch, args.grad_out, out, stacks.grad_out);
-  ReluConvBnBackward own = args;
-  own.forward.x = stacks.x, own.forward.out = stacks.out;
-  own.grad_out = stacks.grad_out, own.grad_x = stacks.grad_x;
-  backward_of<1, float>(q, own, parallel);
-  if (need_x) unstack(parallel, q.batch, stacks.grad_x, in, args.grad_x);
 }
 
 void forward(const ReluConvBn& p, const ReluConvBnForward& args, const Parallel& parallel) {
