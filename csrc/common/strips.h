@@ -14,7 +14,7 @@
 // each lane: its strips are the columns, no lane lies outside, and its plane has no columns beside
 // the image, since taps that would read them are left out.
 #pragma once
-#include "common/simd.h"
+#include "common/wide.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {
@@ -120,6 +120,20 @@ PCDARTS_INLINE void put(const G& g, T* plane, int s, int y, Vec<T> v) {
   if (s + 1 < g.strips) store_high4(own + g.strip - kBorder, v);
 }
 
+// One row of a plane by registers of AVX-512, which hold two strips of the image or one of the
+// plane, with its neighbours: from the first two strips and f(strip) -> the two from there on.
+template <class T, class V, class F>
+PCDARTS_INLINE void put_pairs(const auto& g, T* row, V own, F f) {
+  V before = {};
+  for (int s = 0; s < g.strips; s += 2) {
+    const V after = s + 2 < g.strips ? f(s + 2) : V{};
+    T* const to = row + s * g.strip - kBorder;
+    store_as(to, sixteen_from<kLanes + kBorder>(before, own));
+    store_as(to + g.strip, sixteen_from<kBorder>(own, after));
+    before = own, own = after;
+  }
+}
+
 // Fills a plane from f(strip, row) -> values.
 template <class G, class T, class F>
 PCDARTS_INLINE void put_plane(const G& g, T* plane, F f) {
@@ -133,6 +147,14 @@ PCDARTS_INLINE void put_plane(const G& g, T* plane, F f) {
     if (g.strips == 1) {  // its border stays zero
       store8(row, v);
       continue;
+    }
+    if constexpr (kParts<T> == 2) {
+      if (g.strips % 2 == 0) {
+        put_pairs(g, row, join<Wide<T>>(v, f(1, y)), [&](int s) __attribute__((always_inline)) {
+          return join<Wide<T>>(f(s, y), f(s + 1, y));
+        });
+        continue;
+      }
     }
     for (int s = 0; s < g.strips; ++s) {
       const Vec<T> right = s + 1 < g.strips ? f(s + 1, y) : Vec<T>{};

@@ -1,7 +1,11 @@
 // Registers of AVX-512 hold two vectors of eight floats. Code that walks through memory in order
-// takes V = Wide<T> for as long as it can and Vec<T> for what is left; code that moves lanes or
-// keeps to rows stays with eight. Elsewhere Wide is Vec.
+// takes V = Wide<T> for as long as it can and Vec<T> for what is left; code that keeps to rows of
+// eight puts two channels side by side, or stays with one vector. Elsewhere Wide is Vec.
 #pragma once
+#ifdef __AVX512DQ__
+#include <immintrin.h>
+#endif
+
 #include "common/simd.h"
 
 namespace pcdarts::PCDARTS_ISA {
@@ -53,15 +57,25 @@ PCDARTS_INLINE Vec<T> part_of(V v) {
   }
 }
 
+// Two vectors, or two masks, as a register; the first where it holds no more.
+template <class V, class P>
+PCDARTS_INLINE auto join(P first, P second) {
+  if constexpr (sizeof(V) == sizeof(P)) {
+    return first;
+#ifdef __AVX512DQ__
+  } else if constexpr (__is_same(P, Vec<float>)) {  // takes the second from memory, a shuffle not
+    return (V)_mm512_insertf32x8(_mm512_castps256_ps512(first), second, 1);
+#endif
+  } else {
+    return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+                                   15);
+  }
+}
+
 // A vector in the first lanes of a register, zero in the others; and back, its vectors added up.
 template <class V, class T>
 PCDARTS_INLINE V widen(Vec<T> v) {
-  if constexpr (sizeof(V) == sizeof(v)) {
-    return v;
-  } else {
-    return __builtin_shufflevector(v, Vec<T>{}, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
-                                   15);
-  }
+  return join<V>(v, Vec<T>{});
 }
 template <class T, class V>
 PCDARTS_INLINE Vec<T> narrow(V v) {
@@ -70,6 +84,30 @@ PCDARTS_INLINE Vec<T> narrow(V v) {
   } else {
     return part_of<0, T>(v) + part_of<1, T>(v);
   }
+}
+
+// Of the 32 elements of two registers, 16 from `first` on.
+template <int first, class V>
+PCDARTS_INLINE V sixteen_from(V a, V b) {
+  constexpr int i = first;
+  return __builtin_shufflevector(a, b, i, i + 1, i + 2, i + 3, i + 4, i + 5, i + 6, i + 7, i + 8,
+                                 i + 9, i + 10, i + 11, i + 12, i + 13, i + 14, i + 15);
+}
+
+// Eight elements, and in the other half of a register the eight that lie `apart` elements behind.
+template <class V, class T>
+PCDARTS_INLINE V load_beside(const T* p, int64_t apart) {
+  return join<V>(load8(p), load8(p + apart));
+}
+template <class V, class T>
+PCDARTS_INLINE void store_beside(T* p, int64_t apart, V v) {
+  store8(p, part_of<0, T>(v));
+  if constexpr (sizeof(V) > sizeof(Vec<T>)) store8(p + apart, part_of<1, T>(v));
+}
+// One element in eight lanes, and in the others the one that lies `apart` elements behind.
+template <class V, class T>
+PCDARTS_INLINE V splat_beside(const T* p, int64_t apart) {
+  return join<V>(splat(p[0]), splat(p[apart]));
 }
 
 // f.template operator()<V>(first element) for `vectors` vectors of eight.

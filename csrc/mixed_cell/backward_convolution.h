@@ -20,15 +20,7 @@ PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const auto& g, const T
   }
   pointwise_to_planes(g, scratch.dz, channels, Matrix<T>{weights[1], 1, channels}, channels,
                       scratch.dt);
-  for (int c = 0; c < channels; ++c) {
-    const T* dt = scratch.dt + int64_t{c} * g.plane;
-    const int64_t at = int64_t{c} * phases;
-    if (dw != nullptr) {
-      depthwise_weight_gradient(g, taps, planes + at * g.plane, dt, dw + c * taps.weights);
-    }
-    depthwise_input_gradient(g, taps, dt, weights[0] + c * taps.weights, dr + at * g.map,
-                             accumulate);
-  }
+  depthwise_gradient(g, taps, channels, phases, planes, weights[0], scratch.dt, dw, dr, accumulate);
 }
 
 // The same of a stride-2 skip.

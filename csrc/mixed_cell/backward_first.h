@@ -166,6 +166,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
   using T = Accumulate<S>;
   const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
+  const int channels = static_cast<int>(p.sampled);
   const int64_t second = grad.layout.second_size;
   const int64_t dw_size = grad.dw != nullptr ? grad.layout.size - second : 0;
   const auto prepare = [&] {
@@ -195,7 +196,7 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
           const bool skip = kind == Kind::skip, separable = kind == Kind::sep_conv;
           const Taps& taps = state.first[i];
           if (dw_size > 0 && !skip) {
-            depthwise_maps(p, g, taps, stride * stride, scratch.planes, weights[0], scratch.t);
+            depthwise(g, taps, channels, stride * stride, scratch.planes, weights[0], scratch.t);
           }
           const T* z = scratch.z;
           if (!grad.frugal) {

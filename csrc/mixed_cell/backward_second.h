@@ -63,6 +63,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
   using T = Accumulate<S>;
   const auto& g = state.grid;
   const EdgePlan& plan = state.plan;
+  const int channels = static_cast<int>(p.sampled);
   const int64_t chunk_sums = state.edges * second_sums_of_edge(p, plan);
   const int64_t dw_size = grad.dw != nullptr ? grad.layout.second_size : 0;
   const auto prepare = [&] {
@@ -94,7 +95,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
           const Taps& taps = state.second[i];
           const T* const* weights = edge.weights + branch.weight + 2;
           T* z_last = grad.frugal ? scratch.z : unit_of(p, g, plan, edge.z, b, branch.unit);
-          if (dw_size > 0) depthwise_maps(p, g, taps, 1, scratch.planes, weights[0], scratch.t);
+          if (dw_size > 0) depthwise(g, taps, channels, 1, scratch.planes, weights[0], scratch.t);
           if (grad.frugal) pointwise_maps(p, g, scratch.t, weights[1], z_last);
           const auto upstream = [&](int64_t c) { return scratch.gradient[c]; };
           const NormGradient* norm = norm_of(p, state, grad, e, last_slot(branch));

@@ -1,9 +1,10 @@
 // Depthwise convolution of planes, its input gradient and its weight gradient, by tiles of up to 8
 // rows of 8 lanes that stay in registers while every row is loaded once for all its taps. Rows
 // beyond the image are zero, and the tiles of a small map leave them out; those of a stack leave
-// out columns too.
+// out columns too. Registers of AVX-512 take two channels side by side.
 #pragma once
 #include "common/strips.h"
+#include "common/wide.h"
 #include "mixed_cell/math.h"
 
 namespace pcdarts::PCDARTS_ISA {
@@ -39,31 +40,47 @@ PCDARTS_INLINE bool beyond(const Columns& columns, int offset) {
   return kWhole<Layout> && (at < 0 || at >= columns.count);
 }
 
-// out[rows][8], `row` elements apart, (+)= sum over the taps of w[ky][kx] * in; `flip` takes the
-// taps in reverse order, for the input gradient; the first `above` and the last `below` rows of
-// `in` are beyond the image. Not inlined: inlined into the loops over tiles the compiler spills and
-// the code outgrows the micro-operation cache (2.2x slower, Zen 2).
+// How far behind a channel's planes, weights and output those of the channel beside it lie, and
+// behind a row of the output the next. By reference: as an argument it was copied to the stack in
+// one piece before its parts had arrived there (10 ns a tile, Zen 5).
+struct Beside {
+  int64_t in, w, out, row;
+};
+
+// f(channel, 1 where the next one goes along, else 0: a last channel alone is its own neighbour).
+template <class T, class F>
+PCDARTS_INLINE void for_channels_beside(int channels, F f) {
+  for (int c = 0; c < channels; c += kParts<T>) f(c, kParts<T> == 2 && c + 1 < channels);
+}
+
+// out[rows][8] (+)= sum over the taps of w[ky][kx] * in; `flip` takes the taps in reverse order,
+// for the input gradient; the first `above` and the last `below` rows of `in` are beyond the image.
+// Not inlined: inlined into the loops over tiles the compiler spills and the code outgrows the
+// micro-operation cache (2.2x slower, Zen 2).
 template <class Layout, class T, int KY, int KX, int D, bool flip, int rows, int above, int below>
 PCDARTS_NOINLINE void tile(const T* __restrict in, Columns columns, const T* __restrict w,
-                           T* __restrict out, int64_t row, bool accumulate) {
+                           T* __restrict out, const Beside& beside, bool accumulate) {
+  using V = Wide<T>;
   constexpr int sets = kSets<T, rows> < KX ? kSets<T, rows> : KX;
-  Vec<T> sum[sets][rows];
+  V sum[sets][rows];
   PCDARTS_UNROLL for (int set = 0; set < sets; ++set) clear(sum[set]);
   if (accumulate) {
-    PCDARTS_UNROLL for (int i = 0; i < rows; ++i) sum[0][i] = load8(out + i * row);
+    PCDARTS_UNROLL for (int i = 0; i < rows; ++i) {
+      sum[0][i] = load_beside<V>(out + i * beside.row, beside.out);
+    }
   }
   PCDARTS_UNROLL for (int kx = 0; kx < KX; ++kx) {
     if (beyond<Layout>(columns, kx * D)) continue;
-    Vec<T> tap[KY];
+    V tap[KY];
     PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
       const int at = ky * KX + kx;
-      tap[ky] = splat(w[flip ? KY * KX - 1 - at : at]);
+      tap[ky] = splat_beside<V>(w + (flip ? KY * KX - 1 - at : at), beside.w);
     }
     constexpr int reach = D * (KY - 1) + 1, most = rows + D * (KY - 1);
     PCDARTS_UNROLL for (int first = 0; first < reach; ++first) {
       PCDARTS_UNROLL for (int y = first; y < most; y += reach) {
         if (y < above || y >= most - below) continue;
-        const Vec<T> v = load8(in + y * Layout::row + kx * D * Layout::column);
+        const V v = load_beside<V>(in + y * Layout::row + kx * D * Layout::column, beside.in);
         PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
           const int i = y - ky * D;
           if (i >= 0 && i < rows) sum[kx % sets][i] += tap[ky] * v;
@@ -73,7 +90,7 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, Columns columns, const T* __r
   }
   PCDARTS_UNROLL for (int i = 0; i < rows; ++i) {
     PCDARTS_UNROLL for (int set = 1; set < sets; ++set) sum[0][i] += sum[set][i];
-    store8(out + i * row, sum[0][i]);
+    store_beside<V>(out + i * beside.row, beside.out, sum[0][i]);
   }
 }
 
@@ -82,21 +99,29 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, Columns columns, const T* __r
 // too.
 template <class Layout, class T, int KY, int KX, int D, int rows, int above, int below>
 PCDARTS_NOINLINE void weight_tile(const T* __restrict in, Columns columns, const T* __restrict grad,
-                                  Mask<T> valid, Vec<T>* __restrict dw) {
-  Vec<T> g[rows];
-  PCDARTS_UNROLL for (int i = 0; i < rows; ++i) g[i] = load8(grad + i * Layout::row);
+                                  Mask<T> part, const Beside& beside, T* __restrict dw) {
+  using V = Wide<T>;
+  const auto valid = join<V>(part, part);
+  V g[rows];
+  PCDARTS_UNROLL for (int i = 0; i < rows; ++i) {
+    g[i] = load_beside<V>(grad + i * Layout::row, beside.out);
+  }
   PCDARTS_UNROLL for (int kx = 0; kx < KX; ++kx) {
     if (beyond<Layout>(columns, kx * D)) continue;
-    Vec<T> sum[KY];
-    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) sum[ky] = dw[ky * KX + kx];
+    V sum[KY];
+    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
+      sum[ky] = load_beside<V>(dw + (ky * KX + kx) * kLanes, beside.w);
+    }
     PCDARTS_UNROLL for (int y = above; y < rows + D * (KY - 1) - below; ++y) {
-      const Vec<T> loaded = load8(in + y * Layout::row + kx * D * Layout::column);
-      const Vec<T> v = kWhole<Layout> ? loaded : keep<T>(valid, loaded);
+      V v = load_beside<V>(in + y * Layout::row + kx * D * Layout::column, beside.in);
+      if constexpr (!kWhole<Layout>) v = (V)(valid & (decltype(valid))v);
       PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
         if (y - ky * D >= 0 && y - ky * D < rows) sum[ky] += g[y - ky * D] * v;
       }
     }
-    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) dw[ky * KX + kx] = sum[ky];
+    PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
+      store_beside<V>(dw + (ky * KX + kx) * kLanes, beside.w, sum[ky]);
+    }
   }
 }
 
@@ -163,76 +188,92 @@ PCDARTS_INLINE void with_shape(const TapBlock& b, F f) {
   }
 }
 
-// One block of taps over one plane, into a map.
-template <bool flip, class G, class T>
+// A block's taps over one plane of a channel, into its map, by tiles.
+template <int KY, int KX, int D, bool flip, class G, class T>
 PCDARTS_INLINE void convolve_block(const G& g, const TapBlock& b, const T* plane, const T* w,
-                                   T* map, bool accumulate) {
-  T gathered[kMostTaps];
-  const T* taps = w;
+                                   T* map, Beside beside, bool accumulate) {
+  using Layout = typename G::Layout;
+  T gathered[2 * kMostTaps];
   if (b.step != 1) {
-    for (int ky = 0; ky < b.rows; ++ky) {
-      for (int kx = 0; kx < b.columns; ++kx) {
-        gathered[ky * b.columns + kx] = w[weight_index(b, ky, kx)];
+    for (int ky = 0; ky < KY; ++ky) {
+      for (int kx = 0; kx < KX; ++kx) {
+        const int to = ky * KX + kx, from = weight_index(b, ky, kx);
+        gathered[to] = w[from], gathered[kMostTaps + to] = w[beside.w + from];
       }
     }
-    taps = gathered;
+    w = gathered, beside.w = kMostTaps;
   }
-  const int oy = flip ? -b.offset_y - b.dilation * (b.rows - 1) : b.offset_y;
-  const int ox = flip ? -b.offset_x - b.dilation * (b.columns - 1) : b.offset_x;
-  with_shape(b, [&]<int KY, int KX, int D>() {
-    using Layout = typename G::Layout;
-    for (int s = 0; s < g.strips; ++s) {
-      constexpr int over = kAbove<KY, D, flip>, under = kBelow<KY, D, flip>;
-      for_tiles<Layout, T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
-        tile<Layout, T, KY, KX, D, flip, rows, above, below>(
-            in_plane(g, plane, s, y + oy) + ox * Layout::column, {s + ox, g.strips}, taps,
-            in_map(g, map, s, y), g.row, accumulate);
-      });
-    }
-  });
-  clear_tail(g, map);
-}
-
-// map = w * planes, over all phases of one channel (one plane at stride 1, four at stride 2).
-template <class T>
-PCDARTS_INLINE void depthwise(const auto& g, const Taps& taps, const T* planes, const T* w,
-                              T* map) {
-  for (int i = 0; i < taps.blocks; ++i) {
-    const TapBlock& b = taps.block[i];
-    convolve_block<false>(g, b, planes + b.phase * g.plane, w, map, i > 0);
-  }
-}
-
-// maps[phase] (+)= the gradient of the input phases, from a plane of the output's gradient.
-template <class T>
-PCDARTS_INLINE void depthwise_input_gradient(const auto& g, const Taps& taps, const T* grad,
-                                             const T* w, T* maps, bool accumulate) {
-  for (int i = 0; i < taps.blocks; ++i) {
-    const TapBlock& b = taps.block[i];
-    convolve_block<true>(g, b, grad, w, maps + b.phase * g.map, accumulate);
-  }
-}
-
-// dw[weight] += the weight gradient, lane by lane; the blocks lie one behind the other.
-template <class G, class T>
-PCDARTS_INLINE void depthwise_weight_gradient(const G& g, const Taps& taps, const T* planes,
-                                              const T* grad, Vec<T>* dw) {
-  for (int i = 0; i < taps.blocks; ++i) {
-    const TapBlock& b = taps.block[i];
-    const T* in = planes + b.phase * g.plane;
-    with_shape(b, [&]<int KY, int KX, int D>() {
-      for (int s = 0; s < g.strips; ++s) {
-        using Layout = typename G::Layout;
-        const Mask<T> valid = first_lanes<T>(lanes_of(g, s));
-        constexpr int over = kAbove<KY, D, false>, under = kBelow<KY, D, false>;
-        for_tiles<Layout, T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
-          weight_tile<Layout, T, KY, KX, D, rows, above, below>(
-              in_plane(g, in, s, y + b.offset_y) + b.offset_x * Layout::column,
-              {s + b.offset_x, g.strips}, in_plane(g, grad, s, y), valid, dw);
-        });
-      }
+  constexpr int over = kAbove<KY, D, flip>, under = kBelow<KY, D, flip>;
+  const int oy = flip ? -b.offset_y - D * (KY - 1) : b.offset_y;
+  const int ox = flip ? -b.offset_x - D * (KX - 1) : b.offset_x;
+  for (int s = 0; s < g.strips; ++s) {
+    for_tiles<Layout, T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
+      tile<Layout, T, KY, KX, D, flip, rows, above, below>(
+          in_plane(g, plane, s, y + oy) + ox * Layout::column, {s + ox, g.strips}, w,
+          in_map(g, map, s, y), beside, accumulate);
     });
-    dw += b.rows * b.columns;
+  }
+  clear_tail(g, map);
+  if (beside.out != 0) clear_tail(g, map + beside.out);
+}
+
+// The gradient of a block's taps, lane by lane.
+template <int KY, int KX, int D, class G, class T>
+PCDARTS_INLINE void block_gradient(const G& g, const TapBlock& b, const T* plane, const T* grad,
+                                   const Beside& beside, T* dw) {
+  using Layout = typename G::Layout;
+  constexpr int over = kAbove<KY, D, false>, under = kBelow<KY, D, false>;
+  for (int s = 0; s < g.strips; ++s) {
+    const Mask<T> valid = first_lanes<T>(lanes_of(g, s));
+    for_tiles<Layout, T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
+      weight_tile<Layout, T, KY, KX, D, rows, above, below>(
+          in_plane(g, plane, s, y + b.offset_y) + b.offset_x * Layout::column,
+          {s + b.offset_x, g.strips}, in_plane(g, grad, s, y), valid, beside, dw);
+    });
+  }
+}
+
+// maps = w * planes for every channel, over all of its phases (one plane at stride 1, four at
+// stride 2).
+template <class T>
+PCDARTS_INLINE void depthwise(const auto& g, const Taps& taps, int channels, int phases,
+                              const T* planes, const T* w, T* maps) {
+  for (int i = 0; i < taps.blocks; ++i) {
+    const TapBlock& b = taps.block[i];
+    with_shape(b, [&]<int KY, int KX, int D>() {
+      for_channels_beside<T>(channels, [&](int64_t c, int64_t next) {
+        const Beside beside = {next * phases * g.plane, next * taps.weights, next * g.map, g.row};
+        convolve_block<KY, KX, D, false>(g, b, planes + (c * phases + b.phase) * g.plane,
+                                         w + c * taps.weights, maps + c * g.map, beside, i > 0);
+      });
+    });
+  }
+}
+
+// From planes of the output's gradient: dw[channel][weight] += the weights', lane by lane, the
+// blocks one behind the other (null: not needed), and maps[channel][phase] (+)= the input's.
+template <class T>
+PCDARTS_INLINE void depthwise_gradient(const auto& g, const Taps& taps, int channels, int phases,
+                                       const T* planes, const T* w, const T* grad, Vec<T>* dw,
+                                       T* maps, bool accumulate) {
+  for (int i = 0, weight = 0; i < taps.blocks; ++i) {
+    const TapBlock& b = taps.block[i];
+    with_shape(b, [&]<int KY, int KX, int D>() {
+      for_channels_beside<T>(channels, [&](int64_t c, int64_t next) {
+        const T* const from = grad + c * g.plane;
+        const int64_t phase = c * phases + b.phase;
+        if (dw != nullptr) {
+          T* to = reinterpret_cast<T*>(dw + c * taps.weights + weight);
+          block_gradient<KY, KX, D>(
+              g, b, planes + phase * g.plane, from,
+              Beside{next * phases * g.plane, next * taps.weights * kLanes, next * g.plane, 0}, to);
+        }
+        convolve_block<KY, KX, D, true>(
+            g, b, from, w + c * taps.weights, maps + phase * g.map,
+            Beside{next * g.plane, next * taps.weights, next * phases * g.map, g.row}, accumulate);
+      });
+    });
+    weight += b.rows * b.columns;
   }
 }
 

@@ -102,15 +102,6 @@ PCDARTS_NOINLINE void load_middle(const MixedCell& p, const auto& g, const T* z,
   }
 }
 
-// The depthwise output of all channels.
-template <class T>
-PCDARTS_INLINE void depthwise_maps(const MixedCell& p, const auto& g, const Taps& taps, int phases,
-                                   const T* planes, const T* w, T* t) {
-  for (int64_t c = 0; c < p.sampled; ++c) {
-    depthwise(g, taps, planes + c * phases * g.plane, w + c * taps.weights, t + c * g.map);
-  }
-}
-
 // z from the depthwise output t: forward and backward call the same function, for the same bits.
 template <class T>
 PCDARTS_INLINE void pointwise_maps(const MixedCell& p, const auto& g, const T* t, const T* w,
@@ -123,7 +114,7 @@ PCDARTS_INLINE void pointwise_maps(const MixedCell& p, const auto& g, const T* t
 template <class T>
 PCDARTS_INLINE void convolve(const MixedCell& p, const auto& g, const Taps& taps, int phases,
                              const T* planes, const T* const* weights, T* t, T* z) {
-  depthwise_maps(p, g, taps, phases, planes, weights[0], t);
+  depthwise(g, taps, static_cast<int>(p.sampled), phases, planes, weights[0], t);
   pointwise_maps(p, g, t, weights[1], z);
 }
 
