@@ -10,8 +10,9 @@ namespace pcdarts::PCDARTS_ISA {
 namespace {
 
 // Chunks are the unit of parallel work and of every partial sum: a function of the batch alone.
+// Four samples are enough work to pay for a chunk's own sums.
 PCDARTS_INLINE int64_t chunk_count(int64_t batch) {
-  const int64_t by_size = batch / 8 < 64 ? batch / 8 : 64;
+  const int64_t by_size = batch / 4 < 64 ? batch / 4 : 64;
   return by_size > 8 ? by_size : batch < 8 ? batch : 8;
 }
 
