@@ -30,9 +30,10 @@ def unrolled_gradient(
     H v = (grad_arch L_train(w + e v) - grad_arch L_train(w - e v)) / 2e,  e = 0.01 / |v|  (eq. 8)
 
     One tensor for each of `network.arch_parameters()`. `optimizer` is SGD over
-    `network.weight_parameters()`; r is its learning rate. Weights, batch-norm statistics and the
-    optimizer are left as they were. Every gradient is averaged over the processes of `group`, each
-    with batches of its own.
+    `network.weight_parameters()`; r is its learning rate. The step to w' has its momentum and
+    weight decay; its gradient is not clipped, as those of a search's own steps are. Weights,
+    batch-norm statistics and the optimizer are left as they were. Every gradient is averaged over
+    the processes of `group`, each with batches of its own.
     """
     group = group or Processes()
     weights, arch = network.weight_parameters(), network.arch_parameters()
