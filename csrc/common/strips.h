@@ -121,12 +121,12 @@ PCDARTS_INLINE void put(const G& g, T* plane, int s, int y, Vec<T> v) {
 }
 
 // One row of a plane by registers of AVX-512, which hold two strips of the image or one of the
-// plane, with its neighbours: from the first two strips and f(strip) -> the two from there on.
-template <class T, class V, class F>
-PCDARTS_INLINE void put_pairs(const auto& g, T* row, V own, F f) {
-  V before = {};
+// plane, with its neighbours: from f(strip) -> the two strips from there on.
+template <class T, class F>
+PCDARTS_INLINE void put_pairs(const auto& g, T* row, F f) {
+  Wide<T> before = {}, own = f(0);
   for (int s = 0; s < g.strips; s += 2) {
-    const V after = s + 2 < g.strips ? f(s + 2) : V{};
+    const Wide<T> after = s + 2 < g.strips ? f(s + 2) : Wide<T>{};
     T* const to = row + s * g.strip - kBorder;
     store_as(to, sixteen_from<kLanes + kBorder>(before, own));
     store_as(to + g.strip, sixteen_from<kBorder>(own, after));
@@ -143,18 +143,18 @@ PCDARTS_INLINE void put_plane(const G& g, T* plane, F f) {
       for (int s = 0; s < g.strips; ++s) store8(row + s * g.strip, f(s, y));
       continue;
     }
-    Vec<T> left = {}, v = f(0, y);
-    if (g.strips == 1) {  // its border stays zero
-      store8(row, v);
-      continue;
-    }
     if constexpr (kParts<T> == 2) {
       if (g.strips % 2 == 0) {
-        put_pairs(g, row, join<Wide<T>>(v, f(1, y)), [&](int s) __attribute__((always_inline)) {
+        put_pairs(g, row, [&](int s) __attribute__((always_inline)) {
           return join<Wide<T>>(f(s, y), f(s + 1, y));
         });
         continue;
       }
+    }
+    Vec<T> left = {}, v = f(0, y);
+    if (g.strips == 1) {  // its border stays zero
+      store8(row, v);
+      continue;
     }
     for (int s = 0; s < g.strips; ++s) {
       const Vec<T> right = s + 1 < g.strips ? f(s + 1, y) : Vec<T>{};

@@ -193,15 +193,16 @@ template <int KY, int KX, int D, bool flip, class G, class T>
 PCDARTS_INLINE void convolve_block(const G& g, const TapBlock& b, const T* plane, const T* w,
                                    T* map, Beside beside, bool accumulate) {
   using Layout = typename G::Layout;
-  T gathered[2 * kMostTaps];
+  T gathered[kParts<T>][KY * KX];
   if (b.step != 1) {
-    for (int ky = 0; ky < KY; ++ky) {
-      for (int kx = 0; kx < KX; ++kx) {
-        const int to = ky * KX + kx, from = weight_index(b, ky, kx);
-        gathered[to] = w[from], gathered[kMostTaps + to] = w[beside.w + from];
+    for (int part = 0; part < kParts<T>; ++part) {
+      for (int ky = 0; ky < KY; ++ky) {
+        for (int kx = 0; kx < KX; ++kx) {
+          gathered[part][ky * KX + kx] = w[part * beside.w + weight_index(b, ky, kx)];
+        }
       }
     }
-    w = gathered, beside.w = kMostTaps;
+    w = gathered[0], beside.w = KY * KX;
   }
   constexpr int over = kAbove<KY, D, flip>, under = kBelow<KY, D, flip>;
   const int oy = flip ? -b.offset_y - D * (KY - 1) : b.offset_y;
