@@ -29,7 +29,8 @@ template <class S>
 struct SourceGradient {
   using T = Accumulate<S>;
   NodeGradient<S> node[kMaxStates];  // by out-edge
-  T* middle;           // [edges, B, separable, sampled] maps: gradient of the first batch-norms
+  T *first, *middle;  // [edges, B, separable, sampled] maps: z of the first stage, and the gradient
+                      // of what its batch-norm gives
   NormGradient* norm;  // [edges, slots, sampled]
   double* sums;        // [chunks, sums of a chunk]
   T* dw;               // [chunks, weight elements of all edges]; null: not needed
@@ -159,11 +160,11 @@ PCDARTS_INLINE NormGradient* norm_of(const MixedCell& p, const State<S, G>& stat
   return grad.norm + (int64_t{e} * state.plan.slots + slot) * p.sampled;
 }
 
-// What pass B' leaves of edge e and sample b: [separable, sampled] maps.
+// The [separable, sampled] maps of edge e and sample b in `first` or `middle`.
 template <class S, class G>
-PCDARTS_INLINE Accumulate<S>* middle_of(const MixedCell& p, const State<S, G>& state,
-                                        const SourceGradient<S>& grad, int e, int64_t b) {
-  return grad.middle + (e * p.batch + b) * state.plan.separable * unit_size(p, state.grid);
+PCDARTS_INLINE Accumulate<S>* separable_maps(const MixedCell& p, const State<S, G>& state,
+                                             Accumulate<S>* all, int e, int64_t b) {
+  return all + (e * p.batch + b) * state.plan.separable * unit_size(p, state.grid);
 }
 
 // The node's gradient at the mixed channels of one sample, as maps: maps[c].

@@ -186,8 +186,9 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
         gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
-        const T* middle = middle_of(p, state, grad, e, b);
-        for (int i = 0, j = 0; i < plan.branches; ++i) {
+        const T* first_z = separable_maps(p, state, grad.first, e, b);
+        const T* middle = separable_maps(p, state, grad.middle, e, b);
+        for (int i = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           const Kind kind = branch.primitive.kind;
           if (units_of(kind, stride) == 0) continue;
@@ -200,19 +201,17 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
           }
           const T* z = scratch.z;
           if (!grad.frugal) {
-            z = separable ? first_of(p, g, plan, edge.first, b, j)
-                          : unit_of(p, g, plan, edge.z, b, branch.unit);
+            z = separable ? first_z : unit_of(p, g, plan, edge.z, b, branch.unit);
           } else if (skip) {
             reduce_skip(p, g, scratch.planes, weights, scratch.t, scratch.z);
           } else {
             pointwise_maps(p, g, scratch.t, weights[1], scratch.z);
           }
-          j += separable;
           const auto upstream = [&](int64_t c) {
             return separable ? middle + c * g.map : scratch.gradient[c];
           };
           through_norm(p, g, norm, upstream, z, scratch.dz);
-          if (separable) middle += unit_size(p, g);
+          if (separable) first_z += unit_size(p, g), middle += unit_size(p, g);
           Vec<T>* dw =
               dw_size > 0 ? scratch.dw + grad.layout.at[e][branch.weight] - second : nullptr;
           if (skip) {

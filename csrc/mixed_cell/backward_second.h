@@ -81,11 +81,11 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
       for (int e = 0; e < state.edges; ++e) {
         const OutEdge<T>& edge = state.edge[e];
         gradient_maps(p, g, grad.node[e], b, scratch.g, scratch.gradient);
-        T* middle = middle_of(p, state, grad, e, b);
-        for (int i = 0, j = 0; i < plan.branches; ++i) {
+        T* z = separable_maps(p, state, grad.first, e, b);
+        T* middle = separable_maps(p, state, grad.middle, e, b);
+        for (int i = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           if (branch.primitive.kind != Kind::sep_conv) continue;
-          T* z = first_of(p, g, plan, edge.first, b, j++);
           if (!grad.recompute) {
             first_stage(p, g, branch, state.first[i], state.phases, scratch.state,
                         edge.weights + branch.weight, scratch.t, z);
@@ -108,7 +108,7 @@ PCDARTS_INLINE void pass_b_gradient(const MixedCell& p, const State<S, G>& state
             through_middle(g, scratch.planes + c * g.plane, z + c * g.map, edge.mean[first + c],
                            middle + c * g.map, to[c], to[p.sampled + c]);
           }
-          middle += unit_size(p, g);
+          z += unit_size(p, g), middle += unit_size(p, g);
         }
       }
     }

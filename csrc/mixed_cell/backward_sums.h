@@ -59,7 +59,8 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
         for (int64_t c = 0; c < p.sampled; ++c) {
           add_sum(g, scratch.gradient[c], edge_sum[c]);
         }
-        for (int i = 0, j = 0; i < plan.branches; ++i) {
+        T* first_z = separable_maps(p, state, grad.first, e, b);
+        for (int i = 0; i < plan.branches; ++i) {
           const Branch& branch = plan.branch[i];
           if (units_of(branch.primitive.kind, stride) == 0) continue;
           const bool separable = branch.primitive.kind == Kind::sep_conv;
@@ -67,14 +68,15 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
           T* z = grad.frugal ? scratch.z : unit_of(p, g, plan, edge.z, b, branch.unit);
           if (grad.recompute) {
             const T* const* weights = edge.weights + branch.weight;
-            T* stage = separable ? first_of(p, g, plan, edge.first, b, j++) : z;
-            if (separable)
-              prefetch<true>(stage, plan.separable * unit_size(p, g), g.map, p.sampled);
-            first_stage(p, g, branch, state.first[i], state.phases, scratch.planes, weights,
-                        scratch.t, stage);
             if (separable) {
-              second_stage(p, g, state.second[i], stage, edge.mean + first, edge.rstd + first,
+              prefetch<true>(first_z, plan.separable * unit_size(p, g), g.map, p.sampled);
+            }
+            first_stage(p, g, branch, state.first[i], state.phases, scratch.planes, weights,
+                        scratch.t, separable ? first_z : z);
+            if (separable) {
+              second_stage(p, g, state.second[i], first_z, edge.mean + first, edge.rstd + first,
                            scratch.dt, weights, scratch.t, z);
+              first_z += unit_size(p, g);
             }
           }
           for (int64_t c = 0; c < p.sampled; ++c) {

@@ -91,9 +91,9 @@ void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
   int place[kMaxStates * kMaxStates];
   const int places = places_of_edges(p, place);
   const EdgePlan larger = larger_plan(p);
-  const int64_t edge_z = larger.units * whole_unit(p), first_z = larger.separable * whole_unit(p);
+  const int64_t edge_z = larger.units * whole_unit(p);
   struct Arena {
-    T *rstd, *z, *first;
+    T *rstd, *z;
     Moments* moments;
   };
   const Arena arena = in_workspace(Workspace::arena, [&](Pieces& pieces) {
@@ -102,7 +102,6 @@ void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
     const int64_t slots = measured_slots(p.nodes, larger);
     a.moments = take<Moments>(pieces, chunk_count(p.batch) * slots * p.sampled);
     a.z = take<T>(pieces, args.z == nullptr ? places * edge_z : 0);
-    a.first = take<T>(pieces, p.nodes * first_z);
     return a;
   });
   if (!p.training) fill_rstd(p, args, arena.rstd);
@@ -120,7 +119,6 @@ void forward_of(const MixedCell& p, const G& grid, const MixedCellForward& args,
       OutEdge<T>& edge = states[j].edge[e];
       edge.z =
           args.z != nullptr ? kept_z<T>(p, args.z, edge.row) : arena.z + place[edge.row] * edge_z;
-      edge.first = arena.first + e * first_z;
     }
     source_forward(p, states[j], parallel, arena.moments);
   }
@@ -187,10 +185,10 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
       OutEdge<T>& edge = state.edge[e];
       edge.z =
           recompute ? arena.z + (frugal ? 0 : e * edge_z) : kept_z<T>(p, args.forward.z, edge.row);
-      edge.first = arena.first + e * first_z;
       grad.node[e] = complete[edge.target];
     }
-    grad.middle = arena.middle, grad.norm = arena.norm, grad.sums = arena.sums;
+    grad.first = arena.first, grad.middle = arena.middle, grad.norm = arena.norm,
+    grad.sums = arena.sums;
     grad.layout = weight_layout(p, state.stride, state.edges);
     grad.dw = args.grad_weights == nullptr ? nullptr : arena.dw;
     grad.recompute = recompute, grad.frugal = frugal;

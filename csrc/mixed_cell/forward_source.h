@@ -1,5 +1,5 @@
 // The forward passes by source: A, all first-stage convolutions of a state from one read of it, and
-// the pools' statistics; B, the second stage of the separable convolutions.
+// the pools' statistics; B, the second stage of the separable convolutions, in place of the first.
 #pragma once
 #include "mixed_cell/state.h"
 
@@ -52,15 +52,12 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
     for (int64_t b = begin; b < end; ++b) {
       load_state<stride>(p, state, b, scratch.planes);
       for (int e = 0; e < state.edges; ++e) {
-        for (int i = 0, j = 0; i < state.plan.branches; ++i) {
+        for (int i = 0; i < state.plan.branches; ++i) {
           const Branch& branch = state.plan.branch[i];
           if (units_of(branch.primitive.kind, stride) == 0) continue;
           const OutEdge<T>& edge = state.edge[e];
-          const bool separable = branch.primitive.kind == Kind::sep_conv;
-          T* z = separable ? first_of(p, g, state.plan, edge.first, b, j++)
-                           : unit_of(p, g, state.plan, edge.z, b, branch.unit);
-          const int units = separable ? state.plan.separable : state.plan.units;
-          prefetch<true>(z, units * unit_size(p, g), g.map, p.sampled);
+          T* z = unit_of(p, g, state.plan, edge.z, b, branch.unit);
+          prefetch<true>(z, state.plan.units * unit_size(p, g), g.map, p.sampled);
           first_stage(p, g, branch, state.first[i], state.phases, scratch.planes,
                       edge.weights + branch.weight, scratch.t, z);
           if (!p.training) continue;
@@ -95,20 +92,19 @@ PCDARTS_INLINE void pass_b(const MixedCell& p, const State<S, G>& state, const P
     for (int64_t i = 0; i < slots * p.sampled; ++i) scratch.statistics[i] = Statistics<T>{};
     for (int64_t b = begin; b < end; ++b) {
       for (int e = 0; e < state.edges; ++e) {
-        for (int i = 0, j = 0; i < state.plan.branches; ++i) {
+        for (int i = 0; i < state.plan.branches; ++i) {
           const Branch& branch = state.plan.branch[i];
           if (branch.primitive.kind != Kind::sep_conv) continue;
           const OutEdge<T>& edge = state.edge[e];
-          const T* z = first_of(p, g, state.plan, edge.first, b, j++);
-          T* z2 = unit_of(p, g, state.plan, edge.z, b, branch.unit);
+          T* z = unit_of(p, g, state.plan, edge.z, b, branch.unit);
           const int64_t norm = branch.slot * p.sampled;
-          prefetch<true>(z2, state.plan.units * unit_size(p, g), g.map, p.sampled);
+          prefetch<true>(z, state.plan.units * unit_size(p, g), g.map, p.sampled);
           second_stage(p, g, state.second[i], z, edge.mean + norm, edge.rstd + norm, scratch.planes,
-                       edge.weights + branch.weight, scratch.t, z2);
+                       edge.weights + branch.weight, scratch.t, z);
           if (!p.training) continue;
           Statistics<T>* to =
               scratch.statistics + (int64_t{e} * state.plan.slots + last_slot(branch)) * p.sampled;
-          add_maps(g, p.sampled, z2, to);
+          add_maps(g, p.sampled, z, to);
         }
       }
     }

@@ -20,7 +20,6 @@ struct OutEdge {
   const T *alpha, *beta;      // [primitives], [1]
   T *mean, *variance, *rstd;  // [slots, sampled]
   T* z;                       // [B, units, sampled] maps
-  T* first;  // [B, separable, sampled] maps: z of the separable convolutions' first stage
 };
 
 template <class S, class G>
@@ -52,12 +51,6 @@ template <class T>
 PCDARTS_INLINE T* unit_of(const MixedCell& p, const auto& g, const EdgePlan& plan, T* z, int64_t b,
                           int unit) {
   return z + (b * plan.units + unit) * unit_size(p, g);
-}
-
-template <class T>
-PCDARTS_INLINE T* first_of(const MixedCell& p, const auto& g, const EdgePlan& plan, T* first,
-                           int64_t b, int separable) {
-  return first + (b * plan.separable + separable) * unit_size(p, g);
 }
 
 template <class T>
@@ -155,7 +148,7 @@ PCDARTS_INLINE void first_stage(const MixedCell& p, const auto& g, const Branch&
   convolve(p, g, taps, phases, planes, weights, t, z);
 }
 
-// Second stage of a separable convolution, from z of its first.
+// Second stage of a separable convolution, from z of its first, in whose place z may lie.
 template <class T>
 PCDARTS_INLINE void second_stage(const MixedCell& p, const auto& g, const Taps& taps,
                                  const T* z_first, const T* mean, const T* rstd, T* planes,
