@@ -123,16 +123,17 @@ PCDARTS_INLINE Vec<T> keep(Mask<T> mask, Vec<T> v) {
   return (Vec<T>)(mask & (Mask<T>)v);
 }
 
-template <class T>
-PCDARTS_INLINE Vec<T> relu(Vec<T> v) {
-  const Vec<T> zero = {};
+template <class V>
+PCDARTS_INLINE V relu(V v) {
+  const V zero = {};
   return zero > v ? zero : v;  // a NaN stays
 }
 
 // The gradient of r = relu(x), from r; a NaN went through.
-template <class T>
-PCDARTS_INLINE Vec<T> through_relu(Vec<T> r, Vec<T> gradient) {
-  return keep<T>(~(r <= Vec<T>{}), gradient);
+template <class V>
+PCDARTS_INLINE V through_relu(V r, V gradient) {
+  const auto stopped = r <= V{};
+  return (V)(~stopped & (decltype(~stopped))gradient);
 }
 
 // The larger; a NaN wins.

@@ -75,7 +75,7 @@ PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& stat
                             };
   const auto past_pools = [&](int phase, int s, int y) __attribute__((always_inline)) {
     const Vec<T> r = load8(in_plane(g, planes + phase * g.plane, s, y));
-    const Vec<T> v = through_relu<T>(r, load8(in_map(g, dr + phase * g.map, s, y)));
+    const Vec<T> v = through_relu(r, load8(in_map(g, dr + phase * g.map, s, y)));
     return terms.skips ? weighted(terms.skip, s, y, v) : v;  // at stride 1
   };
   if (!has_pools(state.plan)) {

@@ -42,7 +42,7 @@ PCDARTS_INLINE void through_middle(const auto& g, const T* plane, const T* z, T 
   const auto row = [&](int y, int chain) __attribute__((always_inline)) {
     for (int s = 0; s < g.strips; ++s) {
       T* at = in_map(g, map, s, y);
-      const Vec<T> r = load8(in_plane(g, plane, s, y)), v = through_relu<T>(r, load8(at));
+      const Vec<T> r = load8(in_plane(g, plane, s, y)), v = through_relu(r, load8(at));
       store8(at, v);
       sum[chain] += v;
       dot[chain] += v * (load8(in_map(g, z, s, y)) - m);

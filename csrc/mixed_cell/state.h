@@ -71,11 +71,11 @@ PCDARTS_NOINLINE void load_state(const MixedCell& p, const State<S, G>& state, i
     if constexpr (stride == 1) {
       put_plane(g, channel, [&](int s, int y) __attribute__((always_inline)) {
         const S* at = x + int64_t{y} * g.width + s * kLanes;
-        return relu<T>(load_part(at, lanes_of(g, s)));
+        return relu(load_part(at, lanes_of(g, s)));
       });
     } else {
       read_channel<2>(g, x, [&](int phase, int s, int y, Vec<T> v) {
-        put(g, channel + phase * g.plane, s, y, relu<T>(v));
+        put(g, channel + phase * g.plane, s, y, relu(v));
       });
     }
   }
@@ -89,7 +89,7 @@ PCDARTS_NOINLINE void load_middle(const MixedCell& p, const auto& g, const T* z,
   for (int64_t c = 0; c < p.sampled; ++c) {
     const Vec<T> m = splat(mean[c]), scale = splat(rstd[c]);
     put_plane(g, planes + c * g.plane, [&](int s, int y) __attribute__((always_inline)) {
-      const Vec<T> v = relu<T>((load8(in_map(g, z + c * g.map, s, y)) - m) * scale);
+      const Vec<T> v = relu((load8(in_map(g, z + c * g.map, s, y)) - m) * scale);
       return is_short(g, s) ? keep<T>(valid, v) : v;
     });
   }

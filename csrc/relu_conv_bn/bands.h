@@ -83,9 +83,21 @@ PCDARTS_INLINE Scratch<T> scratch_of(const ReluConvBn& p, bool backward) {
   });
 }
 
-template <class T>
-PCDARTS_INLINE Vec<T> activation(const ReluConvBn& p, Vec<T> v) {
-  return p.linear ? v : relu<T>(v);
+template <class V>
+PCDARTS_INLINE V activation(const ReluConvBn& p, V v) {
+  return p.linear ? v : relu(v);
+}
+
+// The gradient of a = activation(x), from a.
+template <class V>
+PCDARTS_INLINE V through_activation(const ReluConvBn& p, V a, V gradient) {
+  return p.linear ? gradient : through_relu(a, gradient);
+}
+
+// Whether a channel's pixels of a band are a map as they lie in memory: one array for both.
+template <int stride, class S>
+PCDARTS_INLINE bool is_dense(const Grid& g) {
+  return stride == 1 && sizeof(S) == sizeof(Accumulate<S>) && g.tail == kLanes;
 }
 
 // t = relu(x) of the bands: maps [in], and at stride 2 a second set from the other phase.
@@ -99,9 +111,15 @@ PCDARTS_NOINLINE void load_bands(const ReluConvBn& p, const Bands& bands, const 
       const Grid& g = bands.grid[k];
       T* t = scratch.t + k * scratch.t_band + c * g.map;
       const S* from = x + stride * bands.first_row[k] * stride * p.width;
+      if (is_dense<stride, S>(g)) {
+        for_registers<T>(g.vectors, [&]<class V>(int at) __attribute__((always_inline)) {
+          store_as(t + at, activation(p, load_as<V>(reinterpret_cast<const T*>(from) + at)));
+        });
+        continue;
+      }
       read_channel<stride>(g, from, [&](int phase, int s, int row, Vec<T> v) {
-        if (phase == 0) store8(in_map(g, t, s, row), activation<T>(p, v));
-        if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), activation<T>(p, v));
+        if (phase == 0) store8(in_map(g, t, s, row), activation(p, v));
+        if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), activation(p, v));
       });
     }
   }
@@ -146,12 +164,18 @@ PCDARTS_NOINLINE void store_bands(const ReluConvBn& p, const Bands& bands,
       const Grid& g = bands.grid[k];
       const int64_t at = k * scratch.t_band + c * g.map;
       S* to = x + stride * bands.first_row[k] * stride * p.width;
+      if (is_dense<stride, S>(g)) {
+        for_registers<T>(g.vectors, [&]<class V>(int i) __attribute__((always_inline)) {
+          const V r = load_as<V>(scratch.t + at + i), v = load_as<V>(scratch.dt + at + i);
+          store_as(reinterpret_cast<T*>(to) + i, through_activation(p, r, v));
+        });
+        continue;
+      }
       write_channel<stride>(g, to, [&](int phase, int s, int row) {
         if (phase == 1 || phase == 2) return Vec<T>{};
         const int64_t half = at + (phase == 3 ? p.in_channels * g.map : 0);
         const Vec<T> r = load8(in_map(g, scratch.t + half, s, row));
-        const Vec<T> v = load8(in_map(g, scratch.dt + half, s, row));
-        return p.linear ? v : through_relu<T>(r, v);
+        return through_activation(p, r, load8(in_map(g, scratch.dt + half, s, row)));
       });
     }
   }
