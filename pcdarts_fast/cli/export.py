@@ -47,8 +47,8 @@ class Export:
     alone)."""
     image_size: Number = None
     """In pixels; None: as in training."""
-    preset: str = "cifar10"
-    """Size of the network in the .py of a genotype, as in `pcdarts train`."""
+    preset: str | None = None
+    """Size of the network in the .py of a genotype, as in `pcdarts train`; None: cifar10."""
 
 
 def main(args: list[str]) -> int:
@@ -70,6 +70,10 @@ def main(args: list[str]) -> int:
             raise UserError(f"--image-size is for .onnx and .pt2, not for {ending}; leave it out")
     check_parent(command.output)
     weights = find_weights(command.source)
+    if command.preset and (weights or ending != ".py" or Path(command.source).is_dir()):
+        raise UserError(
+            "--preset is for the .py of a genotype: runs and weights know their own; leave it out"
+        )
     if ending == ".py":
         _write_code(command, weights)
     elif weights is None:
@@ -143,7 +147,7 @@ def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any], list[
     path = Path(command.source)
     if not path.is_dir():
         genotype = Genotype.load(command.source)
-        config = train_config(command.preset)
+        config = train_config(command.preset or "cifar10")
     else:
         folder = _begun(path)
         genotype = Genotype.load(folder.genotype)

@@ -48,29 +48,31 @@ class Decoder(torch_data.Dataset[Item]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Item:
+        image = in_colour(self.paths[index])
+        if isinstance(image, Unread):
+            return image
         # Seeded an image, so that neither workers nor batches change what it becomes.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, index))
-            try:
-                with warnings.catch_warnings():
-                    # Of pictures that are whole: a transparent colour, many pixels, odd EXIF data.
-                    warnings.filterwarnings("ignore", module="PIL")
-                    with Image.open(self.paths[index]) as image:
-                        bits = _grey_bits(image)
-                        if bits == 32:
-                            return Unread(
-                                self.paths[index], "its pixels have 32 bits; make them 8 or 16"
-                            )
-                        pixels = _in_colour(image, bits)
-            except Image.DecompressionBombError:
-                return Unread(
-                    self.paths[index], "it has more pixels than Pillow opens; make it smaller"
-                )
-            except Exception as error:  # what decoders raise at damaged bytes has no common class
-                reason = error.strerror if isinstance(error, OSError) else None
-                return Unread(self.paths[index], reason)
-            tensor = v2.functional.pil_to_tensor(self.transform(pixels))
+            tensor = v2.functional.pil_to_tensor(self.transform(image))
         return tensor, int(self.labels[index])
+
+
+def in_colour(path: str) -> Image.Image | Unread:
+    """The image in a file as RGB of 8 bits."""
+    try:
+        with warnings.catch_warnings():
+            # Of pictures that are whole: a transparent colour, many pixels, odd EXIF data.
+            warnings.filterwarnings("ignore", module="PIL")
+            with Image.open(path) as image:
+                bits = _grey_bits(image)
+                if bits == 32:
+                    return Unread(path, "its pixels have 32 bits; make them 8 or 16")
+                return _of_8_bits(image, bits).convert("RGB")
+    except Image.DecompressionBombError:
+        return Unread(path, "it has more pixels than Pillow opens; make it smaller")
+    except Exception as error:  # what decoders raise at damaged bytes has no common class
+        return Unread(path, error.strerror if isinstance(error, OSError) else None)
 
 
 def _grey_bits(image: Image.Image) -> int:
@@ -80,11 +82,11 @@ def _grey_bits(image: Image.Image) -> int:
     return 32 if image.mode in ("I", "F") else 8
 
 
-def _in_colour(image: Image.Image, bits: int) -> Image.Image:
-    """As RGB of 8 bits; Pillow would cut the values of 16 bits off at 255."""
-    if bits == 16:
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+def _of_8_bits(image: Image.Image, bits: int) -> Image.Image:
+    """Pillow itself would cut the values of 16 bits off at 255."""
+    if bits == 8:
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def collate(items: list[Item]) -> tuple[Tensor, Tensor, list[Unread]]:

@@ -284,6 +284,8 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         (["damaged.safetensors", "-o", "net.pt2"], "cannot be read"),
         (["damaged.safetensors", "-o", "cell.py"], "cannot be read"),
         (["PDARTS", "-o", "cell.py", "--preset", "mnist"], "unknown preset 'mnist'"),
+        (["search", "-o", "cell.py", "--preset", "cifar10"], "runs and weights know their own"),
+        ([weights, "-o", "net.pt2", "--preset", "cifar10"], "runs and weights know their own"),
     ):
         assert main(["export", *args]) == 2, args
         (sentence,) = capsys.readouterr().err.splitlines()
