@@ -30,6 +30,7 @@ import yaml
 from pcdarts_fast.files import write_atomically
 from pcdarts_fast.run.config import SearchConfig
 from pcdarts_fast.run.folder import read_lines
+from pcdarts_fast.run.openmp import wait_briefly
 from pcdarts_fast.run.settings import load_settings
 from pcdarts_fast.search import EpochDone, search
 from pcdarts_fast.space import Genotype
@@ -82,7 +83,7 @@ def search_once(config: SearchConfig, folder: Path, threads: int = 1) -> None:
         metrics = folder / "metrics.jsonl"
         if metrics.exists() and len(read_lines(metrics)) == config.epochs:
             return
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `pcdarts` has it
+    wait_briefly()  # as `pcdarts` has it: the process begins with this environment
     child = get_context("spawn").Process(target=_search, args=(config, folder, threads))
     child.start()
     child.join()

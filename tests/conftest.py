@@ -12,8 +12,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Before torch loads: idle threads wait instead of spinning, which on a busy machine costs seconds.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+from pcdarts_fast.run.openmp import wait_briefly
+
+wait_briefly()  # before torch loads
 # Before a kernel runs: memory that it has not written yet holds NaN.
 os.environ["PCDARTS_NAN_FILL"] = "1"
 # Jobs that a script starts with "&" begin with Ctrl-C ignored; the programs tested here do not.

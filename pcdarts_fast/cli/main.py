@@ -10,6 +10,7 @@ from importlib import import_module
 
 from ..errors import UserError, did_you_mean
 from ..run.launcher import rank
+from ..run.openmp import wait_briefly
 from ..run.versions import installed_version
 from .interrupted import Interrupted
 
@@ -50,9 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if name == "--version":
             print(f"pcdarts_fast {installed_version('pcdarts_fast') or 'not installed'}")
             return 0
-        # Threads that wait for work sleep: spinning made a step 5 times slower on a busy machine.
-        # Takes effect because torch has not been imported yet.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        wait_briefly()  # torch has not been imported yet
         if name not in COMMANDS:
             hint = did_you_mean(name, COMMANDS)
             raise UserError(f"no command {name!r}{hint}; wanted one of {', '.join(COMMANDS)}")
