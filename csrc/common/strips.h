@@ -284,6 +284,12 @@ PCDARTS_INLINE T* as_map_to_write(const auto& g, S* x, T* spare) {
   return spare;
 }
 
+// Writes a dense channel from a map.
+template <class S, class T>
+PCDARTS_INLINE void write_map(const auto& g, const T* map, S* x) {
+  write_channel<1>(g, x, [&](int, int s, int y) { return load8(in_map(g, map, s, y)); });
+}
+
 // f(first element, lanes, chain) for all vectors of a dense array; the last may have fewer than 8
 // lanes, and `chain` counts 0..3 round and round, for sums that do not wait for each other.
 template <class F>

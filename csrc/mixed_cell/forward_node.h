@@ -201,8 +201,7 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, 
             add_state_terms<2>(states[j], x, terms[j], scratch.pool, sum);
           }
         }
-        if (sum != scratch.sum) continue;
-        write_channel<1>(g, to, [&](int, int s, int y) { return load8(in_map(g, sum, s, y)); });
+        if (sum == scratch.sum) write_map(g, sum, to);
       }
     }
   };

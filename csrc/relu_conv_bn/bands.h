@@ -94,12 +94,6 @@ PCDARTS_INLINE V through_activation(const ReluConvBn& p, V a, V gradient) {
   return p.linear ? gradient : through_relu(a, gradient);
 }
 
-// Whether a channel's pixels of a band are a map as they lie in memory: one array for both.
-template <int stride, class S>
-PCDARTS_INLINE bool is_dense(const Grid& g) {
-  return stride == 1 && sizeof(S) == sizeof(Accumulate<S>) && g.tail == kLanes;
-}
-
 // t = relu(x) of the bands: maps [in], and at stride 2 a second set from the other phase.
 template <int stride, class S>
 PCDARTS_NOINLINE void load_bands(const ReluConvBn& p, const Bands& bands, const S* x,
@@ -111,16 +105,17 @@ PCDARTS_NOINLINE void load_bands(const ReluConvBn& p, const Bands& bands, const 
       const Grid& g = bands.grid[k];
       T* t = scratch.t + k * scratch.t_band + c * g.map;
       const S* from = x + stride * bands.first_row[k] * stride * p.width;
-      if (is_dense<stride, S>(g)) {
+      if constexpr (stride == 1) {
+        const T* const map = as_map(g, from, t);
         for_registers<T>(g.vectors, [&]<class V>(int at) __attribute__((always_inline)) {
-          store_as(t + at, activation(p, load_as<V>(reinterpret_cast<const T*>(from) + at)));
+          store_as(t + at, activation(p, load_as<V>(map + at)));
         });
-        continue;
+      } else {
+        read_channel<2>(g, from, [&](int phase, int s, int row, Vec<T> v) {
+          if (phase == 0) store8(in_map(g, t, s, row), activation(p, v));
+          if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), activation(p, v));
+        });
       }
-      read_channel<stride>(g, from, [&](int phase, int s, int row, Vec<T> v) {
-        if (phase == 0) store8(in_map(g, t, s, row), activation(p, v));
-        if (phase == 3) store8(in_map(g, t + p.in_channels * g.map, s, row), activation(p, v));
-      });
     }
   }
 }
@@ -162,21 +157,24 @@ PCDARTS_NOINLINE void store_bands(const ReluConvBn& p, const Bands& bands,
   for (int64_t c = 0; c < p.in_channels; ++c, x += channel) {
     for (int k = 0; k < bands.count; ++k) {
       const Grid& g = bands.grid[k];
-      const int64_t at = k * scratch.t_band + c * g.map;
+      const int64_t band = k * scratch.t_band + c * g.map;
+      const T* const t = scratch.t + band;
+      T* const dt = scratch.dt + band;
       S* to = x + stride * bands.first_row[k] * stride * p.width;
-      if (is_dense<stride, S>(g)) {
-        for_registers<T>(g.vectors, [&]<class V>(int i) __attribute__((always_inline)) {
-          const V r = load_as<V>(scratch.t + at + i), v = load_as<V>(scratch.dt + at + i);
-          store_as(reinterpret_cast<T*>(to) + i, through_activation(p, r, v));
+      if constexpr (stride == 1) {
+        T* const map = as_map_to_write(g, to, dt);
+        for_registers<T>(g.vectors, [&]<class V>(int at) __attribute__((always_inline)) {
+          store_as(map + at, through_activation(p, load_as<V>(t + at), load_as<V>(dt + at)));
         });
-        continue;
+        if (map == dt) write_map(g, map, to);
+      } else {
+        write_channel<2>(g, to, [&](int phase, int s, int row) {
+          if (phase == 1 || phase == 2) return Vec<T>{};
+          const int64_t half = phase == 3 ? p.in_channels * g.map : 0;
+          const Vec<T> r = load8(in_map(g, t + half, s, row));
+          return through_activation(p, r, load8(in_map(g, dt + half, s, row)));
+        });
       }
-      write_channel<stride>(g, to, [&](int phase, int s, int row) {
-        if (phase == 1 || phase == 2) return Vec<T>{};
-        const int64_t half = at + (phase == 3 ? p.in_channels * g.map : 0);
-        const Vec<T> r = load8(in_map(g, scratch.t + half, s, row));
-        return through_activation(p, r, load8(in_map(g, scratch.dt + half, s, row)));
-      });
     }
   }
 }

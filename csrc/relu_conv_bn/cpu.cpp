@@ -42,9 +42,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
           const int64_t apart = in_place ? size : int64_t{g.map};
           pointwise_to_maps(g, t, in, w, static_cast<int>(h.outputs), place, apart);
           for (int64_t o = 0; !in_place && o < h.outputs; ++o) {
-            write_channel<1>(g, first + o * size, [&](int, int s, int row) {
-              return load8(in_map(g, scratch.dz + o * g.map, s, row));
-            });
+            write_map(g, scratch.dz + o * g.map, first + o * size);
           }
         }
       });

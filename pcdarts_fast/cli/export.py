@@ -70,7 +70,7 @@ def main(args: list[str]) -> int:
             raise UserError(f"--image-size is for .onnx and .pt2, not for {ending}; leave it out")
     check_parent(command.output)
     weights = find_weights(command.source)
-    if command.preset and (weights or ending != ".py" or Path(command.source).is_dir()):
+    if command.preset is not None and (weights or ending != ".py" or Path(command.source).is_dir()):
         raise UserError(
             "--preset is for the .py of a genotype: runs and weights know their own; leave it out"
         )
@@ -147,7 +147,7 @@ def _genotype_and_size(command: Export) -> tuple[Genotype, dict[str, Any], list[
     path = Path(command.source)
     if not path.is_dir():
         genotype = Genotype.load(command.source)
-        config = train_config(command.preset or "cifar10")
+        config = train_config("cifar10" if command.preset is None else command.preset)
     else:
         folder = _begun(path)
         genotype = Genotype.load(folder.genotype)
