@@ -24,7 +24,7 @@ class NativeBuild(build_ext):
         except BuildFailure as failure:
             if os.environ.get("PCDARTS_CUDA") == "1":  # what was asked for is not left out
                 raise SystemExit(f"pcdarts_fast: PCDARTS_CUDA=1, but {failure}") from None
-            for stale in package_dir.glob("_[Ccn]*.so"):
+            for stale in package_dir.glob("_[Ccdn]*.so"):
                 stale.unlink()
             reason.write_text(f"{failure}\n")
             print(f"pcdarts_fast: {failure}. The reference backend will be used.", file=sys.stderr)

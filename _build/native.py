@@ -66,11 +66,18 @@ def build(package_dir: Path) -> None:
             "no torch was found to build against; install torch, or set PCDARTS_TORCH_DIR to its "
             "folder, and install pcdarts_fast again"
         )
-    _build_part("native", ["_C", "_native"], torch_dir, [], package_dir)
+    _build_part("native", "native", ["_C", "_native"], torch_dir, [], package_dir)
+    try:
+        _build_part("native", "direct", ["_direct"], torch_dir, [], package_dir)
+    except BuildFailure as failure:  # of a torch whose C++ interface is another
+        for stale in package_dir.glob("_direct*.so"):
+            stale.unlink()
+        print(f"pcdarts_fast: calls will go by the dispatcher: {failure}", file=sys.stderr)
     reason = package_dir / CUDA_FAILURE_FILE
     reason.unlink(missing_ok=True)
     try:
-        _build_part("cuda", ["_cuda"], torch_dir, [f"-DPCDARTS_NVCC={find_nvcc()}"], package_dir)
+        options = [f"-DPCDARTS_NVCC={find_nvcc()}"]
+        _build_part("cuda", "cuda", ["_cuda"], torch_dir, options, package_dir)
     except BuildFailure as failure:
         if os.environ.get("PCDARTS_CUDA") == "1":
             raise
@@ -94,8 +101,14 @@ def configure_command(folder: Path, torch_dir: Path) -> list[str]:
 
 
 def _build_part(
-    name: str, targets: list[str], torch_dir: Path, options: list[str], package_dir: Path
+    name: str,
+    component: str,
+    targets: list[str],
+    torch_dir: Path,
+    options: list[str],
+    package_dir: Path,
 ) -> None:
+    """Builds in the folder of `name`, and installs CMake's `component`."""
     folder = ROOT / "build" / f"{name}-{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
     configure = [*configure_command(folder, torch_dir), *options]
     try:
@@ -103,8 +116,8 @@ def _build_part(
     except BuildFailure:
         _run([*configure, "--fresh"])  # a cache from another place or compiler
     _run(["cmake", "--build", str(folder), "--target", *targets])
-    staged = folder / "installed"
-    _run(["cmake", "--install", str(folder), "--prefix", str(staged), "--component", name])
+    staged = folder / f"installed-{component}"
+    _run(["cmake", "--install", str(folder), "--prefix", str(staged), "--component", component])
     for library in staged.glob("*.so"):  # a running process keeps the file that it has mapped
         beside = package_dir / f".{library.name}"
         shutil.copy2(library, beside)

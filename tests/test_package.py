@@ -93,7 +93,7 @@ def test_operators_do_not_import_each_other():
             assert not other or other[1] not in operators - {path.parent.name}, f"{path}: {name}"
 
 
-BINDS = ("bind", "bind_cuda")  # of files that may know torch
+BINDS = ("bind", "bind_cpu", "bind_cuda", "bind_direct")  # of files that may know torch
 
 
 def test_includes_point_down():
@@ -165,10 +165,10 @@ def test_install_without_a_compiler_leaves_the_reason(tmp_path):
 
 
 def build_without_nvcc(folder: Path, setting: str) -> subprocess.CompletedProcess[str]:
-    """The build's second half, in an environment that has no nvcc."""
+    """The build's last part, in an environment that has no nvcc."""
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, '_build'); import native;"
-        "native._build_part = lambda name, *rest: print(name);"
+        "native._build_part = lambda _, component, *rest: print(component);"
         "native.shutil.which = lambda name, **_: None if 'nvcc' in name else name;"
         "native.build(Path(sys.argv[1]))"
     )
@@ -184,11 +184,38 @@ def build_without_nvcc(folder: Path, setting: str) -> subprocess.CompletedProces
 def test_the_cuda_engine_is_left_out_with_its_reason_or_demanded(tmp_path):
     for setting, reason in (("0", "PCDARTS_CUDA=0 left it out"), ("", "no nvcc was found")):
         done = build_without_nvcc(tmp_path, setting)
-        assert (done.returncode, done.stdout) == (0, "native\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "native\ndirect\n"), done.stderr
         assert (tmp_path / "_cuda_failure.txt").read_text().startswith(reason)
     done = build_without_nvcc(tmp_path, "1")
     assert done.returncode == 1
     assert "BuildFailure: no nvcc was found" in done.stderr.splitlines()[-1]
+
+
+def test_without_the_library_of_direct_calls_the_build_goes_on(tmp_path):
+    program = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "_build")
+import native
+def part(_, component, *rest):
+    print(component)
+    if component == "direct":
+        raise native.BuildFailure("the C++ build failed")
+native._build_part = part
+native.build(Path(sys.argv[1]))
+"""
+    stale = tmp_path / "_direct.cpython-310-x86_64-linux-gnu.so"
+    stale.touch()
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PCDARTS_CUDA": "0", "CXX": "c++"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "native\ndirect\n"), done.stderr
+    assert "calls will go by the dispatcher: the C++ build failed" in done.stderr
+    assert not stale.exists()
 
 
 def test_demanded_and_missing_ends_the_installation(tmp_path):

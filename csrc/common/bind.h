@@ -21,6 +21,9 @@
 #include "common/results.h"
 #include "common/uninitialised.h"
 
+// For the library beside (bind_direct.h): what is not marked stays a library's own.
+#define PCDARTS_EXPORT __attribute__((visibility("default")))
+
 namespace pcdarts {
 
 using torch::headeronly::ScalarType;

@@ -1,11 +1,12 @@
 #include "mixed_cell/bind.h"
 
+#include "mixed_cell/bind_cpu.h"
+
 namespace pcdarts {
-namespace {
 
 using std::vector;
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
+std::tuple<Tensor, Tensor, Tensor, Tensor> mixed_cell_forward(
     int64_t processes, const vector<Tensor>& inputs, const Tensor& alpha, const Tensor& beta,
     const vector<Tensor>& weights, const std::optional<Tensor>& running_mean,
     const std::optional<Tensor>& running_variance, const vector<int64_t>& primitives, int64_t nodes,
@@ -21,7 +22,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
   return {call.out, call.mean, call.variance, call.z};
 }
 
-std::tuple<vector<Tensor>, vector<Tensor>, Tensor, Tensor> backward(
+std::tuple<vector<Tensor>, vector<Tensor>, Tensor, Tensor> mixed_cell_backward(
     int64_t processes, const Tensor& grad_out, const vector<Tensor>& inputs, const Tensor& alpha,
     const Tensor& beta, const vector<Tensor>& weights, const Tensor& mean, const Tensor& variance,
     const Tensor& out, const Tensor& z, const vector<int64_t>& primitives, int64_t nodes, int64_t k,
@@ -37,12 +38,11 @@ std::tuple<vector<Tensor>, vector<Tensor>, Tensor, Tensor> backward(
   return {call.grad_inputs, call.grad_weights, call.grad_alpha, call.grad_beta};
 }
 
-}  // namespace
 }  // namespace pcdarts
 
 STABLE_TORCH_LIBRARY_IMPL(pcdarts_cpu, CPU, m) {
-  m.impl("mixed_cell_fwd", TORCH_BOX(&pcdarts::Alone<pcdarts::forward>::call));
-  m.impl("mixed_cell_bwd", TORCH_BOX(&pcdarts::Alone<pcdarts::backward>::call));
-  m.impl("synchronized_mixed_cell_fwd", TORCH_BOX(&pcdarts::forward));
-  m.impl("synchronized_mixed_cell_bwd", TORCH_BOX(&pcdarts::backward));
+  m.impl("mixed_cell_fwd", TORCH_BOX(&pcdarts::Alone<pcdarts::mixed_cell_forward>::call));
+  m.impl("mixed_cell_bwd", TORCH_BOX(&pcdarts::Alone<pcdarts::mixed_cell_backward>::call));
+  m.impl("synchronized_mixed_cell_fwd", TORCH_BOX(&pcdarts::mixed_cell_forward));
+  m.impl("synchronized_mixed_cell_bwd", TORCH_BOX(&pcdarts::mixed_cell_backward));
 }

@@ -2,6 +2,8 @@
 // few scalars a batch-norm: there is no kernel, the loop is all there is to it.
 #include "update_running/bind.h"
 
+#include "update_running/bind_cpu.h"
+
 namespace pcdarts {
 namespace {
 
@@ -31,6 +33,8 @@ void update(const vector<Tensor>& running, const Tensor& batch, double scale, do
   }
 }
 
+}  // namespace
+
 void update_running(const vector<Tensor>& running_mean, const vector<Tensor>& running_variance,
                     const vector<Tensor>& batches, const Tensor& mean, const Tensor& variance,
                     int64_t count, double momentum) {
@@ -45,7 +49,6 @@ void update_running(const vector<Tensor>& running_mean, const vector<Tensor>& ru
   for (Tensor number : batches) ++*static_cast<int64_t*>(number.mutable_data_ptr());
 }
 
-}  // namespace
 }  // namespace pcdarts
 
 STABLE_TORCH_LIBRARY_IMPL(pcdarts_cpu, CPU, m) {

@@ -26,7 +26,7 @@ def main(args: list[str]) -> int:
     parse(Info, args, examples="pcdarts info")
     import torch
 
-    from ..ops._registry import BACKENDS, why_not
+    from ..ops._registry import BACKENDS, why_not, why_not_direct
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("pcdarts_fast", installed_version("pcdarts_fast") or "not installed")
@@ -38,6 +38,8 @@ def main(args: list[str]) -> int:
     for backend in BACKENDS:
         reason = why_not(backend)
         table.add_row(f"backend {backend}", f"not available: {reason}" if reason else "available")
+    indirect = why_not_direct()
+    table.add_row("calls of cpu", f"by torch's dispatcher: {indirect}" if indirect else "direct")
     table.add_row("to check a GPU", CHECK_A_GPU)
     table.add_row("instruction sets", _instruction_sets())
     plain_console().print(table)

@@ -76,6 +76,17 @@ class SearchCell(nn.Module):
             run_preprocess(self.preprocess0, watched0, s0, backend),
             run_preprocess(self.preprocess1, watched1, s1, backend),
         ]
+        if self._fused is not None:
+            out = self._fused.directly(
+                states,
+                alpha,
+                beta,
+                edges=list(self._ops),
+                backend=backend,
+                training=self.training,
+            )
+            if out is not None:
+                return out
         check_state(states[0], self.C, 2 if self.reduction else 1)
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..ops import device_type, resolve
+from ..ops import device_type, direct, resolve
 from ..ops.channels import Sampling, channel_tables
 from ..ops.conv_bn import conv_bn
 from ..ops.dense import DTYPES
@@ -71,11 +71,25 @@ def run_preprocess(
     if not watched.runs_fused(backend, [module], module.training):
         return module(x)  # type: ignore[no-any-return]
     halves, (norm,) = watched.convolutions, watched.norms
+    if (out := preprocess_directly(halves, norm, x, backend)) is not None:
+        return out
     stride = len(halves)
     if stride == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
         return module(x)  # type: ignore[no-any-return]
     operator = partial(relu_conv_bn, x, weights_of(halves), stride=stride)
     return normalised(operator, norm, backend)
+
+
+def preprocess_directly(
+    halves: list[nn.Conv2d], norm: nn.BatchNorm2d, x: Tensor, backend: str
+) -> Tensor | None:
+    """See `FusedGraph.directly`."""
+    library, momentum = direct(backend), norm.momentum
+    if library is None or not norm.training or momentum is None or sharing(norm) > 1:
+        return None
+    convolutions = [half._parameters for half in halves]
+    out: Tensor | None = library.relu_conv_bn(x, convolutions, [norm._buffers], norm.eps, momentum)
+    return out
 
 
 def run_stem(stem: nn.Sequential, watched: Watched, x: Tensor, backend: str) -> Tensor:
@@ -126,9 +140,56 @@ class FusedGraph:
     ) -> None:
         self.watched = Watched(edges)
         self.graph, self.sampling = graph, sampling
+        self._direct: Any = None
+        self._norms: list[nn.BatchNorm2d] | None = None
         self.tables = channel_tables(
             C, graph.k, sampling, range(C) if sampling == "random" else None
         )
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the compiled object: copies make their own."""
+        return self.__dict__ | {"_direct": None, "_norms": None}
+
+    def directly(
+        self,
+        inputs: list[Tensor],
+        alpha: Tensor,
+        beta: Tensor | None,
+        *,
+        edges: Sequence[nn.Module],
+        backend: str,
+        training: bool,
+    ) -> Tensor | None:
+        """As `__call__`, by one call of C++: for a step of training on the CPU, whose time is
+        short on small maps. None, with nothing done, where that is not known to be right.
+
+        Without beta alpha is [P], of a single edge.
+        """
+        library, watched = direct(backend), self.watched
+        if library is None or not training or self.sampling == "random":
+            return None
+        if not watched.runs_fused("cpu", edges, training):
+            return None
+        norms, graph = watched.norms, self.graph
+        if self._norms is not norms:  # the modules have been looked at again
+            self._norms = norms
+            self._direct = library.MixedCell(
+                graph.codes,
+                graph.inputs,
+                graph.nodes,
+                graph.k,
+                graph.stride,
+                *self.tables,
+                graph.eps,
+                graph.store,
+                [module._parameters for module in watched.convolutions],
+                [module._buffers for module in norms],
+            )
+        momentum = norms[0].momentum if norms else 0.0
+        if momentum is None or (norms and sharing(norms[0]) > 1):
+            return None
+        out: Tensor | None = self._direct(inputs, alpha, beta, momentum)
+        return out
 
     def __call__(
         self,

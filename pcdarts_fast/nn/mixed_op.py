@@ -84,6 +84,17 @@ class FusedPartialMixedOp(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """x [B, C, H, W], soft-maxed alpha [P] -> [B, C, H/stride, W/stride]."""
+        if self._fused is not None:
+            out = self._fused.directly(
+                [x],
+                weights,
+                None,
+                edges=[self._ops],
+                backend=self.backend,
+                training=self.training,
+            )
+            if out is not None:
+                return out
         check_state(x, self.C, self.stride)
         if weights.shape != (len(self.primitives),):
             raise UserError(

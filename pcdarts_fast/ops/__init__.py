@@ -2,6 +2,7 @@
 
 from ._registry import BACKENDS as BACKENDS
 from ._registry import device_type as device_type
+from ._registry import direct as direct
 from ._registry import resolve as resolve
 from ._registry import why_not as why_not
 from .channels import channel_tables as channel_tables

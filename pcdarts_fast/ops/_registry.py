@@ -85,6 +85,18 @@ def kernel(name: str, backend: str) -> Any:
     return _KERNELS[name][backend]
 
 
+def direct(backend: str) -> Any | None:
+    """The library of fused modules in training, past torch's dispatcher (csrc/bind_direct.cpp).
+
+    None where `backend` is another engine's, where torch.compile traces, and where the library was
+    built with another torch than runs. Its functions return None, and do nothing, for calls that
+    they leave to the dispatcher.
+    """
+    if torch.compiler.is_compiling() or backend not in ("auto", "cpu"):
+        return None
+    return _DIRECT
+
+
 def device_type(x: torch.Tensor) -> str:
     """Of the tensor's device, which with cold caches spells it in 20 us (2-core EPYC)."""
     return "cpu" if x.is_cpu else x.device.type
@@ -172,6 +184,22 @@ def _native_state() -> tuple[str | None, str | None]:
     return None, None
 
 
+@functools.cache
+def why_not_direct() -> str | None:
+    """None where there is the library of `direct`, else one sentence: why, what to do."""
+    missing, misused = _native_state()
+    if missing or misused:
+        return missing or misused
+    built_with = importlib.import_module("pcdarts_fast._native").build_info()["torch"]
+    if built_with != torch.__version__:  # it has no stable ABI
+        return f"built with torch {built_with}, and {torch.__version__} runs; install again"
+    try:
+        importlib.import_module("pcdarts_fast._direct")
+    except ImportError as error:
+        return f"the library does not load: {error}; install again"
+    return None
+
+
 def _why_no_cuda() -> str | None:
     reason = _cuda_library()
     if reason:
@@ -206,3 +234,4 @@ def _cuda_library() -> str | None:
 
 _native_state()
 _cuda_library()
+_DIRECT = None if why_not_direct() else importlib.import_module("pcdarts_fast._direct")

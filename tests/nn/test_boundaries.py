@@ -15,7 +15,7 @@ from pcdarts_fast.nn.fused import engine, is_fused
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.nn.operations import OPERATIONS
 from pcdarts_fast.nn.search_network import SearchNetwork
-from pcdarts_fast.ops import mixed_cell, why_not
+from pcdarts_fast.ops import _registry, mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
 from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.tolerances import relative_error
@@ -244,6 +244,7 @@ def test_nothing_is_stored_where_nothing_learns(
 
         return call
 
+    monkeypatch.setattr(_registry, "_DIRECT", None)
     monkeypatch.setattr(sys.modules[mixed_cell.__module__], "shared_kernel", recorded)
     op = FusedPartialMixedOp(8, 1, memory="store").requires_grad_(learns)
     op(torch.randn(2, 8, 4, 4), torch.ones(8))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pcdarts_fast.nn.cell import SearchCell
 from pcdarts_fast.nn.operations import OPERATIONS
-from pcdarts_fast.ops import mixed_cell, why_not
+from pcdarts_fast.ops import _registry, mixed_cell, why_not
 from pcdarts_fast.ops.processes import shared_kernel
 from pcdarts_fast.space import PRIMITIVES
 from pcdarts_fast.testing.threads import with_threads
@@ -261,6 +261,7 @@ def test_only_what_is_asked_for_is_computed(
         kernel = shared_kernel(name, backend, processes)
         return lambda *arguments: calls.append((name, arguments[-4:])) or kernel(*arguments)
 
+    monkeypatch.setattr(_registry, "_DIRECT", None)
     monkeypatch.setattr(sys.modules[mixed_cell.__module__], "shared_kernel", recorded)
     _, fused = edge_twins(8, 1)
     fused.requires_grad_(asked_for == "weights")

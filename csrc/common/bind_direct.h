@@ -1,0 +1,173 @@
+// What the direct bind files share. They lead from Python to the engine of the CPU past torch's
+// dispatcher, with autograd nodes in C++, for calls of which torch's ways are known: plain tensors,
+// and no mode or transform that wants to see what is called. Every other call is left to the
+// dispatcher. This part of torch has no stable ABI: the library serves the torch it was built with.
+#pragma once
+#include <ATen/record_function.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/inductor/aoti_torch/utils.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <optional>
+#include <vector>
+
+#include "common/bind.h"
+
+// For profilers, by the name of the dispatcher's kernel.
+#define PCDARTS_RECORD(name) \
+  RECORD_FUNCTION("pcdarts_cpu::" name, c10::ArrayRef<const c10::IValue>{})
+
+namespace pcdarts {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// A tensor as the engine's functions take it, and as they give it.
+inline Tensor to_engine(const at::Tensor& tensor) {
+  return Tensor(torch::aot_inductor::new_tensor_handle(at::Tensor(tensor)));
+}
+inline std::vector<Tensor> to_engine(at::TensorList tensors) {
+  std::vector<Tensor> result;
+  result.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) result.push_back(to_engine(tensor));
+  return result;
+}
+inline at::Tensor from_engine(const Tensor& tensor) {
+  return *torch::aot_inductor::tensor_handle_to_tensor_pointer(tensor.get());
+}
+
+// Whether nothing on this thread wants to see what is called: no mode, no transform, no tracer.
+inline bool is_unwatched() {
+  return c10::impl::tls_local_dispatch_key_set().included_ == c10::default_included_set;
+}
+
+// Whether its memory holds its numbers, in rows, on the CPU: no subclass with a dispatch of its
+// own, no fake, lazily negated or all-zero tensor, none of inference mode.
+inline bool is_plain(const at::Tensor& tensor) {
+  constexpr auto cpu = c10::BackendComponent::CPUBit;
+  static const c10::DispatchKeySet plain = c10::DispatchKeySet(c10::DispatchKey::CPU) |
+                                           c10::getAutogradRelatedKeySetFromBackend(cpu) |
+                                           c10::getAutocastRelatedKeySetFromBackend(cpu);
+  return tensor.defined() && tensor.key_set() == plain && tensor.is_contiguous();
+}
+inline bool is_plain(const at::Tensor& tensor, at::ScalarType type) {
+  return is_plain(tensor) && tensor.scalar_type() == type;
+}
+inline bool are_plain(at::TensorList tensors, at::ScalarType type) {
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [type](const at::Tensor& tensor) { return is_plain(tensor, type); });
+}
+
+// What values of a storage type are added up in.
+inline at::ScalarType accumulation_of(at::ScalarType type) {
+  return type == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// As kernels read it. In backward also what was so in forward: hooks of saved tensors may bring it
+// back otherwise, and gradients come as they like.
+inline Tensor dense(const at::Tensor& tensor, at::ScalarType type) {
+  if (is_plain(tensor, type)) return to_engine(tensor);
+  return to_engine(at::empty(tensor.sizes(), at::TensorOptions(type)).copy_(tensor));
+}
+inline std::vector<Tensor> dense(at::TensorList tensors, at::ScalarType type) {
+  std::vector<Tensor> result;
+  for (const at::Tensor& tensor : tensors) result.push_back(dense(tensor, type));
+  return result;
+}
+
+inline bool is_state(const at::Tensor& x, int64_t stride) {
+  const at::ScalarType type = x.scalar_type();
+  return (type == at::kFloat || type == at::kDouble || type == at::kBFloat16) && is_plain(x) &&
+         x.dim() == 4 && x.numel() > 0 && x.size(2) % stride == 0 && x.size(3) % stride == 0;
+}
+
+// The running statistics of N batch-norms of C channels, and how many batches they have seen.
+struct Running {
+  variable_list mean, variance, batches;  // N of [C] each; N of no dimension
+};
+inline bool are_plain(const Running& running) {
+  const auto plain = [](const at::Tensor& tensor) { return is_plain(tensor); };
+  const auto all_plain = [&](const variable_list& all) {
+    return std::all_of(all.begin(), all.end(), plain);
+  };
+  return all_plain(running.mean) && all_plain(running.variance) && all_plain(running.batches);
+}
+
+// Moves them by a batch's own, [N, C], of `count` values (update_running/bind_direct.cpp).
+void advance(const Running& running, const Tensor& mean, const Tensor& variance, int64_t count,
+             double momentum);
+
+// Whether one of the variables from `first` to `last` wants its gradient.
+inline bool any_needs_gradient(const AutogradContext& ctx, size_t first, size_t last) {
+  bool any = false;
+  for (size_t i = first; i < last; ++i) any |= ctx.needs_input_grad(i);
+  return any;
+}
+
+// `count` tensors as a function of others that has no derivative (pcdarts_fast/ops/once.py).
+class Once : public torch::autograd::Function<Once> {
+ public:
+  static variable_list forward(AutogradContext*, size_t count, at::TensorList tensors) {
+    variable_list result;
+    for (const at::Tensor& tensor : tensors.slice(0, count)) {
+      result.push_back(tensor.view_as(tensor));
+    }
+    return result;
+  }
+  static variable_list backward(AutogradContext*, const variable_list&) {
+    TORCH_CHECK(false,
+                "a fused operator of pcdarts_fast cannot be differentiated twice: build the module "
+                "with backend=\"reference\" for second derivatives");
+  }
+};
+
+// The gradients that `backward()` gives, undefined ones among them. Under create_graph=True they
+// lead back, by way of what they were computed from, to an error.
+template <class Backward>
+variable_list once_differentiable(at::TensorList saved, const at::Tensor& grad,
+                                  const Backward& backward) {
+  if (!at::GradMode::is_enabled()) return backward();
+  variable_list gradients, tensors;
+  {
+    const at::NoGradGuard guard;
+    gradients = backward();
+  }
+  for (const at::Tensor& gradient : gradients) {
+    if (gradient.defined()) tensors.push_back(gradient);
+  }
+  const size_t count = tensors.size();
+  tensors.insert(tensors.end(), saved.begin(), saved.end());
+  tensors.push_back(grad);
+  const variable_list given = Once::apply(count, at::TensorList(tensors));
+  auto next = given.begin();
+  for (at::Tensor& gradient : gradients) {
+    if (gradient.defined()) gradient = *next++;
+  }
+  return gradients;
+}
+
+// Keys of the tables of modules.
+struct Names {
+  PyObject* weight = PyUnicode_InternFromString("weight");
+  PyObject* running_mean = PyUnicode_InternFromString("running_mean");
+  PyObject* running_var = PyUnicode_InternFromString("running_var");
+  PyObject* num_batches_tracked = PyUnicode_InternFromString("num_batches_tracked");
+};
+inline const Names& names() {
+  static const Names* const all = new Names;  // never deleted: Python ends before statics do
+  return *all;
+}
+
+// Adds the tensor of this name in each of the tables; false where there is none.
+inline bool collect(const pybind11::list& tables, PyObject* name, variable_list& to) {
+  for (const pybind11::handle table : tables) {
+    PyObject* const found = PyDict_GetItemWithError(table.ptr(), name);
+    if (found == nullptr || !THPVariable_Check(found)) return false;
+    to.push_back(THPVariable_Unpack(found));
+  }
+  return true;
+}
+
+}  // namespace pcdarts

@@ -1,0 +1,167 @@
+#include "common/bind_direct.h"
+#include "mixed_cell/bind_cpu.h"
+
+namespace pcdarts {
+namespace {
+
+namespace py = pybind11;
+using std::vector;
+
+// What does not change from call to call (CellGraph of pcdarts_fast/ops/mixed_cell), and the
+// tables.
+struct Graph {
+  vector<int64_t> primitives;
+  int64_t inputs, nodes, k, stride;
+  vector<int64_t> source, destination;
+  double eps;
+  bool store;
+};
+
+// The batch's statistics, [batch-norms, C/k].
+struct Moments {
+  Tensor mean, variance;
+};
+
+class MixedCell : public torch::autograd::Function<MixedCell> {
+ public:
+  // tensors: alpha, beta, the inputs, the weights.
+  static variable_list forward(AutogradContext* ctx, const Graph& g, bool store, Moments* moments,
+                               at::TensorList tensors) {
+    PCDARTS_RECORD("mixed_cell_fwd");
+    const auto [out, mean, variance, z] = mixed_cell_forward(
+        1, to_engine(tensors.slice(2, g.inputs)), to_engine(tensors[0]), to_engine(tensors[1]),
+        to_engine(tensors.slice(2 + g.inputs)), std::nullopt, std::nullopt, g.primitives, g.nodes,
+        g.k, g.stride, g.source, g.destination, g.eps, store);
+    *moments = {mean, variance};
+    const at::Tensor result = from_engine(out);
+    variable_list saved = {from_engine(mean), from_engine(variance), from_engine(z),
+                           g.nodes > 1 ? result : at::Tensor()};  // a single node is no source
+    saved.insert(saved.end(), tensors.begin(), tensors.end());
+    ctx->save_for_backward(std::move(saved));
+    ctx->saved_data["numbers"] = vector<int64_t>{g.inputs, g.nodes, g.k, g.stride};
+    ctx->saved_data["primitives"] = g.primitives;
+    ctx->saved_data["source"] = g.source;
+    ctx->saved_data["destination"] = g.destination;
+    ctx->saved_data["eps"] = g.eps;
+    ctx->set_materialize_grads(false);
+    return {result};
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    PCDARTS_RECORD("mixed_cell_bwd");
+    constexpr size_t kOthers = 3;  // arguments of forward before the tensors
+    const variable_list saved = ctx->get_saved_variables();
+    const at::TensorList tensors = at::TensorList(saved).slice(4);
+    variable_list results(kOthers + tensors.size());
+    const at::Tensor& grad = grads[0];
+    if (!grad.defined()) return results;
+    return once_differentiable(tensors, grad, [&] {
+      const auto ints = [ctx](const char* name) { return ctx->saved_data[name].toIntVector(); };
+      const vector<int64_t> numbers = ints("numbers");
+      const int64_t inputs = numbers[0];
+      vector<int64_t> need_inputs;
+      for (int64_t i = 0; i < inputs; ++i) need_inputs.push_back(ctx->needs_input_grad(2 + i));
+      const bool need_alpha = ctx->needs_input_grad(0), need_beta = ctx->needs_input_grad(1);
+      const at::ScalarType type = grad.scalar_type(), wide = accumulation_of(type);
+      const Tensor grad_out = dense(grad, type);
+      const auto [grad_inputs, grad_weights, grad_alpha, grad_beta] = mixed_cell_backward(
+          1, grad_out, dense(tensors.slice(2, inputs), type), dense(tensors[0], wide),
+          dense(tensors[1], wide), dense(tensors.slice(2 + inputs), wide), dense(saved[0], wide),
+          dense(saved[1], wide), saved[3].defined() ? dense(saved[3], type) : grad_out,
+          dense(saved[2], wide), ints("primitives"), numbers[1], numbers[2], numbers[3],
+          ints("source"), ints("destination"), ctx->saved_data["eps"].toDouble(), true, need_inputs,
+          any_needs_gradient(*ctx, 2 + inputs, tensors.size()), need_alpha, need_beta);
+      at::Tensor* result = results.data() + kOthers;
+      if (need_alpha) result[0] = from_engine(grad_alpha);
+      if (need_beta) result[1] = from_engine(grad_beta);
+      result += 2;
+      for (int64_t i = 0; i < inputs; ++i, ++result) {
+        if (need_inputs[i]) *result = from_engine(grad_inputs[i]);
+      }
+      for (const Tensor& gradient : grad_weights) *result++ = from_engine(gradient);
+      return results;
+    });
+  }
+};
+
+// A fused graph in training, with the modules' own tables of parameters and buffers.
+class DirectGraph {
+ public:
+  DirectGraph(Graph graph, py::list convolutions, py::list norms)
+      : graph_(std::move(graph)), convolutions_(convolutions), norms_(norms) {}
+
+  // The nodes [B, nodes * C, H/stride, W/stride]; nothing, and nothing done, where this is no call
+  // for the direct way. Without beta there is one edge and alpha is [P].
+  std::optional<at::Tensor> operator()(const vector<at::Tensor>& inputs, const at::Tensor& alpha,
+                                       const std::optional<at::Tensor>& beta,
+                                       double momentum) const {
+    variable_list tensors = {alpha, beta ? *beta : at::Tensor()};
+    tensors.insert(tensors.end(), inputs.begin(), inputs.end());
+    const size_t first_weight = tensors.size();
+    Running running;
+    const bool complete = collect(convolutions_, names().weight, tensors) &&
+                          collect(norms_, names().running_mean, running.mean) &&
+                          collect(norms_, names().running_var, running.variance) &&
+                          collect(norms_, names().num_batches_tracked, running.batches);
+    if (!complete) return std::nullopt;
+    const py::gil_scoped_release released;
+    if (!is_unwatched() || !fits(inputs, alpha, beta)) return std::nullopt;
+    const at::Tensor& x = inputs[0];
+    const at::ScalarType wide = accumulation_of(x.scalar_type());
+    if (!are_plain(at::TensorList(tensors).slice(first_weight), wide) || !are_plain(running)) {
+      return std::nullopt;
+    }
+    const int64_t count = x.numel() / x.size(1) / (graph_.stride * graph_.stride);
+    if (count == 1) return std::nullopt;
+    if (!beta) tensors[1] = at::ones({1}, alpha.options().requires_grad(false));
+    const bool store = graph_.store && at::GradMode::is_enabled() &&
+                       std::any_of(tensors.begin(), tensors.end(),
+                                   [](const at::Tensor& t) { return t.requires_grad(); });
+    Moments moments;
+    const at::Tensor out = MixedCell::apply(graph_, store, &moments, at::TensorList(tensors))[0];
+    if (!running.mean.empty()) advance(running, moments.mean, moments.variance, count, momentum);
+    return out;
+  }
+
+ private:
+  // Whether the public function (pcdarts_fast/ops/mixed_cell) would find no fault with them.
+  bool fits(const vector<at::Tensor>& inputs, const at::Tensor& alpha,
+            const std::optional<at::Tensor>& beta) const {
+    const Graph& g = graph_;
+    if (static_cast<int64_t>(inputs.size()) != g.inputs || !is_state(inputs[0], g.stride)) {
+      return false;
+    }
+    const at::Tensor& x = inputs[0];
+    const at::ScalarType type = x.scalar_type(), wide = accumulation_of(type);
+    const int64_t edges = g.inputs * g.nodes + g.nodes * (g.nodes - 1) / 2;
+    const int64_t choices = static_cast<int64_t>(g.primitives.size());
+    return x.size(1) == static_cast<int64_t>(g.source.size()) &&
+           std::all_of(inputs.begin(), inputs.end(),
+                       [&](const at::Tensor& other) {
+                         return is_plain(other, type) && other.sizes() == x.sizes();
+                       }) &&
+           is_plain(alpha, wide) &&
+           (beta ? alpha.sizes() == at::IntArrayRef{edges, choices} && is_plain(*beta, wide) &&
+                       beta->sizes() == at::IntArrayRef{edges}
+                 : alpha.sizes() == at::IntArrayRef{choices} && edges == 1);
+  }
+
+  Graph graph_;
+  py::list convolutions_, norms_;  // their dicts of parameters and of buffers
+};
+
+}  // namespace
+
+void define_mixed_cell(py::module_& m) {
+  py::class_<DirectGraph>(m, "MixedCell")
+      .def(py::init([](const vector<int64_t>& primitives, int64_t inputs, int64_t nodes, int64_t k,
+                       int64_t stride, const vector<int64_t>& source,
+                       const vector<int64_t>& destination, double eps, bool store,
+                       const py::list& convolutions, const py::list& norms) {
+        return DirectGraph({primitives, inputs, nodes, k, stride, source, destination, eps, store},
+                           convolutions, norms);
+      }))
+      .def("__call__", &DirectGraph::operator());
+}
+
+}  // namespace pcdarts

@@ -1,0 +1,100 @@
+#include "common/bind_direct.h"
+#include "relu_conv_bn/bind_cpu.h"
+
+namespace pcdarts {
+namespace {
+
+namespace py = pybind11;
+using std::vector;
+
+// The batch's statistics, [C_out].
+struct Moments {
+  Tensor mean, variance;
+};
+
+class ReluConvBn : public torch::autograd::Function<ReluConvBn> {
+ public:
+  // tensors: x, the weights.
+  static variable_list forward(AutogradContext* ctx, double eps, Moments* moments,
+                               at::TensorList tensors) {
+    PCDARTS_RECORD("relu_conv_bn_fwd");
+    const auto weights = tensors.slice(1);
+    const auto [out, mean, variance] =
+        relu_conv_bn_forward(1, to_engine(tensors[0]), to_engine(weights), std::nullopt,
+                             std::nullopt, static_cast<int64_t>(weights.size()), eps, false, false);
+    *moments = {mean, variance};
+    const at::Tensor result = from_engine(out);
+    variable_list saved = {result, from_engine(variance)};
+    saved.insert(saved.end(), tensors.begin(), tensors.end());
+    ctx->save_for_backward(std::move(saved));
+    ctx->saved_data["eps"] = eps;
+    ctx->set_materialize_grads(false);
+    return {result};
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    PCDARTS_RECORD("relu_conv_bn_bwd");
+    constexpr size_t kOthers = 2;  // arguments of forward before the tensors
+    const variable_list saved = ctx->get_saved_variables();
+    const at::TensorList tensors = at::TensorList(saved).slice(2);
+    variable_list results(kOthers + tensors.size());
+    const at::Tensor& grad = grads[0];
+    if (!grad.defined()) return results;
+    return once_differentiable(tensors, grad, [&] {
+      const bool need_x = ctx->needs_input_grad(0);
+      const at::ScalarType type = grad.scalar_type(), wide = accumulation_of(type);
+      const vector<Tensor> weights = dense(tensors.slice(1), wide);
+      const auto [grad_x, grad_weights] = relu_conv_bn_backward(
+          1, dense(grad, type), dense(tensors[0], type), weights, dense(saved[0], type),
+          dense(saved[1], wide), static_cast<int64_t>(weights.size()),
+          ctx->saved_data["eps"].toDouble(), true, need_x,
+          any_needs_gradient(*ctx, 1, tensors.size()), false, false);
+      if (need_x) results[kOthers] = from_engine(grad_x);
+      size_t next = kOthers + 1;
+      for (const Tensor& gradient : grad_weights) results[next++] = from_engine(gradient);
+      return results;
+    });
+  }
+};
+
+// Whether the public function (pcdarts_fast/ops/relu_conv_bn) would find no fault with them.
+bool fits(const at::Tensor& x, const vector<at::Tensor>& weights) {
+  const int64_t stride = static_cast<int64_t>(weights.size());
+  if ((stride != 1 && stride != 2) || !is_state(x, stride)) return false;
+  return std::all_of(weights.begin(), weights.end(), [&](const at::Tensor& weight) {
+    return is_plain(weight, accumulation_of(x.scalar_type())) && weight.dim() == 4 &&
+           weight.sizes() == at::IntArrayRef{weight.size(0), x.size(1), 1, 1};
+  });
+}
+
+// A preprocessing in training, with its modules' own tables of parameters and buffers: one
+// convolution, or two at stride 2. [B, C_out, H/stride, W/stride]; nothing, and nothing done, where
+// this is no call for the direct way.
+std::optional<at::Tensor> direct(const at::Tensor& x, const py::list& convolutions,
+                                 const py::list& norms, double eps, double momentum) {
+  variable_list weights;
+  Running running;
+  const bool complete = collect(convolutions, names().weight, weights) &&
+                        collect(norms, names().running_mean, running.mean) &&
+                        collect(norms, names().running_var, running.variance) &&
+                        collect(norms, names().num_batches_tracked, running.batches);
+  if (!complete) return std::nullopt;
+  const py::gil_scoped_release released;
+  if (!is_unwatched() || !fits(x, weights) || !are_plain(running)) return std::nullopt;
+  const int64_t stride = static_cast<int64_t>(weights.size());
+  const int64_t count = x.numel() / x.size(1) / (stride * stride);
+  if (count == 1) return std::nullopt;
+  Moments moments;
+  variable_list tensors = {x};
+  tensors.insert(tensors.end(), weights.begin(), weights.end());
+  const at::Tensor out = ReluConvBn::apply(eps, &moments, at::TensorList(tensors))[0];
+  const Tensor mean = to_engine(from_engine(moments.mean).unsqueeze(0));
+  advance(running, mean, moments.variance, count, momentum);
+  return out;
+}
+
+}  // namespace
+
+void define_relu_conv_bn(py::module_& m) { m.def("relu_conv_bn", &direct); }
+
+}  // namespace pcdarts
