@@ -22,7 +22,7 @@ struct Moments {
   Tensor mean, variance;
 };
 
-class MixedCell : public torch::autograd::Function<MixedCell> {
+class MixedCellFunction : public torch::autograd::Function<MixedCellFunction> {
  public:
   // tensors: alpha, beta, the inputs, the weights.
   static variable_list forward(AutogradContext* ctx, const Graph& g, bool store, Moments* moments,
@@ -118,7 +118,8 @@ class DirectGraph {
                        std::any_of(tensors.begin(), tensors.end(),
                                    [](const at::Tensor& t) { return t.requires_grad(); });
     Moments moments;
-    const at::Tensor out = MixedCell::apply(graph_, store, &moments, at::TensorList(tensors))[0];
+    const at::Tensor out =
+        MixedCellFunction::apply(graph_, store, &moments, at::TensorList(tensors))[0];
     if (!running.mean.empty()) advance(running, moments.mean, moments.variance, count, momentum);
     return out;
   }

@@ -12,7 +12,7 @@ struct Moments {
   Tensor mean, variance;
 };
 
-class ReluConvBn : public torch::autograd::Function<ReluConvBn> {
+class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> {
  public:
   // tensors: x, the weights.
   static variable_list forward(AutogradContext* ctx, double eps, Moments* moments,
@@ -87,7 +87,7 @@ std::optional<at::Tensor> direct(const at::Tensor& x, const py::list& convolutio
   Moments moments;
   variable_list tensors = {x};
   tensors.insert(tensors.end(), weights.begin(), weights.end());
-  const at::Tensor out = ReluConvBn::apply(eps, &moments, at::TensorList(tensors))[0];
+  const at::Tensor out = ReluConvBnFunction::apply(eps, &moments, at::TensorList(tensors))[0];
   const Tensor mean = to_engine(from_engine(moments.mean).unsqueeze(0));
   advance(running, mean, moments.variance, count, momentum);
   return out;
