@@ -70,7 +70,7 @@ def main(args: list[str]) -> int:
 
     Raises:
         UserError: options, a genotype, data or folder cannot be used.
-        Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP; its text says how to go on.
     """
     if "--resume" in args:
         raise UserError("compare goes on by itself with the trainings in --output-dir; no --resume")

@@ -28,8 +28,8 @@ def follow(
     """Runs `events` to their end and returns the last one.
 
     The first event must have `epochs`, `epochs_done` and `steps`; `introduce` puts it into words.
-    `summarize` puts the metrics of an epoch into one line. From the first event on, Ctrl-C and
-    SIGTERM are left to `stop`, which the run asks.
+    `summarize` puts the metrics of an epoch into one line. From the first event on, Ctrl-C, SIGTERM
+    and SIGHUP are left to `stop`, which the run asks.
 
     Raises:
         Interrupted: the run was asked to stop; says that `go_on` is the command to go on with.

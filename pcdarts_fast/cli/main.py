@@ -40,8 +40,8 @@ pcdarts show PC_DARTS_cifar -o cell.svg"""
 def main(args: Sequence[str] | None = None) -> int:
     """Runs `pcdarts` and returns its exit code.
 
-    0; 2 when the user can mend what went wrong; 130 after Ctrl-C, 143 after SIGTERM, 141 where
-    nothing reads what a run prints any more.
+    0; 2 when the user can mend what went wrong; 130 after Ctrl-C, 143 after SIGTERM, 129 where the
+    terminal was closed, 141 where nothing reads what a run prints any more.
     """
     name, *rest = (sys.argv[1:] if args is None else list(args)) or ["--help"]
     try:

@@ -66,7 +66,7 @@ def main(args: list[str]) -> int:
 
     Raises:
         UserError: options, data or folder cannot be used.
-        Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP; its text says how to go on.
     """
     start = Search(starting_settings(args, SearchConfig, search_config))
     command = parse(Search, args, examples=EXAMPLES, default=start, most_used=MOST_USED)

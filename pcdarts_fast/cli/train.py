@@ -62,7 +62,7 @@ def main(args: list[str]) -> int:
 
     Raises:
         UserError: options, genotype, data or folder cannot be used.
-        Interrupted: Ctrl-C or SIGTERM; its text says how to go on.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP; its text says how to go on.
     """
     if args and not args[0].startswith("-"):  # as in the commands that have genotypes only
         raise UserError(f"the genotype to train is an option: --genotype {args[0]}")

@@ -97,7 +97,7 @@ def collate(items: list[Item]) -> tuple[Tensor, Tensor, list[Unread]]:
     return images, labels.long(), unread
 
 
-LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
+LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def decoded(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor, list[Unread]]]:
@@ -128,6 +128,7 @@ def leave_signals_to_the_parent(_: int) -> None:
     workers until the checkpoint is written. So the first one does nothing, and the second ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_PARENT)
 

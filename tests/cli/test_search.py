@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import resource
+import select
 import shlex
 import signal
 import statistics
 import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,7 @@ from pcdarts_fast import Genotype
 from pcdarts_fast.cli import main
 from pcdarts_fast.run.folder import read_lines
 from pcdarts_fast.testing.outcome import outcome
-from pcdarts_fast.testing.tiny_search import start, tiny_options, wait_for_epochs
+from pcdarts_fast.testing.tiny_search import environment, start, tiny_options, wait_for_epochs
 
 TINY = tiny_options(epochs=6)
 
@@ -57,7 +61,7 @@ def test_search_prints_and_leaves_what_it_found(capsys):
     assert Path("runs/search-digits-2/genotype.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, whole, number):
     folder = tmp_path / "run"
     process = search(*TINY, "--output-dir", str(folder))
@@ -70,6 +74,28 @@ def test_signal_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, whole, numbe
         rf"go on with: pcdarts search --resume --output-dir {folder}",
         errors.strip(),
     )
+    assert main(["search", "--resume", "--output-dir", str(folder)]) == 0
+    assert outcome(folder) == outcome(whole)
+
+
+def test_a_closed_terminal_writes_a_checkpoint(tmp_path, whole):
+    folder = tmp_path / "run"
+    terminal, inner = os.openpty()
+    os.set_blocking(terminal, False)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pcdarts_fast", "search", *TINY, "--output-dir", str(folder)],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), inner),
+        env=environment(),
+        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
+    )
+    os.close(inner)
+    metrics, shown = folder / "metrics.jsonl", b""
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        assert process.poll() is None, shown
+        if select.select([terminal], [], [], 0.01)[0]:
+            shown += os.read(terminal, 65536)
+    os.close(terminal)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
     assert main(["search", "--resume", "--output-dir", str(folder)]) == 0
     assert outcome(folder) == outcome(whole)
 

@@ -274,7 +274,7 @@ def test_no_whole_image_to_validate_with_is_one_sentence(photos, tmp_path, capsy
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_does_not_end_a_worker_that_is_just_starting(photos, monkeypatch, number):
     set_num_threads = torch.set_num_threads
 
@@ -287,8 +287,9 @@ def test_a_signal_does_not_end_a_worker_that_is_just_starting(photos, monkeypatc
     assert sum(len(labels) for _, labels in data.train.ordered(8)) == 40
 
 
-def test_sigterm_to_all_processes_of_a_run_writes_a_checkpoint(photos, tmp_path):
-    """As schedulers send it: to the workers too."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_of_a_run_writes_a_checkpoint(photos, tmp_path, number):
+    """As schedulers send it, and shells whose terminal is closed: to the workers too."""
     options = "--preset imagefolder --image-size 32 --train-fraction 0.5 --valid-fraction 0.5"
     options += " --init-channels 4 --k 2 --layers 3 --nodes 1 --batch-size 4 --epochs 50"
     options += " --workers 2 --device cpu"
@@ -297,7 +298,7 @@ def test_sigterm_to_all_processes_of_a_run_writes_a_checkpoint(photos, tmp_path)
     command = ["-m", "pcdarts_fast", "search", *options.split(), *where]
     process = start(command, start_new_session=True)
     wait_for_epochs(run, 1, process)
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 143, error
+    assert process.returncode == 128 + number, error
     assert "checkpoint written" in error and (run / "checkpoint.pt").exists()

@@ -9,7 +9,7 @@ import pytest
 from pcdarts_fast.run.stop import SIGNALS, StopRequest
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_interrupts_and_the_handlers_of_before_come_back(number):
     before = [signal.getsignal(known) for known in SIGNALS]
     with StopRequest() as stop:
@@ -19,6 +19,18 @@ def test_the_second_signal_interrupts_and_the_handlers_of_before_come_back(numbe
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert [signal.getsignal(known) for known in SIGNALS] == before
+
+
+def test_a_hang_up_is_no_second_signal_and_has_none():
+    with StopRequest() as stop:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+            assert stop() and stop.signal == signal.SIGHUP
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+            assert stop.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
