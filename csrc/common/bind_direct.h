@@ -160,14 +160,21 @@ inline const Names& names() {
   return *all;
 }
 
-// Adds the tensor of this name in each of the tables; false where there is none.
-inline bool collect(const pybind11::list& tables, PyObject* name, variable_list& to) {
-  for (const pybind11::handle table : tables) {
-    PyObject* const found = PyDict_GetItemWithError(table.ptr(), name);
-    if (found == nullptr || !THPVariable_Check(found)) return false;
-    to.push_back(THPVariable_Unpack(found));
-  }
+// Adds the tensor to the others; false where it is none.
+inline bool collect(PyObject* object, variable_list& to) {
+  if (object == nullptr || !THPVariable_Check(object)) return false;
+  to.push_back(THPVariable_Unpack(object));
   return true;
+}
+inline bool collect(const pybind11::list& objects, variable_list& to) {
+  return std::all_of(objects.begin(), objects.end(),
+                     [&](const pybind11::handle object) { return collect(object.ptr(), to); });
+}
+// Adds the tensor of this name in each of the tables.
+inline bool collect(const pybind11::list& tables, PyObject* name, variable_list& to) {
+  return std::all_of(tables.begin(), tables.end(), [&](const pybind11::handle table) {
+    return collect(PyDict_GetItemWithError(table.ptr(), name), to);
+  });
 }
 
 }  // namespace pcdarts

@@ -92,20 +92,23 @@ class DirectGraph {
 
   // The nodes [B, nodes * C, H/stride, W/stride]; nothing, and nothing done, where this is no call
   // for the direct way. Without beta there is one edge and alpha is [P].
-  std::optional<at::Tensor> operator()(const vector<at::Tensor>& inputs, const at::Tensor& alpha,
-                                       const std::optional<at::Tensor>& beta,
-                                       double momentum) const {
-    variable_list tensors = {alpha, beta ? *beta : at::Tensor()};
-    tensors.insert(tensors.end(), inputs.begin(), inputs.end());
-    const size_t first_weight = tensors.size();
+  std::optional<at::Tensor> operator()(const py::list& states, const py::handle alpha,
+                                       const py::handle beta, double momentum) const {
+    variable_list tensors;
     Running running;
-    const bool complete = collect(convolutions_, names().weight, tensors) &&
-                          collect(norms_, names().running_mean, running.mean) &&
-                          collect(norms_, names().running_var, running.variance) &&
-                          collect(norms_, names().num_batches_tracked, running.batches);
+    const bool alone = beta.is_none();
+    bool complete = collect(alpha.ptr(), tensors);
+    if (alone) tensors.emplace_back();
+    complete = complete && (alone || collect(beta.ptr(), tensors)) && collect(states, tensors) &&
+               collect(convolutions_, names().weight, tensors) &&
+               collect(norms_, names().running_mean, running.mean) &&
+               collect(norms_, names().running_var, running.variance) &&
+               collect(norms_, names().num_batches_tracked, running.batches);
     if (!complete) return std::nullopt;
+    const size_t first_weight = 2 + states.size();
     const py::gil_scoped_release released;
-    if (!is_unwatched() || !fits(inputs, alpha, beta)) return std::nullopt;
+    const auto inputs = at::TensorList(tensors).slice(2, first_weight - 2);
+    if (!is_unwatched() || !fits(inputs, tensors[0], tensors[1])) return std::nullopt;
     const at::Tensor& x = inputs[0];
     const at::ScalarType wide = accumulation_of(x.scalar_type());
     if (!are_plain(at::TensorList(tensors).slice(first_weight), wide) || !are_plain(running)) {
@@ -113,7 +116,7 @@ class DirectGraph {
     }
     const int64_t count = x.numel() / x.size(1) / (graph_.stride * graph_.stride);
     if (count == 1) return std::nullopt;
-    if (!beta) tensors[1] = at::ones({1}, alpha.options().requires_grad(false));
+    if (alone) tensors[1] = at::ones({1}, tensors[0].options().requires_grad(false));
     const bool store = graph_.store && at::GradMode::is_enabled() &&
                        std::any_of(tensors.begin(), tensors.end(),
                                    [](const at::Tensor& t) { return t.requires_grad(); });
@@ -126,8 +129,7 @@ class DirectGraph {
 
  private:
   // Whether the public function (pcdarts_fast/ops/mixed_cell) would find no fault with them.
-  bool fits(const vector<at::Tensor>& inputs, const at::Tensor& alpha,
-            const std::optional<at::Tensor>& beta) const {
+  bool fits(at::TensorList inputs, const at::Tensor& alpha, const at::Tensor& beta) const {
     const Graph& g = graph_;
     if (static_cast<int64_t>(inputs.size()) != g.inputs || !is_state(inputs[0], g.stride)) {
       return false;
@@ -142,9 +144,9 @@ class DirectGraph {
                          return is_plain(other, type) && other.sizes() == x.sizes();
                        }) &&
            is_plain(alpha, wide) &&
-           (beta ? alpha.sizes() == at::IntArrayRef{edges, choices} && is_plain(*beta, wide) &&
-                       beta->sizes() == at::IntArrayRef{edges}
-                 : alpha.sizes() == at::IntArrayRef{choices} && edges == 1);
+           (beta.defined() ? alpha.sizes() == at::IntArrayRef{edges, choices} &&
+                                 is_plain(beta, wide) && beta.sizes() == at::IntArrayRef{edges}
+                           : alpha.sizes() == at::IntArrayRef{choices} && edges == 1);
   }
 
   Graph graph_;

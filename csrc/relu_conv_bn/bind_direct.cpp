@@ -58,7 +58,7 @@ class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> 
 };
 
 // Whether the public function (pcdarts_fast/ops/relu_conv_bn) would find no fault with them.
-bool fits(const at::Tensor& x, const vector<at::Tensor>& weights) {
+bool fits(const at::Tensor& x, at::TensorList weights) {
   const int64_t stride = static_cast<int64_t>(weights.size());
   if ((stride != 1 && stride != 2) || !is_state(x, stride)) return false;
   return std::all_of(weights.begin(), weights.end(), [&](const at::Tensor& weight) {
@@ -70,23 +70,24 @@ bool fits(const at::Tensor& x, const vector<at::Tensor>& weights) {
 // A preprocessing in training, with its modules' own tables of parameters and buffers: one
 // convolution, or two at stride 2. [B, C_out, H/stride, W/stride]; nothing, and nothing done, where
 // this is no call for the direct way.
-std::optional<at::Tensor> direct(const at::Tensor& x, const py::list& convolutions,
+std::optional<at::Tensor> direct(const py::handle state, const py::list& convolutions,
                                  const py::list& norms, double eps, double momentum) {
-  variable_list weights;
+  variable_list tensors;
   Running running;
-  const bool complete = collect(convolutions, names().weight, weights) &&
+  const bool complete = collect(state.ptr(), tensors) &&
+                        collect(convolutions, names().weight, tensors) &&
                         collect(norms, names().running_mean, running.mean) &&
                         collect(norms, names().running_var, running.variance) &&
                         collect(norms, names().num_batches_tracked, running.batches);
   if (!complete) return std::nullopt;
   const py::gil_scoped_release released;
+  const at::Tensor& x = tensors[0];
+  const auto weights = at::TensorList(tensors).slice(1);
   if (!is_unwatched() || !fits(x, weights) || !are_plain(running)) return std::nullopt;
   const int64_t stride = static_cast<int64_t>(weights.size());
   const int64_t count = x.numel() / x.size(1) / (stride * stride);
   if (count == 1) return std::nullopt;
   Moments moments;
-  variable_list tensors = {x};
-  tensors.insert(tensors.end(), weights.begin(), weights.end());
   const at::Tensor out = ReluConvBnFunction::apply(eps, &moments, at::TensorList(tensors))[0];
   const Tensor mean = to_engine(from_engine(moments.mean).unsqueeze(0));
   advance(running, mean, moments.variance, count, momentum);

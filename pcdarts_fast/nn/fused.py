@@ -85,7 +85,7 @@ def preprocess_directly(
 ) -> Tensor | None:
     """See `FusedGraph.directly`."""
     library, momentum = direct(backend), norm.momentum
-    if library is None or not norm.training or momentum is None or sharing(norm) > 1:
+    if library is None or not norm.training or type(momentum) is not float or sharing(norm) > 1:
         return None
     convolutions = [half._parameters for half in halves]
     out: Tensor | None = library.relu_conv_bn(x, convolutions, [norm._buffers], norm.eps, momentum)
@@ -186,7 +186,7 @@ class FusedGraph:
                 [module._buffers for module in norms],
             )
         momentum = norms[0].momentum if norms else 0.0
-        if momentum is None or (norms and sharing(norms[0]) > 1):
+        if type(momentum) is not float or (norms and sharing(norms[0]) > 1):
             return None
         out: Tensor | None = self._direct(inputs, alpha, beta, momentum)
         return out

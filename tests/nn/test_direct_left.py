@@ -1,0 +1,74 @@
+"""What direct calls leave to the dispatcher, which then does as without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
+from pcdarts_fast.ops import _registry
+from pcdarts_fast.testing.preprocess import Preprocess
+
+pytestmark = pytest.mark.skipif(
+    _registry.why_not_direct() is not None, reason=str(_registry.why_not_direct())
+)
+
+
+def edge() -> FusedPartialMixedOp:
+    torch.manual_seed(0)
+    return FusedPartialMixedOp(8, 1, backend="cpu")
+
+
+def preprocess() -> Preprocess:
+    torch.manual_seed(0)
+    return Preprocess(1, "cpu")
+
+
+X, ALPHA = torch.linspace(-1, 1, 1280).view(5, 8, 4, 8), torch.ones(8)
+MAPS = torch.linspace(-1, 1, 480).view(3, 5, 4, 8)
+
+
+def leaf(module: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    return next(m for m in module.modules() if isinstance(m, kind))
+
+
+def same_both_ways(
+    call: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> tuple[type[Exception] | None, Any]:
+    """What the call gives, or the type and the message of its error."""
+
+    def outcome() -> tuple[type[Exception] | None, Any]:
+        try:
+            return None, call()
+        except Exception as error:
+            return type(error), str(error)
+
+    got = outcome()
+    monkeypatch.setattr(_registry, "_DIRECT", None)
+    assert got == outcome()
+    return got
+
+
+@pytest.mark.parametrize("given", [None, 3, "x", [0.1] * 8], ids=str)
+@pytest.mark.parametrize("place", ["alpha", "x", "preprocessing"])
+def test_no_tensor(given: Any, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: nn.Module = preprocess() if place == "preprocessing" else edge()
+    arguments = {"alpha": (X, given), "x": (given, ALPHA), "preprocessing": (given,)}[place]
+    kind, message = same_both_ways(lambda: module(*arguments), monkeypatch)
+    assert kind is not None
+    assert "_direct" not in message
+
+
+@pytest.mark.parametrize("momentum", ["x", 1j])
+def test_a_momentum_that_is_no_number(momentum: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    op = edge()
+    for norm in op.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = momentum
+    kind, message = same_both_ways(lambda: op(X, ALPHA), monkeypatch)
+    assert kind is RuntimeError
+    assert "momentum" in message
