@@ -3,6 +3,7 @@
 // and no mode or transform that wants to see what is called. Every other call is left to the
 // dispatcher. This part of torch has no stable ABI: the library serves the torch it was built with.
 #pragma once
+#include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/record_function.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -40,7 +41,8 @@ inline at::Tensor from_engine(const Tensor& tensor) {
 
 // Whether nothing on this thread wants to see what is called: no mode, no transform, no tracer.
 inline bool is_unwatched() {
-  return c10::impl::tls_local_dispatch_key_set().included_ == c10::default_included_set;
+  return c10::impl::tls_local_dispatch_key_set().included_ == c10::default_included_set &&
+         !at::impl::torch_function_mode_enabled();
 }
 
 // Whether its memory holds its numbers, in rows, on the CPU: no subclass with a dispatch of its
@@ -160,9 +162,10 @@ inline const Names& names() {
   return *all;
 }
 
-// Adds the tensor to the others; false where it is none.
+// Adds the tensor to the others; false where it is none, or of a subclass, which may have torch
+// functions of its own.
 inline bool collect(PyObject* object, variable_list& to) {
-  if (object == nullptr || !THPVariable_Check(object)) return false;
+  if (object == nullptr || !THPVariable_CheckExact(object)) return false;
   to.push_back(THPVariable_Unpack(object));
   return true;
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.ops import _registry
@@ -72,3 +73,55 @@ def test_a_momentum_that_is_no_number(momentum: Any, monkeypatch: pytest.MonkeyP
     kind, message = same_both_ways(lambda: op(X, ALPHA), monkeypatch)
     assert kind is RuntimeError
     assert "momentum" in message
+
+
+class Logging(Tensor):
+    """A subclass that sees the functions of torch, not the operators under them."""
+
+    names: ClassVar[list[str]] = []
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        cls.names.append(str(func))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("place", ["x", "alpha", "weight", "buffer"])
+def test_subclasses_with_torch_functions(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    op, x, alpha = edge(), X, ALPHA
+    if place == "x":
+        x = x.as_subclass(Logging)
+    elif place == "alpha":
+        alpha = alpha.as_subclass(Logging)
+    elif place == "weight":
+        table: dict[str, Any] = leaf(op, nn.Conv2d)._parameters
+        table["weight"] = table["weight"].detach().as_subclass(Logging)
+    else:
+        buffers: dict[str, Any] = leaf(op, nn.BatchNorm2d)._buffers
+        buffers["running_mean"] = buffers["running_mean"].as_subclass(Logging)
+
+    def call() -> tuple[type, list[str]]:
+        Logging.names.clear()
+        kind = type(op(x, alpha))
+        return kind, [name for name in Logging.names if "pcdarts" in name]
+
+    _, (_, names) = same_both_ways(call, monkeypatch)
+    assert "pcdarts_cpu.update_running_.default" in names
+
+
+class Listening(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_of_torch_functions_sees_the_operator() -> None:
+    with Listening() as listening:
+        edge()(X, ALPHA)
+        preprocess()(MAPS)
+    assert "pcdarts_cpu.mixed_cell_fwd.default" in listening.names
+    assert "pcdarts_cpu.relu_conv_bn_fwd.default" in listening.names
