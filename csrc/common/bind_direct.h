@@ -173,10 +173,11 @@ inline bool collect(const pybind11::list& objects, variable_list& to) {
   return std::all_of(objects.begin(), objects.end(),
                      [&](const pybind11::handle object) { return collect(object.ptr(), to); });
 }
-// Adds the tensor of this name in each of the tables.
+// Adds the tensor of this name in each of the tables; other mappings may do more than look it up.
 inline bool collect(const pybind11::list& tables, PyObject* name, variable_list& to) {
   return std::all_of(tables.begin(), tables.end(), [&](const pybind11::handle table) {
-    return collect(PyDict_GetItemWithError(table.ptr(), name), to);
+    return PyDict_CheckExact(table.ptr()) &&
+           collect(PyDict_GetItemWithError(table.ptr(), name), to);
   });
 }
 

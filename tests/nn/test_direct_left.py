@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -125,3 +126,19 @@ def test_a_mode_of_torch_functions_sees_the_operator() -> None:
         preprocess()(MAPS)
     assert "pcdarts_cpu.mixed_cell_fwd.default" in listening.names
     assert "pcdarts_cpu.relu_conv_bn_fwd.default" in listening.names
+
+
+class Doubling(dict[str, Any]):
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        return None if value is None else 2 * value
+
+
+@pytest.mark.parametrize("table", [Doubling, OrderedDict, UserDict])
+def test_tables_that_are_no_dict(table: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    op = edge()
+    for convolution in op.modules():
+        if isinstance(convolution, nn.Conv2d):
+            convolution.__dict__["_parameters"] = table(convolution._parameters)
+    kind, _ = same_both_ways(lambda: op.train()(X, ALPHA).tolist(), monkeypatch)
+    assert kind is None
