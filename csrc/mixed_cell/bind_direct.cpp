@@ -84,26 +84,27 @@ class MixedCellFunction : public torch::autograd::Function<MixedCellFunction> {
   }
 };
 
-// A fused graph in training, with the modules' own tables of parameters and buffers.
+// A fused graph in training. It holds no objects of Python, which would not see cycles through it.
 class DirectGraph {
  public:
-  DirectGraph(Graph graph, py::list convolutions, py::list norms)
-      : graph_(std::move(graph)), convolutions_(convolutions), norms_(norms) {}
+  explicit DirectGraph(Graph graph) : graph_(std::move(graph)) {}
 
   // The nodes [B, nodes * C, H/stride, W/stride]; nothing, and nothing done, where this is no call
-  // for the direct way. Without beta there is one edge and alpha is [P].
+  // for the direct way. Without beta there is one edge and alpha is [P]. The last lists are the
+  // modules' own tables of parameters and buffers.
   std::optional<at::Tensor> operator()(const py::list& states, const py::handle alpha,
-                                       const py::handle beta, double momentum) const {
+                                       const py::handle beta, double momentum,
+                                       const py::list& convolutions, const py::list& norms) const {
     variable_list tensors;
     Running running;
     const bool alone = beta.is_none();
     bool complete = collect(alpha.ptr(), tensors);
     if (alone) tensors.emplace_back();
     complete = complete && (alone || collect(beta.ptr(), tensors)) && collect(states, tensors) &&
-               collect(convolutions_, names().weight, tensors) &&
-               collect(norms_, names().running_mean, running.mean) &&
-               collect(norms_, names().running_var, running.variance) &&
-               collect(norms_, names().num_batches_tracked, running.batches);
+               collect(convolutions, names().weight, tensors) &&
+               collect(norms, names().running_mean, running.mean) &&
+               collect(norms, names().running_var, running.variance) &&
+               collect(norms, names().num_batches_tracked, running.batches);
     if (!complete) return std::nullopt;
     const size_t first_weight = 2 + states.size();
     const py::gil_scoped_release released;
@@ -150,7 +151,6 @@ class DirectGraph {
   }
 
   Graph graph_;
-  py::list convolutions_, norms_;  // their dicts of parameters and of buffers
 };
 
 }  // namespace
@@ -159,10 +159,8 @@ void define_mixed_cell(py::module_& m) {
   py::class_<DirectGraph>(m, "MixedCell")
       .def(py::init([](const vector<int64_t>& primitives, int64_t inputs, int64_t nodes, int64_t k,
                        int64_t stride, const vector<int64_t>& source,
-                       const vector<int64_t>& destination, double eps, bool store,
-                       const py::list& convolutions, const py::list& norms) {
-        return DirectGraph({primitives, inputs, nodes, k, stride, source, destination, eps, store},
-                           convolutions, norms);
+                       const vector<int64_t>& destination, double eps, bool store) {
+        return DirectGraph({primitives, inputs, nodes, k, stride, source, destination, eps, store});
       }))
       .def("__call__", &DirectGraph::operator());
 }

@@ -142,13 +142,14 @@ class FusedGraph:
         self.graph, self.sampling = graph, sampling
         self._direct: Any = None
         self._norms: list[nn.BatchNorm2d] | None = None
+        self._held: tuple[list[Any], list[Any]] = [], []  # the modules' parameters and buffers
         self.tables = channel_tables(
             C, graph.k, sampling, range(C) if sampling == "random" else None
         )
 
     def __getstate__(self) -> dict[str, object]:
         """Without the compiled object: copies make their own."""
-        return self.__dict__ | {"_direct": None, "_norms": None}
+        return self.__dict__ | {"_direct": None, "_norms": None, "_held": ([], [])}
 
     def directly(
         self,
@@ -182,13 +183,15 @@ class FusedGraph:
                 *self.tables,
                 graph.eps,
                 graph.store,
+            )
+            self._held = (
                 [module._parameters for module in watched.convolutions],
                 [module._buffers for module in norms],
             )
         momentum = norms[0].momentum if norms else 0.0
         if type(momentum) is not float or (norms and sharing(norms[0]) > 1):
             return None
-        out: Tensor | None = self._direct(inputs, alpha, beta, momentum)
+        out: Tensor | None = self._direct(inputs, alpha, beta, momentum, *self._held)
         return out
 
     def __call__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -142,3 +144,15 @@ def test_tables_that_are_no_dict(table: type, monkeypatch: pytest.MonkeyPatch) -
             convolution.__dict__["_parameters"] = table(convolution._parameters)
     kind, _ = same_both_ways(lambda: op.train()(X, ALPHA).tolist(), monkeypatch)
     assert kind is None
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.BatchNorm2d])
+def test_a_module_that_its_own_tensors_refer_to_is_collected(kind: type[nn.Module]) -> None:
+    op = edge()
+    op(X, ALPHA)
+    tensor: Any = next(iter(leaf(op, kind).state_dict(keep_vars=True).values()))
+    tensor.owner = op
+    alive = weakref.ref(op)
+    del op, tensor
+    gc.collect()
+    assert alive() is None
