@@ -140,16 +140,15 @@ class FusedGraph:
     ) -> None:
         self.watched = Watched(edges)
         self.graph, self.sampling = graph, sampling
-        self._direct: Any = None
-        self._norms: list[nn.BatchNorm2d] | None = None
-        self._held: tuple[list[Any], list[Any]] = [], []  # the modules' parameters and buffers
+        self._direct: tuple[list[nn.BatchNorm2d], Any, list[Any], list[Any]] | None = None
+        """The batch-norms that it is of, the compiled object, the parameters, the buffers."""
         self.tables = channel_tables(
             C, graph.k, sampling, range(C) if sampling == "random" else None
         )
 
     def __getstate__(self) -> dict[str, object]:
         """Without the compiled object: copies make their own."""
-        return self.__dict__ | {"_direct": None, "_norms": None, "_held": ([], [])}
+        return self.__dict__ | {"_direct": None}
 
     def directly(
         self,
@@ -172,9 +171,9 @@ class FusedGraph:
         if not watched.runs_fused("cpu", edges, training):
             return None
         norms, graph = watched.norms, self.graph
-        if self._norms is not norms:  # the modules have been looked at again
-            self._norms = norms
-            self._direct = library.MixedCell(
+        made = self._direct
+        if made is None or made[0] is not norms:  # looked at again
+            call = library.MixedCell(
                 graph.codes,
                 graph.inputs,
                 graph.nodes,
@@ -184,14 +183,15 @@ class FusedGraph:
                 graph.eps,
                 graph.store,
             )
-            self._held = (
-                [module._parameters for module in watched.convolutions],
-                [module._buffers for module in norms],
-            )
+            parameters = [module._parameters for module in watched.convolutions]
+            buffers = [module._buffers for module in norms]
+            # At once, for the sake of other threads.
+            self._direct = made = norms, call, parameters, buffers
         momentum = norms[0].momentum if norms else 0.0
         if type(momentum) is not float or (norms and sharing(norms[0]) > 1):
             return None
-        out: Tensor | None = self._direct(inputs, alpha, beta, momentum, *self._held)
+        _, call, parameters, buffers = made
+        out: Tensor | None = call(inputs, alpha, beta, momentum, parameters, buffers)
         return out
 
     def __call__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections import OrderedDict, UserDict
 from collections.abc import Callable
@@ -156,3 +157,20 @@ def test_a_module_that_its_own_tensors_refer_to_is_collected(kind: type[nn.Modul
     del op, tensor
     gc.collect()
     assert alive() is None
+
+
+def test_threads_that_call_a_module_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    op, library, results = edge(), _registry._DIRECT, []
+    second = threading.Thread(target=lambda: results.append(op(X, ALPHA)))
+
+    class Slow:
+        @staticmethod
+        def MixedCell(*arguments: Any) -> Any:
+            if second.ident is None:
+                second.start()
+                second.join()
+            return library.MixedCell(*arguments)
+
+    monkeypatch.setattr(_registry, "_DIRECT", Slow)
+    out = op(X, ALPHA)
+    assert [torch.equal(out, other) for other in results] == [True]
