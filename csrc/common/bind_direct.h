@@ -46,13 +46,14 @@ inline bool is_unwatched() {
 }
 
 // Whether its memory holds its numbers, in rows, on the CPU: no subclass with a dispatch of its
-// own, no fake, lazily negated or all-zero tensor, none of inference mode.
+// own, no fake, lazily negated or all-zero tensor, none of inference mode or with a tangent.
 inline bool is_plain(const at::Tensor& tensor) {
   constexpr auto cpu = c10::BackendComponent::CPUBit;
   static const c10::DispatchKeySet plain = c10::DispatchKeySet(c10::DispatchKey::CPU) |
                                            c10::getAutogradRelatedKeySetFromBackend(cpu) |
                                            c10::getAutocastRelatedKeySetFromBackend(cpu);
-  return tensor.defined() && tensor.key_set() == plain && tensor.is_contiguous();
+  return tensor.defined() && tensor.key_set() == plain && tensor.is_contiguous() &&
+         !tensor._fw_grad(0).defined();
 }
 inline bool is_plain(const at::Tensor& tensor, at::ScalarType type) {
   return is_plain(tensor) && tensor.scalar_type() == type;

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -174,3 +175,25 @@ def test_threads_that_call_a_module_for_the_first_time(monkeypatch: pytest.Monke
     monkeypatch.setattr(_registry, "_DIRECT", Slow)
     out = op(X, ALPHA)
     assert [torch.equal(out, other) for other in results] == [True]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, at the first tangent
+@pytest.mark.parametrize("place", ["x", "alpha", "weight"])
+def test_forward_differentiation(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    op = edge()
+
+    def call() -> Tensor:
+        x, alpha = X, ALPHA
+        table: dict[str, Any] = leaf(op, nn.Conv2d)._parameters
+        with forward_ad.dual_level():
+            if place == "x":
+                x = forward_ad.make_dual(x, x)
+            elif place == "alpha":
+                alpha = forward_ad.make_dual(alpha, alpha)
+            else:
+                weight = table["weight"].detach()
+                table["weight"] = forward_ad.make_dual(weight, weight)
+            return op(x, alpha)  # type: ignore[no-any-return]
+
+    kind, _ = same_both_ways(call, monkeypatch)
+    assert kind is NotImplementedError
