@@ -4,6 +4,7 @@
 // dispatcher. This part of torch has no stable ABI: the library serves the torch it was built with.
 #pragma once
 #include <ATen/PythonTorchFunctionTLS.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -12,6 +13,9 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include <optional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "common/bind.h"
@@ -35,8 +39,17 @@ inline std::vector<Tensor> to_engine(at::TensorList tensors) {
   for (const at::Tensor& tensor : tensors) result.push_back(to_engine(tensor));
   return result;
 }
+inline std::vector<Tensor> to_engine(const variable_list& tensors) {
+  return to_engine(at::TensorList(tensors));
+}
 inline at::Tensor from_engine(const Tensor& tensor) {
   return *torch::aot_inductor::tensor_handle_to_tensor_pointer(tensor.get());
+}
+inline variable_list from_engine(const std::vector<Tensor>& tensors) {
+  variable_list result;
+  result.reserve(tensors.size());
+  for (const Tensor& tensor : tensors) result.push_back(from_engine(tensor));
+  return result;
 }
 
 // Whether nothing on this thread wants to see what is called: no mode, no transform, no tracer.
@@ -70,14 +83,44 @@ inline at::ScalarType accumulation_of(at::ScalarType type) {
 
 // As kernels read it. In backward also what was so in forward: hooks of saved tensors may bring it
 // back otherwise, and gradients come as they like.
-inline Tensor dense(const at::Tensor& tensor, at::ScalarType type) {
-  if (is_plain(tensor, type)) return to_engine(tensor);
-  return to_engine(at::empty(tensor.sizes(), at::TensorOptions(type)).copy_(tensor));
+inline at::Tensor dense(const at::Tensor& tensor, at::ScalarType type) {
+  if (tensor.scalar_type() == type && tensor.is_contiguous()) return tensor;
+  return tensor.to(type).contiguous();
 }
-inline std::vector<Tensor> dense(at::TensorList tensors, at::ScalarType type) {
-  std::vector<Tensor> result;
+inline variable_list dense(at::TensorList tensors, at::ScalarType type) {
+  variable_list result;
+  result.reserve(tensors.size());
   for (const at::Tensor& tensor : tensors) result.push_back(dense(tensor, type));
   return result;
+}
+
+// Arguments and results of the engine's functions that are no tensors stay as they are.
+template <class T>
+const T& to_engine(const T& argument) {
+  return argument;
+}
+template <class T>
+bool is_plain_argument(const T& argument) {
+  if constexpr (std::is_same_v<T, at::Tensor>) return is_plain(argument);
+  if constexpr (std::is_same_v<T, variable_list>) {
+    return std::all_of(argument.begin(), argument.end(),
+                       [](const at::Tensor& tensor) { return is_plain(tensor); });
+  }
+  return true;
+}
+
+// What the engine's function gives for these arguments. Where backward runs under a mode, or on
+// tensors that are not plain, the dispatcher's kernel of this name gives it.
+template <class Results, class Engine, class... Arguments>
+Results run(const char* name, const Engine& engine, const Arguments&... arguments) {
+  if (is_unwatched() && (is_plain_argument(arguments) && ...)) {
+    RECORD_FUNCTION(name, c10::ArrayRef<const c10::IValue>{});
+    return std::apply([](const auto&... results) { return Results{from_engine(results)...}; },
+                      engine(1, to_engine(arguments)...));
+  }
+  torch::jit::Stack stack = {c10::IValue(arguments)...};
+  c10::Dispatcher::singleton().findSchemaOrThrow(name, "").callBoxed(stack);
+  return c10::IValue(c10::ivalue::Tuple::create(std::move(stack))).to<Results>();
 }
 
 inline bool is_state(const at::Tensor& x, int64_t stride) {

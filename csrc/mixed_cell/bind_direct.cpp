@@ -22,6 +22,9 @@ struct Moments {
   Tensor mean, variance;
 };
 
+// Of inputs, weights, alpha and beta.
+using Gradients = std::tuple<variable_list, variable_list, at::Tensor, at::Tensor>;
+
 class MixedCellFunction : public torch::autograd::Function<MixedCellFunction> {
  public:
   // tensors: alpha, beta, the inputs, the weights.
@@ -48,7 +51,6 @@ class MixedCellFunction : public torch::autograd::Function<MixedCellFunction> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    PCDARTS_RECORD("mixed_cell_bwd");
     constexpr size_t kOthers = 3;  // arguments of forward before the tensors
     const variable_list saved = ctx->get_saved_variables();
     const at::TensorList tensors = at::TensorList(saved).slice(4);
@@ -63,22 +65,23 @@ class MixedCellFunction : public torch::autograd::Function<MixedCellFunction> {
       for (int64_t i = 0; i < inputs; ++i) need_inputs.push_back(ctx->needs_input_grad(2 + i));
       const bool need_alpha = ctx->needs_input_grad(0), need_beta = ctx->needs_input_grad(1);
       const at::ScalarType type = grad.scalar_type(), wide = accumulation_of(type);
-      const Tensor grad_out = dense(grad, type);
-      const auto [grad_inputs, grad_weights, grad_alpha, grad_beta] = mixed_cell_backward(
-          1, grad_out, dense(tensors.slice(2, inputs), type), dense(tensors[0], wide),
-          dense(tensors[1], wide), dense(tensors.slice(2 + inputs), wide), dense(saved[0], wide),
-          dense(saved[1], wide), saved[3].defined() ? dense(saved[3], type) : grad_out,
-          dense(saved[2], wide), ints("primitives"), numbers[1], numbers[2], numbers[3],
-          ints("source"), ints("destination"), ctx->saved_data["eps"].toDouble(), true, need_inputs,
+      const at::Tensor grad_out = dense(grad, type);
+      const auto [grad_inputs, grad_weights, grad_alpha, grad_beta] = run<Gradients>(
+          "pcdarts_cpu::mixed_cell_bwd", mixed_cell_backward, grad_out,
+          dense(tensors.slice(2, inputs), type), dense(tensors[0], wide), dense(tensors[1], wide),
+          dense(tensors.slice(2 + inputs), wide), dense(saved[0], wide), dense(saved[1], wide),
+          saved[3].defined() ? dense(saved[3], type) : grad_out, dense(saved[2], wide),
+          ints("primitives"), numbers[1], numbers[2], numbers[3], ints("source"),
+          ints("destination"), ctx->saved_data["eps"].toDouble(), true, need_inputs,
           any_needs_gradient(*ctx, 2 + inputs, tensors.size()), need_alpha, need_beta);
       at::Tensor* result = results.data() + kOthers;
-      if (need_alpha) result[0] = from_engine(grad_alpha);
-      if (need_beta) result[1] = from_engine(grad_beta);
+      if (need_alpha) result[0] = grad_alpha;
+      if (need_beta) result[1] = grad_beta;
       result += 2;
       for (int64_t i = 0; i < inputs; ++i, ++result) {
-        if (need_inputs[i]) *result = from_engine(grad_inputs[i]);
+        if (need_inputs[i]) *result = grad_inputs[i];
       }
-      for (const Tensor& gradient : grad_weights) *result++ = from_engine(gradient);
+      std::copy(grad_weights.begin(), grad_weights.end(), result);
       return results;
     });
   }

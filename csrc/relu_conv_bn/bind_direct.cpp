@@ -12,6 +12,9 @@ struct Moments {
   Tensor mean, variance;
 };
 
+// Of x and the weights.
+using Gradients = std::tuple<at::Tensor, variable_list>;
+
 class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> {
  public:
   // tensors: x, the weights.
@@ -33,7 +36,6 @@ class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> 
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    PCDARTS_RECORD("relu_conv_bn_bwd");
     constexpr size_t kOthers = 2;  // arguments of forward before the tensors
     const variable_list saved = ctx->get_saved_variables();
     const at::TensorList tensors = at::TensorList(saved).slice(2);
@@ -43,15 +45,14 @@ class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> 
     return once_differentiable(tensors, grad, [&] {
       const bool need_x = ctx->needs_input_grad(0);
       const at::ScalarType type = grad.scalar_type(), wide = accumulation_of(type);
-      const vector<Tensor> weights = dense(tensors.slice(1), wide);
-      const auto [grad_x, grad_weights] = relu_conv_bn_backward(
-          1, dense(grad, type), dense(tensors[0], type), weights, dense(saved[0], type),
-          dense(saved[1], wide), static_cast<int64_t>(weights.size()),
-          ctx->saved_data["eps"].toDouble(), true, need_x,
+      const variable_list weights = dense(tensors.slice(1), wide);
+      const auto [grad_x, grad_weights] = run<Gradients>(
+          "pcdarts_cpu::relu_conv_bn_bwd", relu_conv_bn_backward, dense(grad, type),
+          dense(tensors[0], type), weights, dense(saved[0], type), dense(saved[1], wide),
+          static_cast<int64_t>(weights.size()), ctx->saved_data["eps"].toDouble(), true, need_x,
           any_needs_gradient(*ctx, 1, tensors.size()), false, false);
-      if (need_x) results[kOthers] = from_engine(grad_x);
-      size_t next = kOthers + 1;
-      for (const Tensor& gradient : grad_weights) results[next++] = from_engine(gradient);
+      if (need_x) results[kOthers] = grad_x;
+      std::copy(grad_weights.begin(), grad_weights.end(), results.begin() + kOthers + 1);
       return results;
     });
   }

@@ -13,7 +13,9 @@ import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.ops import _registry
@@ -197,3 +199,62 @@ def test_forward_differentiation(place: str, monkeypatch: pytest.MonkeyPatch) ->
 
     kind, _ = same_both_ways(call, monkeypatch)
     assert kind is NotImplementedError
+
+
+class Seen(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+GRAPHS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mixed_cell": lambda x: edge()(x, ALPHA),  # type: ignore[no-any-return]
+    "relu_conv_bn": lambda x: preprocess()(x),  # type: ignore[no-any-return]
+}
+STATES = {"mixed_cell": X, "relu_conv_bn": MAPS}
+
+
+@pytest.mark.parametrize("op", GRAPHS)
+def test_a_mode_round_backward_sees_the_operator(op: str) -> None:
+    x = STATES[op].clone().requires_grad_()
+    out = GRAPHS[op](x)
+    (wanted,) = torch.autograd.grad(out, x, torch.ones(out.shape), retain_graph=True)
+    with Seen() as seen:
+        (got,) = torch.autograd.grad(out, x, torch.ones(out.shape))
+    assert f"pcdarts_cpu.{op}_bwd.default" in seen.names
+    assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("op", GRAPHS)
+def test_gradients_under_a_fake_mode_are_fake(op: str) -> None:
+    x = STATES[op].clone().requires_grad_()
+    out = GRAPHS[op](x)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        (grad,) = torch.autograd.grad(out, x, torch.ones(out.shape))
+    assert type(grad) is FakeTensor
+    assert grad.shape == x.shape
+
+
+@pytest.mark.parametrize("op", GRAPHS)
+def test_saved_tensors_that_come_back_fake(op: str) -> None:
+    x, mode = STATES[op].clone().requires_grad_(), FakeTensorMode(allow_non_fake_inputs=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), mode.from_tensor):
+        out = GRAPHS[op](x)
+    assert type(torch.autograd.grad(out.sum(), x)[0]) is FakeTensor
+
+
+@pytest.mark.parametrize("op", GRAPHS)
+def test_batched_gradients(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = STATES[op].clone().requires_grad_()
+
+    def call() -> Tensor:
+        out = GRAPHS[op](x)
+        grads = torch.ones(2, *out.shape)
+        return torch.autograd.grad(out, x, grads, is_grads_batched=True)[0]
+
+    _, message = same_both_ways(call, monkeypatch)
+    assert "Batching rule not implemented" in message
