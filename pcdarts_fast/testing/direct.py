@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..nn.cell import SearchCell
 from ..nn.mixed_op import FusedPartialMixedOp
@@ -85,3 +86,15 @@ DIRECT: dict[str, tuple[Callable[[], nn.Module], list[Tensor]]] = {
     "preprocessing": (lambda: preprocess(1), [coarse_images(3, 5, 6, 8).float()]),
     "factorized": (lambda: preprocess(2), [coarse_images(3, 5, 6, 8).float()]),
 }
+
+
+class Seen(TorchDispatchMode):
+    """Remembers the names of the operators that are called inside of `with`."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))

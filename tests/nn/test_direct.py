@@ -5,18 +5,16 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcdarts_fast.nn import fused
 from pcdarts_fast.nn.synchronized import synchronize_batch_norms
 from pcdarts_fast.ops import _registry
-from pcdarts_fast.testing.direct import DIRECT, edge, edge_arguments, is_direct
+from pcdarts_fast.testing.direct import DIRECT, Seen, edge, edge_arguments, is_direct
 from pcdarts_fast.testing.training_pass import training_pass
 
 pytestmark = pytest.mark.skipif(
@@ -49,16 +47,6 @@ def test_running_statistics_move_alike(case: str, monkeypatch: pytest.MonkeyPatc
     for (name, got), wanted in zip(direct.named_buffers(), general.buffers(), strict=True):
         assert torch.equal(got, wanted), name
         assert got._version == wanted._version, name
-
-
-class Seen(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 def test_a_mode_sees_the_operator() -> None:

@@ -15,25 +15,13 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from pcdarts_fast.nn.mixed_op import FusedPartialMixedOp
 from pcdarts_fast.ops import _registry
-from pcdarts_fast.testing.preprocess import Preprocess
+from pcdarts_fast.testing.direct import Seen, edge, preprocess
 
 pytestmark = pytest.mark.skipif(
     _registry.why_not_direct() is not None, reason=str(_registry.why_not_direct())
 )
-
-
-def edge() -> FusedPartialMixedOp:
-    torch.manual_seed(0)
-    return FusedPartialMixedOp(8, 1, backend="cpu")
-
-
-def preprocess() -> Preprocess:
-    torch.manual_seed(0)
-    return Preprocess(1, "cpu")
 
 
 X, ALPHA = torch.linspace(-1, 1, 1280).view(5, 8, 4, 8), torch.ones(8)
@@ -64,7 +52,7 @@ def same_both_ways(
 @pytest.mark.parametrize("given", [None, 3, "x", [0.1] * 8], ids=str)
 @pytest.mark.parametrize("place", ["alpha", "x", "preprocessing"])
 def test_no_tensor(given: Any, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module: nn.Module = preprocess() if place == "preprocessing" else edge()
+    module: nn.Module = preprocess(1) if place == "preprocessing" else edge()
     arguments = {"alpha": (X, given), "x": (given, ALPHA), "preprocessing": (given,)}[place]
     kind, message = same_both_ways(lambda: module(*arguments), monkeypatch)
     assert kind is not None
@@ -129,7 +117,7 @@ class Listening(TorchFunctionMode):
 def test_a_mode_of_torch_functions_sees_the_operator() -> None:
     with Listening() as listening:
         edge()(X, ALPHA)
-        preprocess()(MAPS)
+        preprocess(1)(MAPS)
     assert "pcdarts_cpu.mixed_cell_fwd.default" in listening.names
     assert "pcdarts_cpu.relu_conv_bn_fwd.default" in listening.names
 
@@ -201,19 +189,9 @@ def test_forward_differentiation(place: str, monkeypatch: pytest.MonkeyPatch) ->
     assert kind is NotImplementedError
 
 
-class Seen(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
 GRAPHS: dict[str, Callable[[Tensor], Tensor]] = {
     "mixed_cell": lambda x: edge()(x, ALPHA),  # type: ignore[no-any-return]
-    "relu_conv_bn": lambda x: preprocess()(x),  # type: ignore[no-any-return]
+    "relu_conv_bn": lambda x: preprocess(1)(x),  # type: ignore[no-any-return]
 }
 STATES = {"mixed_cell": X, "relu_conv_bn": MAPS}
 
