@@ -61,6 +61,7 @@ def test_search_prints_and_leaves_what_it_found(capsys):
     assert Path("runs/search-digits-2/genotype.json").exists()
 
 
+@pytest.mark.usefixtures("hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, whole, number):
     folder = tmp_path / "run"
@@ -78,6 +79,7 @@ def test_signal_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, whole, numbe
     assert outcome(folder) == outcome(whole)
 
 
+@pytest.mark.usefixtures("hang_ups")
 def test_a_closed_terminal_writes_a_checkpoint(tmp_path, whole):
     folder = tmp_path / "run"
     terminal, inner = os.openpty()

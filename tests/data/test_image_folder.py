@@ -274,6 +274,7 @@ def test_no_whole_image_to_validate_with_is_one_sentence(photos, tmp_path, capsy
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
+@pytest.mark.usefixtures("hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_does_not_end_a_worker_that_is_just_starting(photos, monkeypatch, number):
     set_num_threads = torch.set_num_threads
@@ -287,6 +288,7 @@ def test_a_signal_does_not_end_a_worker_that_is_just_starting(photos, monkeypatc
     assert sum(len(labels) for _, labels in data.train.ordered(8)) == 40
 
 
+@pytest.mark.usefixtures("hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_of_a_run_writes_a_checkpoint(photos, tmp_path, number):
     """As schedulers send it, and shells whose terminal is closed: to the workers too."""

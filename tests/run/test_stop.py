@@ -21,6 +21,7 @@ def test_the_second_signal_interrupts_and_the_handlers_of_before_come_back(numbe
     assert [signal.getsignal(known) for known in SIGNALS] == before
 
 
+@pytest.mark.usefixtures("hang_ups")
 def test_a_hang_up_is_no_second_signal_and_has_none():
     with StopRequest() as stop:
         for _ in range(2):
