@@ -20,10 +20,6 @@
 
 #include "common/bind.h"
 
-// For profilers, by the name of the dispatcher's kernel.
-#define PCDARTS_RECORD(name) \
-  RECORD_FUNCTION("pcdarts_cpu::" name, c10::ArrayRef<const c10::IValue>{})
-
 namespace pcdarts {
 
 using torch::autograd::AutogradContext;
@@ -71,6 +67,10 @@ inline bool is_plain(const at::Tensor& tensor) {
 inline bool is_plain(const at::Tensor& tensor, at::ScalarType type) {
   return is_plain(tensor) && tensor.scalar_type() == type;
 }
+inline bool are_plain(at::TensorList tensors) {
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [](const at::Tensor& tensor) { return is_plain(tensor); });
+}
 inline bool are_plain(at::TensorList tensors, at::ScalarType type) {
   return std::all_of(tensors.begin(), tensors.end(),
                      [type](const at::Tensor& tensor) { return is_plain(tensor, type); });
@@ -102,21 +102,25 @@ const T& to_engine(const T& argument) {
 template <class T>
 bool is_plain_argument(const T& argument) {
   if constexpr (std::is_same_v<T, at::Tensor>) return is_plain(argument);
-  if constexpr (std::is_same_v<T, variable_list>) {
-    return std::all_of(argument.begin(), argument.end(),
-                       [](const at::Tensor& tensor) { return is_plain(tensor); });
-  }
+  if constexpr (std::is_same_v<T, variable_list>) return are_plain(argument);
   return true;
 }
 
-// What the engine's function gives for these arguments. Where backward runs under a mode, or on
-// tensors that are not plain, the dispatcher's kernel of this name gives it.
+// What the engine's function gives for these arguments; profilers see the name of the dispatcher's
+// kernel that it is.
+template <class Results, class Engine, class... Arguments>
+Results run_engine(const char* name, const Engine& engine, const Arguments&... arguments) {
+  RECORD_FUNCTION(name, c10::ArrayRef<const c10::IValue>{});
+  return std::apply([](const auto&... results) { return Results{from_engine(results)...}; },
+                    engine(1, to_engine(arguments)...));
+}
+
+// ... and what that kernel gives, called by the dispatcher, where backward runs under a mode or on
+// tensors that are not plain.
 template <class Results, class Engine, class... Arguments>
 Results run(const char* name, const Engine& engine, const Arguments&... arguments) {
   if (is_unwatched() && (is_plain_argument(arguments) && ...)) {
-    RECORD_FUNCTION(name, c10::ArrayRef<const c10::IValue>{});
-    return std::apply([](const auto&... results) { return Results{from_engine(results)...}; },
-                      engine(1, to_engine(arguments)...));
+    return run_engine<Results>(name, engine, arguments...);
   }
   torch::jit::Stack stack = {c10::IValue(arguments)...};
   c10::Dispatcher::singleton().findSchemaOrThrow(name, "").callBoxed(stack);
@@ -134,16 +138,16 @@ struct Running {
   variable_list mean, variance, batches;  // N of [C] each; N of no dimension
 };
 inline bool are_plain(const Running& running) {
-  const auto plain = [](const at::Tensor& tensor) { return is_plain(tensor); };
-  const auto all_plain = [&](const variable_list& all) {
-    return std::all_of(all.begin(), all.end(), plain);
-  };
-  return all_plain(running.mean) && all_plain(running.variance) && all_plain(running.batches);
+  return are_plain(running.mean) && are_plain(running.variance) && are_plain(running.batches);
 }
 
-// Moves them by a batch's own, [N, C], of `count` values (update_running/bind_direct.cpp).
-void advance(const Running& running, const Tensor& mean, const Tensor& variance, int64_t count,
-             double momentum);
+// A batch's own: mean and biased variance [N, C], or [C] of one batch-norm.
+struct BatchStatistics {
+  at::Tensor mean, variance;
+};
+
+// Moves them by those of `count` values a channel (update_running/bind_direct.cpp).
+void advance(const Running& running, const BatchStatistics& batch, int64_t count, double momentum);
 
 // Whether one of the variables from `first` to `last` wants its gradient.
 inline bool any_needs_gradient(const AutogradContext& ctx, size_t first, size_t last) {
@@ -169,29 +173,36 @@ class Once : public torch::autograd::Function<Once> {
   }
 };
 
-// The gradients that `backward()` gives, undefined ones among them. Under create_graph=True they
-// lead back, by way of what they were computed from, to an error.
-template <class Backward>
-variable_list once_differentiable(at::TensorList saved, const at::Tensor& grad,
-                                  const Backward& backward) {
-  if (!at::GradMode::is_enabled()) return backward();
-  variable_list gradients, tensors;
+// The backward of a function that has `others` arguments before its variables, and saves `kept`
+// tensors before them: gradients(saved, variables, grad, to) puts those of the variables to `to`.
+// Under create_graph=True they lead back, by way of what they were computed from, to an error.
+template <class Gradients>
+variable_list once_differentiable(AutogradContext* ctx, const variable_list& grads, size_t others,
+                                  size_t kept, const Gradients& gradients) {
+  const variable_list saved = ctx->get_saved_variables();
+  const at::TensorList variables = at::TensorList(saved).slice(kept);
+  variable_list results(others + variables.size());
+  const at::Tensor& grad = grads[0];
+  if (!grad.defined()) return results;
+  const bool again = at::GradMode::is_enabled();
   {
     const at::NoGradGuard guard;
-    gradients = backward();
+    gradients(saved, variables, grad, results.data() + others);
   }
-  for (const at::Tensor& gradient : gradients) {
-    if (gradient.defined()) tensors.push_back(gradient);
+  if (!again) return results;
+  variable_list tensors;
+  for (const at::Tensor& result : results) {
+    if (result.defined()) tensors.push_back(result);
   }
   const size_t count = tensors.size();
-  tensors.insert(tensors.end(), saved.begin(), saved.end());
+  tensors.insert(tensors.end(), variables.begin(), variables.end());
   tensors.push_back(grad);
   const variable_list given = Once::apply(count, at::TensorList(tensors));
   auto next = given.begin();
-  for (at::Tensor& gradient : gradients) {
-    if (gradient.defined()) gradient = *next++;
+  for (at::Tensor& result : results) {
+    if (result.defined()) result = *next++;
   }
-  return gradients;
+  return results;
 }
 
 // Keys of the tables of modules.
@@ -223,6 +234,11 @@ inline bool collect(const pybind11::list& tables, PyObject* name, variable_list&
     return PyDict_CheckExact(table.ptr()) &&
            collect(PyDict_GetItemWithError(table.ptr(), name), to);
   });
+}
+inline bool collect(const pybind11::list& norms, Running& to) {
+  return collect(norms, names().running_mean, to.mean) &&
+         collect(norms, names().running_var, to.variance) &&
+         collect(norms, names().num_batches_tracked, to.batches);
 }
 
 }  // namespace pcdarts

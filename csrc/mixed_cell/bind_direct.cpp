@@ -17,10 +17,8 @@ struct Graph {
   bool store;
 };
 
-// The batch's statistics, [batch-norms, C/k].
-struct Moments {
-  Tensor mean, variance;
-};
+// Nodes, mean, variance, z.
+using Results = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 // Of inputs, weights, alpha and beta.
 using Gradients = std::tuple<variable_list, variable_list, at::Tensor, at::Tensor>;
@@ -28,17 +26,15 @@ using Gradients = std::tuple<variable_list, variable_list, at::Tensor, at::Tenso
 class MixedCellFunction : public torch::autograd::Function<MixedCellFunction> {
  public:
   // tensors: alpha, beta, the inputs, the weights.
-  static variable_list forward(AutogradContext* ctx, const Graph& g, bool store, Moments* moments,
-                               at::TensorList tensors) {
-    PCDARTS_RECORD("mixed_cell_fwd");
-    const auto [out, mean, variance, z] = mixed_cell_forward(
-        1, to_engine(tensors.slice(2, g.inputs)), to_engine(tensors[0]), to_engine(tensors[1]),
-        to_engine(tensors.slice(2 + g.inputs)), std::nullopt, std::nullopt, g.primitives, g.nodes,
+  static variable_list forward(AutogradContext* ctx, const Graph& g, bool store,
+                               BatchStatistics* batch, at::TensorList tensors) {
+    const auto [out, mean, variance, z] = run_engine<Results>(
+        "pcdarts_cpu::mixed_cell_fwd", mixed_cell_forward, tensors.slice(2, g.inputs), tensors[0],
+        tensors[1], tensors.slice(2 + g.inputs), std::nullopt, std::nullopt, g.primitives, g.nodes,
         g.k, g.stride, g.source, g.destination, g.eps, store);
-    *moments = {mean, variance};
-    const at::Tensor result = from_engine(out);
-    variable_list saved = {from_engine(mean), from_engine(variance), from_engine(z),
-                           g.nodes > 1 ? result : at::Tensor()};  // a single node is no source
+    *batch = {mean, variance};
+    variable_list saved = {mean, variance, z,
+                           g.nodes > 1 ? out : at::Tensor()};  // a single node is no source
     saved.insert(saved.end(), tensors.begin(), tensors.end());
     ctx->save_for_backward(std::move(saved));
     ctx->saved_data["numbers"] = vector<int64_t>{g.inputs, g.nodes, g.k, g.stride};
@@ -47,43 +43,39 @@ class MixedCellFunction : public torch::autograd::Function<MixedCellFunction> {
     ctx->saved_data["destination"] = g.destination;
     ctx->saved_data["eps"] = g.eps;
     ctx->set_materialize_grads(false);
-    return {result};
+    return {out};
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    constexpr size_t kOthers = 3;  // arguments of forward before the tensors
-    const variable_list saved = ctx->get_saved_variables();
-    const at::TensorList tensors = at::TensorList(saved).slice(4);
-    variable_list results(kOthers + tensors.size());
-    const at::Tensor& grad = grads[0];
-    if (!grad.defined()) return results;
-    return once_differentiable(tensors, grad, [&] {
-      const auto ints = [ctx](const char* name) { return ctx->saved_data[name].toIntVector(); };
-      const vector<int64_t> numbers = ints("numbers");
-      const int64_t inputs = numbers[0];
-      vector<int64_t> need_inputs;
-      for (int64_t i = 0; i < inputs; ++i) need_inputs.push_back(ctx->needs_input_grad(2 + i));
-      const bool need_alpha = ctx->needs_input_grad(0), need_beta = ctx->needs_input_grad(1);
-      const at::ScalarType type = grad.scalar_type(), wide = accumulation_of(type);
-      const at::Tensor grad_out = dense(grad, type);
-      const auto [grad_inputs, grad_weights, grad_alpha, grad_beta] = run<Gradients>(
-          "pcdarts_cpu::mixed_cell_bwd", mixed_cell_backward, grad_out,
-          dense(tensors.slice(2, inputs), type), dense(tensors[0], wide), dense(tensors[1], wide),
-          dense(tensors.slice(2 + inputs), wide), dense(saved[0], wide), dense(saved[1], wide),
-          saved[3].defined() ? dense(saved[3], type) : grad_out, dense(saved[2], wide),
-          ints("primitives"), numbers[1], numbers[2], numbers[3], ints("source"),
-          ints("destination"), ctx->saved_data["eps"].toDouble(), true, need_inputs,
-          any_needs_gradient(*ctx, 2 + inputs, tensors.size()), need_alpha, need_beta);
-      at::Tensor* result = results.data() + kOthers;
-      if (need_alpha) result[0] = grad_alpha;
-      if (need_beta) result[1] = grad_beta;
-      result += 2;
-      for (int64_t i = 0; i < inputs; ++i, ++result) {
-        if (need_inputs[i]) *result = grad_inputs[i];
-      }
-      std::copy(grad_weights.begin(), grad_weights.end(), result);
-      return results;
-    });
+    return once_differentiable(
+        ctx, grads, /*others=*/3, /*kept=*/4,
+        [ctx](const variable_list& saved, at::TensorList tensors, const at::Tensor& grad,
+              at::Tensor* to) {
+          const auto ints = [ctx](const char* name) { return ctx->saved_data[name].toIntVector(); };
+          const vector<int64_t> numbers = ints("numbers");
+          const int64_t inputs = numbers[0];
+          vector<int64_t> need_inputs;
+          for (int64_t i = 0; i < inputs; ++i) need_inputs.push_back(ctx->needs_input_grad(2 + i));
+          const bool need_alpha = ctx->needs_input_grad(0), need_beta = ctx->needs_input_grad(1);
+          const at::ScalarType type = grad.scalar_type(), wide = accumulation_of(type);
+          const at::Tensor grad_out = dense(grad, type);
+          const auto [grad_inputs, grad_weights, grad_alpha, grad_beta] = run<Gradients>(
+              "pcdarts_cpu::mixed_cell_bwd", mixed_cell_backward, grad_out,
+              dense(tensors.slice(2, inputs), type), dense(tensors[0], wide),
+              dense(tensors[1], wide), dense(tensors.slice(2 + inputs), wide),
+              dense(saved[0], wide), dense(saved[1], wide),
+              saved[3].defined() ? dense(saved[3], type) : grad_out, dense(saved[2], wide),
+              ints("primitives"), numbers[1], numbers[2], numbers[3], ints("source"),
+              ints("destination"), ctx->saved_data["eps"].toDouble(), true, need_inputs,
+              any_needs_gradient(*ctx, 2 + inputs, tensors.size()), need_alpha, need_beta);
+          if (need_alpha) to[0] = grad_alpha;
+          if (need_beta) to[1] = grad_beta;
+          to += 2;
+          for (int64_t i = 0; i < inputs; ++i, ++to) {
+            if (need_inputs[i]) *to = grad_inputs[i];
+          }
+          std::copy(grad_weights.begin(), grad_weights.end(), to);
+        });
   }
 };
 
@@ -104,10 +96,7 @@ class DirectGraph {
     bool complete = collect(alpha.ptr(), tensors);
     if (alone) tensors.emplace_back();
     complete = complete && (alone || collect(beta.ptr(), tensors)) && collect(states, tensors) &&
-               collect(convolutions, names().weight, tensors) &&
-               collect(norms, names().running_mean, running.mean) &&
-               collect(norms, names().running_var, running.variance) &&
-               collect(norms, names().num_batches_tracked, running.batches);
+               collect(convolutions, names().weight, tensors) && collect(norms, running);
     if (!complete) return std::nullopt;
     const size_t first_weight = 2 + states.size();
     const py::gil_scoped_release released;
@@ -124,10 +113,10 @@ class DirectGraph {
     const bool store = graph_.store && at::GradMode::is_enabled() &&
                        std::any_of(tensors.begin(), tensors.end(),
                                    [](const at::Tensor& t) { return t.requires_grad(); });
-    Moments moments;
+    BatchStatistics batch;
     const at::Tensor out =
-        MixedCellFunction::apply(graph_, store, &moments, at::TensorList(tensors))[0];
-    if (!running.mean.empty()) advance(running, moments.mean, moments.variance, count, momentum);
+        MixedCellFunction::apply(graph_, store, &batch, at::TensorList(tensors))[0];
+    if (!running.mean.empty()) advance(running, batch, count, momentum);
     return out;
   }
 

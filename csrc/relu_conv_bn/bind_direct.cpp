@@ -7,10 +7,8 @@ namespace {
 namespace py = pybind11;
 using std::vector;
 
-// The batch's statistics, [C_out].
-struct Moments {
-  Tensor mean, variance;
-};
+// Result, mean, variance.
+using Results = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 
 // Of x and the weights.
 using Gradients = std::tuple<at::Tensor, variable_list>;
@@ -18,43 +16,37 @@ using Gradients = std::tuple<at::Tensor, variable_list>;
 class ReluConvBnFunction : public torch::autograd::Function<ReluConvBnFunction> {
  public:
   // tensors: x, the weights.
-  static variable_list forward(AutogradContext* ctx, double eps, Moments* moments,
+  static variable_list forward(AutogradContext* ctx, double eps, BatchStatistics* batch,
                                at::TensorList tensors) {
-    PCDARTS_RECORD("relu_conv_bn_fwd");
-    const auto weights = tensors.slice(1);
-    const auto [out, mean, variance] =
-        relu_conv_bn_forward(1, to_engine(tensors[0]), to_engine(weights), std::nullopt,
-                             std::nullopt, static_cast<int64_t>(weights.size()), eps, false, false);
-    *moments = {mean, variance};
-    const at::Tensor result = from_engine(out);
-    variable_list saved = {result, from_engine(variance)};
+    const at::TensorList weights = tensors.slice(1);
+    const auto [out, mean, variance] = run_engine<Results>(
+        "pcdarts_cpu::relu_conv_bn_fwd", relu_conv_bn_forward, tensors[0], weights, std::nullopt,
+        std::nullopt, static_cast<int64_t>(weights.size()), eps, false, false);
+    *batch = {mean, variance};
+    variable_list saved = {out, variance};
     saved.insert(saved.end(), tensors.begin(), tensors.end());
     ctx->save_for_backward(std::move(saved));
     ctx->saved_data["eps"] = eps;
     ctx->set_materialize_grads(false);
-    return {result};
+    return {out};
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    constexpr size_t kOthers = 2;  // arguments of forward before the tensors
-    const variable_list saved = ctx->get_saved_variables();
-    const at::TensorList tensors = at::TensorList(saved).slice(2);
-    variable_list results(kOthers + tensors.size());
-    const at::Tensor& grad = grads[0];
-    if (!grad.defined()) return results;
-    return once_differentiable(tensors, grad, [&] {
-      const bool need_x = ctx->needs_input_grad(0);
-      const at::ScalarType type = grad.scalar_type(), wide = accumulation_of(type);
-      const variable_list weights = dense(tensors.slice(1), wide);
-      const auto [grad_x, grad_weights] = run<Gradients>(
-          "pcdarts_cpu::relu_conv_bn_bwd", relu_conv_bn_backward, dense(grad, type),
-          dense(tensors[0], type), weights, dense(saved[0], type), dense(saved[1], wide),
-          static_cast<int64_t>(weights.size()), ctx->saved_data["eps"].toDouble(), true, need_x,
-          any_needs_gradient(*ctx, 1, tensors.size()), false, false);
-      if (need_x) results[kOthers] = grad_x;
-      std::copy(grad_weights.begin(), grad_weights.end(), results.begin() + kOthers + 1);
-      return results;
-    });
+    return once_differentiable(
+        ctx, grads, /*others=*/2, /*kept=*/2,
+        [ctx](const variable_list& saved, at::TensorList tensors, const at::Tensor& grad,
+              at::Tensor* to) {
+          const bool need_x = ctx->needs_input_grad(0);
+          const at::ScalarType type = grad.scalar_type(), wide = accumulation_of(type);
+          const variable_list weights = dense(tensors.slice(1), wide);
+          const auto [grad_x, grad_weights] = run<Gradients>(
+              "pcdarts_cpu::relu_conv_bn_bwd", relu_conv_bn_backward, dense(grad, type),
+              dense(tensors[0], type), weights, dense(saved[0], type), dense(saved[1], wide),
+              static_cast<int64_t>(weights.size()), ctx->saved_data["eps"].toDouble(), true, need_x,
+              any_needs_gradient(*ctx, 1, tensors.size()), false, false);
+          if (need_x) to[0] = grad_x;
+          std::copy(grad_weights.begin(), grad_weights.end(), to + 1);
+        });
   }
 };
 
@@ -76,10 +68,7 @@ std::optional<at::Tensor> direct(const py::handle state, const py::list& convolu
   variable_list tensors;
   Running running;
   const bool complete = collect(state.ptr(), tensors) &&
-                        collect(convolutions, names().weight, tensors) &&
-                        collect(norms, names().running_mean, running.mean) &&
-                        collect(norms, names().running_var, running.variance) &&
-                        collect(norms, names().num_batches_tracked, running.batches);
+                        collect(convolutions, names().weight, tensors) && collect(norms, running);
   if (!complete) return std::nullopt;
   const py::gil_scoped_release released;
   const at::Tensor& x = tensors[0];
@@ -88,10 +77,10 @@ std::optional<at::Tensor> direct(const py::handle state, const py::list& convolu
   const int64_t stride = static_cast<int64_t>(weights.size());
   const int64_t count = x.numel() / x.size(1) / (stride * stride);
   if (count == 1) return std::nullopt;
-  Moments moments;
-  const at::Tensor out = ReluConvBnFunction::apply(eps, &moments, at::TensorList(tensors))[0];
-  const Tensor mean = to_engine(from_engine(moments.mean).unsqueeze(0));
-  advance(running, mean, moments.variance, count, momentum);
+  BatchStatistics batch;
+  const at::Tensor out = ReluConvBnFunction::apply(eps, &batch, at::TensorList(tensors))[0];
+  batch.mean = batch.mean.unsqueeze(0);  // [1, C_out]
+  advance(running, batch, count, momentum);
   return out;
 }
 

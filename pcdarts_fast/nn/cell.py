@@ -76,12 +76,13 @@ class SearchCell(nn.Module):
             run_preprocess(self.preprocess0, watched0, s0, backend),
             run_preprocess(self.preprocess1, watched1, s1, backend),
         ]
-        if self._fused is not None:
-            out = self._fused.directly(
+        fused, edges = self._fused, list(self._ops)
+        if fused is not None:
+            out = fused.directly(
                 states,
                 alpha,
                 beta,
-                edges=list(self._ops),
+                edges=edges,
                 backend=backend,
                 training=self.training,
             )
@@ -90,7 +91,6 @@ class SearchCell(nn.Module):
         check_state(states[0], self.C, 2 if self.reduction else 1)
 
         def mix(states: list[Tensor], permutation: list[int] | None) -> Tensor:
-            fused, edges = self._fused, list(self._ops)
             if fused is None or not fused.watched.runs_fused(backend, edges, self.training):
                 return self.by_edges(states, alpha, beta, permutation, backend)
             return fused(
