@@ -78,6 +78,14 @@ PCDARTS_INLINE StackGrid make_stack_grid(int64_t height, int64_t width) {
   return {g.height, g.width, g.strips, g.row, g.map, plane, g.vectors};
 }
 
+// Whether the compiler knows that no strip of a grid is short.
+template <class G>
+constexpr bool kWholeStrips = false;
+template <int size>
+constexpr bool kWholeStrips<SquareGrid<size>> = SquareGrid<size>::tail == kLanes;
+template <>
+constexpr bool kWholeStrips<StackGrid> = true;
+
 // Whether strip s holds fewer than 8 columns.
 PCDARTS_INLINE bool is_short(const auto& g, int s) { return s == g.strips - 1 && g.tail < kLanes; }
 PCDARTS_INLINE int lanes_of(const auto& g, int s) { return is_short(g, s) ? g.tail : kLanes; }

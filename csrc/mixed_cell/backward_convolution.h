@@ -16,7 +16,7 @@ PCDARTS_INLINE void convolve_gradient(const MixedCell& p, const auto& g, const T
   const int channels = static_cast<int>(p.sampled);
   if (dw != nullptr) {
     pointwise_weight_gradient(g, scratch.dz, channels, scratch.t, channels,
-                              dw + int64_t{channels} * taps.weights);
+                              dw + depthwise_lanes<T>(channels, taps.weights));
   }
   pointwise_to_planes(g, scratch.dz, channels, Matrix<T>{weights[1], 1, channels}, channels,
                       scratch.dt);
@@ -43,6 +43,11 @@ PCDARTS_INLINE void reduce_skip_gradient(const MixedCell& p, const auto& g,
   }
 }
 
+PCDARTS_INLINE bool is_depthwise(const Branch& branch, int weight) {
+  return branch.primitive.kind != Kind::skip && weight % 2 == 0;
+}
+
+template <class T>
 PCDARTS_INLINE WeightLayout weight_layout(const MixedCell& p, int stride, int edges) {
   const EdgePlan plan = edge_plan(p, stride);
   WeightLayout layout = {};
@@ -54,7 +59,9 @@ PCDARTS_INLINE WeightLayout weight_layout(const MixedCell& p, int stride, int ed
         for (int w = 0; w < tensors; ++w) {
           if ((w >= 2) != second) continue;
           layout.at[e][branch.weight + w] = layout.size;
-          layout.size += weight_size(branch.primitive, w, p.sampled);
+          const int taps = branch.primitive.kernel * branch.primitive.kernel;
+          layout.size += is_depthwise(branch, w) ? depthwise_lanes<T>(p.sampled, taps)
+                                                 : weight_size(branch.primitive, w, p.sampled);
         }
       }
     }
@@ -77,19 +84,19 @@ PCDARTS_INLINE void finish_weights(const MixedCell& p, const State<S, G>& state,
       for (int w = 0; w < tensors; ++w) {
         const int64_t from = grad.layout.at[e][branch.weight + w];
         T* to = static_cast<T*>(grad_weights[offset + branch.weight + w]);
-        if (branch.primitive.kind == Kind::skip || w % 2 == 1) {
+        if (!is_depthwise(branch, w)) {
           const int64_t size = weight_size(branch.primitive, w, p.sampled);
           for (int64_t j = 0; j < size; ++j) to[j] = grad.dw[from + j];
           continue;
         }
         const Taps& taps = w == 0 ? state.first[i] : state.second[i];
         for (int64_t c = 0; c < p.sampled; ++c) {
-          int64_t at = from + c * taps.weights;
-          for (int block = 0; block < taps.blocks; ++block) {
+          for (int block = 0, tap = 0; block < taps.blocks; ++block) {
             const TapBlock& b = taps.block[block];
             for (int ky = 0; ky < b.rows; ++ky) {
               for (int kx = 0; kx < b.columns; ++kx) {
-                to[c * taps.weights + weight_index(b, ky, kx)] = grad.dw[at++];
+                to[c * taps.weights + weight_index(b, ky, kx)] =
+                    grad.dw[from + depthwise_lane<T>(c, taps.weights, tap++)];
               }
             }
           }

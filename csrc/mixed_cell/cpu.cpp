@@ -161,7 +161,7 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
     a.sums = take<double>(pieces, chunks * most_edges * most_sums_of_edge(p, larger));
     a.dw = take<T>(pieces, args.grad_weights == nullptr
                                ? 0
-                               : chunks * weight_layout(p, p.stride, p.nodes).size);
+                               : chunks * weight_layout<T>(p, p.stride, p.nodes).size);
     a.z = take<T>(pieces, recompute && !frugal ? most_edges * edge_z : 0);
     a.first = take<T>(pieces, most_edges * first_z);
     a.middle = take<T>(pieces, most_edges * first_z);
@@ -189,7 +189,7 @@ void backward_of(const MixedCell& p, const G& grid, const MixedCellBackward& arg
     }
     grad.first = arena.first, grad.middle = arena.middle, grad.norm = arena.norm,
     grad.sums = arena.sums;
-    grad.layout = weight_layout(p, state.stride, state.edges);
+    grad.layout = weight_layout<T>(p, state.stride, state.edges);
     grad.dw = args.grad_weights == nullptr ? nullptr : arena.dw;
     grad.recompute = recompute, grad.frugal = frugal;
     grad.need_beta = args.grad_beta != nullptr;

@@ -94,12 +94,13 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, Columns columns, const T* __r
   }
 }
 
-// dw[ky][kx] += sum over the tile of grad * in, lane by lane. grad is in a plane. Lanes that are
-// not `valid` have no gradient, but the taps may read pixels of the image there, NaN and infinity
-// too.
-template <class Layout, class T, int KY, int KX, int D, int rows, int above, int below>
+// dw[ky][kx] += sum over the tile of grad * in, lane by lane, a register for every tap. grad is in a
+// plane. A short strip's lanes that are not `valid` have no gradient, but the taps may read pixels
+// of the image there, NaN and infinity too.
+template <class G, class T, int KY, int KX, int D, int rows, int above, int below>
 PCDARTS_NOINLINE void weight_tile(const T* __restrict in, Columns columns, const T* __restrict grad,
                                   Mask<T> part, const Beside& beside, T* __restrict dw) {
+  using Layout = typename G::Layout;
   using V = Wide<T>;
   const auto valid = join<V>(part, part);
   V g[rows];
@@ -110,17 +111,17 @@ PCDARTS_NOINLINE void weight_tile(const T* __restrict in, Columns columns, const
     if (beyond<Layout>(columns, kx * D)) continue;
     V sum[KY];
     PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
-      sum[ky] = load_beside<V>(dw + (ky * KX + kx) * kLanes, beside.w);
+      sum[ky] = load_as<V>(dw + (ky * KX + kx) * kElements<V, T>);
     }
     PCDARTS_UNROLL for (int y = above; y < rows + D * (KY - 1) - below; ++y) {
       V v = load_beside<V>(in + y * Layout::row + kx * D * Layout::column, beside.in);
-      if constexpr (!kWhole<Layout>) v = (V)(valid & (decltype(valid))v);
+      if constexpr (!kWholeStrips<G>) v = (V)(valid & (decltype(valid))v);
       PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
         if (y - ky * D >= 0 && y - ky * D < rows) sum[ky] += g[y - ky * D] * v;
       }
     }
     PCDARTS_UNROLL for (int ky = 0; ky < KY; ++ky) {
-      store_beside<V>(dw + (ky * KX + kx) * kLanes, beside.w, sum[ky]);
+      store_as(dw + (ky * KX + kx) * kElements<V, T>, sum[ky]);
     }
   }
 }
@@ -227,7 +228,7 @@ PCDARTS_INLINE void block_gradient(const G& g, const TapBlock& b, const T* plane
   for (int s = 0; s < g.strips; ++s) {
     const Mask<T> valid = first_lanes<T>(lanes_of(g, s));
     for_tiles<Layout, T, over, under>(g.height, [&]<int rows, int above, int below>(int y) {
-      weight_tile<Layout, T, KY, KX, D, rows, above, below>(
+      weight_tile<G, T, KY, KX, D, rows, above, below>(
           in_plane(g, plane, s, y + b.offset_y) + b.offset_x * Layout::column,
           {s + b.offset_x, g.strips}, in_plane(g, grad, s, y), valid, beside, dw);
     });
@@ -251,8 +252,20 @@ PCDARTS_INLINE void depthwise(const auto& g, const Taps& taps, int channels, int
   }
 }
 
-// From planes of the output's gradient: dw[channel][weight] += the weights', lane by lane, the
-// blocks one behind the other (null: not needed), and maps[channel][phase] (+)= the input's.
+// Where the lanes of a depthwise weight's gradient lie: channels that share a register side by side
+// at every tap, the blocks of taps one behind the other. A last channel alone has a register too.
+template <class T>
+PCDARTS_INLINE int64_t depthwise_lanes(int64_t channels, int weights) {
+  return (channels + kParts<T> - 1) / kParts<T> * kParts<T> * weights;
+}
+template <class T>
+PCDARTS_INLINE int64_t depthwise_lane(int64_t channel, int weights, int tap) {
+  const int64_t part = channel % kParts<T>;
+  return (channel - part) * weights + tap * kParts<T> + part;
+}
+
+// From planes of the output's gradient: dw += the weights', lane by lane (null: not needed), and
+// maps[channel][phase] (+)= the input's.
 template <class T>
 PCDARTS_INLINE void depthwise_gradient(const auto& g, const Taps& taps, int channels, int phases,
                                        const T* planes, const T* w, const T* grad, Vec<T>* dw,
@@ -264,10 +277,9 @@ PCDARTS_INLINE void depthwise_gradient(const auto& g, const Taps& taps, int chan
         const T* const from = grad + c * g.plane;
         const int64_t phase = c * phases + b.phase;
         if (dw != nullptr) {
-          T* to = reinterpret_cast<T*>(dw + c * taps.weights + weight);
-          block_gradient<KY, KX, D>(
-              g, b, planes + phase * g.plane, from,
-              Beside{next * phases * g.plane, next * taps.weights * kLanes, next * g.plane, 0}, to);
+          T* to = reinterpret_cast<T*>(dw + depthwise_lane<T>(c, taps.weights, weight));
+          block_gradient<KY, KX, D>(g, b, planes + phase * g.plane, from,
+                                    Beside{next * phases * g.plane, 0, next * g.plane, 0}, to);
         }
         convolve_block<KY, KX, D, true>(
             g, b, from, w + c * taps.weights, maps + phase * g.map,
