@@ -106,23 +106,6 @@ PCDARTS_INLINE Mask<T> first_lanes(int count) {
   return lane < count;
 }
 
-// Whether a lane is true.
-template <class T>
-PCDARTS_INLINE bool any(Mask<T> mask) {
-#ifdef __AVX2__
-  if constexpr (sizeof(T) == 4) return __builtin_ia32_movmskps256((Vec<T>)mask) != 0;
-#endif
-  bool found = false;
-  PCDARTS_UNROLL for (int i = 0; i < kLanes; ++i) found |= mask[i] != 0;
-  return found;
-}
-
-// mask ? v : 0
-template <class T>
-PCDARTS_INLINE Vec<T> keep(Mask<T> mask, Vec<T> v) {
-  return (Vec<T>)(mask & (Mask<T>)v);
-}
-
 template <class V>
 PCDARTS_INLINE V relu(V v) {
   const V zero = {};
@@ -132,21 +115,7 @@ PCDARTS_INLINE V relu(V v) {
 // The gradient of r = relu(x), from r; a NaN went through.
 template <class V>
 PCDARTS_INLINE V through_relu(V r, V gradient) {
-  const auto stopped = r <= V{};
-  return (V)(~stopped & (decltype(~stopped))gradient);
-}
-
-// The larger; a NaN wins.
-template <class T>
-PCDARTS_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) {
-#ifdef __AVX2__
-  if constexpr (sizeof(T) == 4) {  // the instruction gives its second operand where one is a NaN
-    const Vec<T> ab = __builtin_ia32_maxps256(a, b), ba = __builtin_ia32_maxps256(b, a);
-    return (Vec<T>)((Mask<T>)ab | (Mask<T>)ba);
-  }
-#endif
-  const Vec<T> larger = a > b ? a : b;  // b where either is a NaN
-  return a == a ? larger : a;
+  return r <= V{} ? V{} : gradient;
 }
 
 // Lanes 4..11 of the 16 lanes a, b.

@@ -50,7 +50,7 @@ PCDARTS_INLINE void add_rows(const auto& g, int height, const T* map, Statistics
     }
     for (; v < vectors; ++v) add(v, 0, pivot);
   } else {  // lanes outside the image are zero, and so is their pivot
-    const Vec<T> pivot_of_last = keep<T>(first_lanes<T>(g.tail), pivot);
+    const Vec<T> pivot_of_last = keep(first_lanes<T>(g.tail), pivot);
     const auto add_row = [&](int y, int chain) __attribute__((always_inline)) {
       const int last = (y + 1) * g.strips - 1;
       for (int v = y * g.strips; v < last; ++v) add(v, chain, pivot);

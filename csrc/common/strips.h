@@ -14,7 +14,7 @@
 // each lane: its strips are the columns, no lane lies outside, and its plane has no columns beside
 // the image, since taps that would read them are left out.
 #pragma once
-#include "common/wide.h"
+#include "common/masks.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {
@@ -96,7 +96,7 @@ PCDARTS_INLINE void clear_tail(const auto& g, T* map) {
   if (g.tail == kLanes) return;
   const Mask<T> valid = first_lanes<T>(g.tail);
   T* last = map + g.row - kLanes;
-  for (int y = 0; y < g.height; ++y, last += g.row) store8(last, keep<T>(valid, load8(last)));
+  for (int y = 0; y < g.height; ++y, last += g.row) store8(last, keep(valid, load8(last)));
 }
 
 // Lane 0 of row y of strip s.
@@ -231,7 +231,7 @@ PCDARTS_INLINE void store_windows(const G& g, S* x, int s, int y, const Windows<
 }
 template <class T>
 PCDARTS_INLINE Vec<T> largest_of(const Windows<T>& w) {
-  return maximum<T>(maximum<T>(w.phase[0], w.phase[1]), maximum<T>(w.phase[2], w.phase[3]));
+  return maximum(maximum(w.phase[0], w.phase[1]), maximum(w.phase[2], w.phase[3]));
 }
 
 // Reads a row-major channel x [stride * H, stride * W]: f(phase, strip, row, values).
@@ -265,6 +265,30 @@ PCDARTS_INLINE void write_channel(const auto& g, S* x, F f) {
   }
 }
 
+// The same for two channels at once, the values of both in one register.
+template <int stride, class T, class S, class F>
+PCDARTS_INLINE void write_channels(const auto& g, S* x, S* beside, F f) {
+  S* const to[2] = {x, beside};
+  for (int s = 0; s < g.strips; ++s) {
+    for (int y = 0; y < g.height; ++y) {
+      if constexpr (stride == 1) {
+        const int64_t at = int64_t{y} * g.width + s * kLanes;
+        const Wide<T> v = f(0, s, y);
+        store_part(to[0] + at, part_of<0, T>(v), lanes_of(g, s));
+        if (kParts<T> == 2) store_part(to[1] + at, part_of<kParts<T> - 1, T>(v), lanes_of(g, s));
+      } else {
+        Windows<T> w[2];
+        PCDARTS_UNROLL for (int phase = 0; phase < 4; ++phase) {
+          const Wide<T> v = f(phase, s, y);
+          w[0].phase[phase] = part_of<0, T>(v);
+          w[1].phase[phase] = part_of<kParts<T> - 1, T>(v);
+        }
+        for (int part = 0; part < kParts<T>; ++part) store_windows(g, to[part], s, y, w[part]);
+      }
+    }
+  }
+}
+
 // The phases of a channel [stride * H, stride * W] as maps, with `outside` in the lanes beyond the
 // image: in place where a dense channel is a map already, else converted into `spare`.
 template <int stride, class S, class T>
@@ -281,6 +305,22 @@ PCDARTS_INLINE const T* as_maps(const auto& g, const S* x, T* spare, T outside) 
 template <class S, class T>
 PCDARTS_INLINE const T* as_map(const auto& g, const S* x, T* spare) {
   return as_maps<1>(g, x, spare, T{0});
+}
+
+// Maps of a channel and of the one beside it, or of two that share a register.
+template <class T>
+struct Channels {
+  T* map;
+  int64_t apart;  // elements between the two
+};
+
+// as_maps of two channels; `spare` has room for all phases of both.
+template <int stride, class S, class T>
+PCDARTS_INLINE Channels<const T> as_channels(const auto& g, const S* x, const S* beside, T* spare,
+                                             T outside) {
+  const T* first = as_maps<stride>(g, x, spare, outside);
+  if (kParts<T> == 1 || beside == x) return {first, 0};
+  return {first, as_maps<stride>(g, beside, spare + stride * stride * g.map, outside) - first};
 }
 
 // Where to build a channel that will be dense: in place where it is a map, else in `spare`.

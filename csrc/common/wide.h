@@ -110,6 +110,18 @@ PCDARTS_INLINE V splat_beside(const T* p, int64_t apart) {
   return join<V>(splat(p[0]), splat(p[apart]));
 }
 
+// One value in the lanes of the first vector of a register, another in those of the second.
+template <class V, class T>
+PCDARTS_INLINE V splat_both(T first, T second) {
+  return join<V>(splat(first), splat(second));
+}
+
+// f(channel, 1 where the next one goes along, else 0: a last channel alone is its own neighbour).
+template <class T, class F>
+PCDARTS_INLINE void for_channels_beside(int64_t channels, F f) {
+  for (int64_t c = 0; c < channels; c += kParts<T>) f(c, kParts<T> == 2 && c + 1 < channels);
+}
+
 // f.template operator()<V>(first element) for `vectors` vectors of eight.
 template <class T, class F>
 PCDARTS_INLINE void for_registers(int vectors, F f) {

@@ -99,12 +99,13 @@ PCDARTS_INLINE double values_of_channel(const MixedCell& p) {
   return static_cast<double>(images_of(p.processes, p.batch)) * p.height * p.width;
 }
 
-// What one sampled channel of a state gets back past the convolutions: weights of every node's
-// gradient, for maximum and average pool and for skips, and of the pools' own values.
-template <class T>
+// What a sampled channel of a state, or two that share registers, get back past the convolutions:
+// weights of every node's gradient, for maximum and average pool and for skips, and of the pools'
+// own values.
+template <class V>
 struct StateTerms {
-  T upstream[2][kMaxStates], skip[kMaxStates], own[2], constant[2];
-  bool skips;
+  V upstream[2][kMaxStates], skip[kMaxStates], own[2], constant[2];
+  bool skips, owns[2];  // whether any such weight is not zero
 };
 
 template <class T>
@@ -112,13 +113,13 @@ struct BackwardScratch {
   T *planes, *dt;          // [sampled, phases] planes, [sampled] planes
   T* state;                // [sampled, phases] planes; B' alone needs a second set
   T *t, *z, *dz, *pooled;  // [sampled] maps each, [2] maps
-  T* g;                    // [sampled or edges] maps
+  T* g;                    // [sampled or edges, parts] maps
   T* dr;                   // [sampled, phases] maps
-  const T** gradient;      // [sampled or edges] maps, in g or in place
+  const T** gradient;      // [sampled] maps, in g or in place
   PoolScratch<T> pool;
-  Vec<T>* dw;            // of all weights of all edges, lane by lane
-  LaneSum<T>* sums;      // of a chunk
-  StateTerms<T>* terms;  // [sampled]
+  Vec<T>* dw;                  // of all weights of all edges, lane by lane
+  LaneSum<T>* sums;            // of a chunk
+  StateTerms<Wide<T>>* terms;  // [sampled / parts, rounded up]
 };
 
 template <class S, class G>
@@ -134,14 +135,14 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S, G>& stat
     s.t = take<T>(pieces, p.sampled * g.map);
     s.z = take<T>(pieces, p.sampled * g.map);
     s.dz = take<T>(pieces, p.sampled * g.map);
-    const int64_t gradients = p.sampled > state.edges ? p.sampled : state.edges;
-    s.g = take<T>(pieces, gradients * g.map);
-    s.gradient = take<const T*>(pieces, gradients);
-    s.pooled = take<T>(pieces, 2 * int64_t{g.map});
+    const int64_t own = kParts<T> * state.edges;
+    s.g = take<T>(pieces, (p.sampled > own ? p.sampled : own) * g.map);
+    s.gradient = take<const T*>(pieces, p.sampled);
+    s.pooled = take<T>(pieces, kParts<T> * 2 * int64_t{g.map});
     s.dr = take<T>(pieces, p.sampled * state.phases * g.map);
     s.pool = take_pool<T>(pieces, g, state.stride);
     s.dw = take<Vec<T>>(pieces, dw_size);
-    s.terms = take<StateTerms<T>>(pieces, p.sampled);
+    s.terms = take<StateTerms<Wide<T>>>(pieces, (p.sampled + kParts<T> - 1) / kParts<T>);
     s.sums = take<LaneSum<T>>(pieces, state.edges * most_sums_of_edge(p, state.plan));
     return s;
   });

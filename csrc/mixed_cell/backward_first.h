@@ -5,100 +5,108 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-// Sets the weights of every sampled channel, the same in every sample.
+// Sets the weights of channels c and c + next, the same in every sample.
 template <class S, class G>
 PCDARTS_INLINE void set_state_terms(const MixedCell& p, const State<S, G>& state,
-                                    const SourceGradient<S>& grad,
-                                    StateTerms<Accumulate<S>>* terms) {
+                                    const SourceGradient<S>& grad, int64_t c, int next,
+                                    StateTerms<Wide<Accumulate<S>>>& terms) {
   using T = Accumulate<S>;
+  using V = Wide<T>;
   const EdgePlan& plan = state.plan;
-  for (int64_t c = 0; c < p.sampled; ++c) {
-    terms[c] = StateTerms<T>{};
-    for (int e = 0; e < state.edges; ++e) {
-      for (int i = 0; i < plan.branches; ++i) {
-        const Branch& branch = plan.branch[i];
-        const Kind kind = branch.primitive.kind;
-        if (is_plain_skip(kind, state.stride)) {
-          terms[c].skip[e] += *state.edge[e].beta * state.edge[e].alpha[branch.column];
-          terms[c].skips = true;
-        } else if (is_pool(kind)) {
-          const int which = kind == Kind::avg_pool;
-          const NormGradient& norm = norm_of(p, state, grad, e, branch.slot)[c];
-          terms[c].upstream[which][e] += static_cast<T>(norm.upstream);
-          terms[c].own[which] += static_cast<T>(norm.own);
-          terms[c].constant[which] += static_cast<T>(norm.constant);
-        }
+  terms = StateTerms<V>{};
+  for (int e = 0; e < state.edges; ++e) {
+    for (int i = 0; i < plan.branches; ++i) {
+      const Branch& branch = plan.branch[i];
+      const Kind kind = branch.primitive.kind;
+      if (is_plain_skip(kind, state.stride)) {
+        const T scale = *state.edge[e].beta * state.edge[e].alpha[branch.column];
+        terms.skip[e] += splat_as<V>(scale), terms.skips = true;
+      } else if (is_pool(kind)) {
+        const int which = kind == Kind::avg_pool;
+        const NormGradient* norm = norm_of(p, state, grad, e, branch.slot) + c;
+        const auto both = [&](double NormGradient::* of) {
+          return splat_both<V>(static_cast<T>(norm[0].*of), static_cast<T>(norm[next].*of));
+        };
+        terms.upstream[which][e] += both(&NormGradient::upstream);
+        terms.own[which] += both(&NormGradient::own);
+        terms.constant[which] += both(&NormGradient::constant);
+        terms.owns[which] |= norm[0].own != 0 || norm[next].own != 0;
       }
     }
   }
 }
 
-// Writes one channel of the state's gradient from f(phase, strip, row), plus grad.add.
+// Writes channels of the state's gradient from f(phase, strip, row), plus grad.add.
 template <int stride, class S, class G, class F>
 PCDARTS_INLINE void write_gradient(const State<S, G>& state, const SourceGradient<S>& grad,
-                                   int64_t b, int64_t channel, F f) {
+                                   int64_t b, int64_t channel, int64_t beside, F f) {
+  using T = Accumulate<S>;
   const auto& g = state.grid;
-  S* to = grad.grad_x + b * grad.grad_sample + channel * state.channel;
+  S* const sample = grad.grad_x + b * grad.grad_sample;
+  S *const to = sample + channel * state.channel, *const next = sample + beside * state.channel;
   prefetch<true>(to, grad.grad_sample, state.channel);
-  if (grad.add == nullptr) return write_channel<stride>(g, to, f);
-  const S* add = grad.add + b * grad.add_sample + channel * state.channel;
+  prefetch<true>(next, grad.grad_sample, state.channel);
+  if (grad.add == nullptr) return write_channels<stride, T>(g, to, next, f);
   if constexpr (stride == 1) {  // only nodes have something to add, and their edges have stride 1
-    write_channel<1>(g, to, [&](int phase, int s, int y) {
+    const S* const add = grad.add + b * grad.add_sample + channel * state.channel;
+    const int64_t apart = (beside - channel) * state.channel;
+    write_channels<1, T>(g, to, next, [&](int phase, int s, int y) {
       const S* at = add + int64_t{y} * g.width + s * kLanes;
-      return load_part(at, lanes_of(g, s)) + f(phase, s, y);
+      const int lanes = lanes_of(g, s);
+      return join<Wide<T>>(load_part(at, lanes), load_part(at + apart, lanes)) + f(phase, s, y);
     });
   }
 }
 
-// Writes the gradient of one sampled channel: dr through the ReLU, plus what skips and pools send
-// back.
+// Writes the gradient of sampled channels c and c + next: dr through the ReLU, plus what skips and
+// pools send back.
 template <int stride, class S, class G>
-PCDARTS_NOINLINE void finish_channel(const MixedCell& p, const State<S, G>& state,
-                                     const SourceGradient<S>& grad,
-                                     const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
-                                     int64_t c) {
+PCDARTS_NOINLINE void finish_channels(const MixedCell& p, const State<S, G>& state,
+                                      const SourceGradient<S>& grad,
+                                      const BackwardScratch<Accumulate<S>>& scratch, int64_t b,
+                                      int64_t c, int next) {
   using T = Accumulate<S>;
+  using V = Wide<T>;
   const auto& g = state.grid;
-  const T* planes = scratch.planes + c * state.phases * g.plane;
-  T* dr = scratch.dr + c * state.phases * g.map;
-  const StateTerms<T>& terms = scratch.terms[c];
-  const T** gradient = scratch.gradient;
+  const int64_t phases = c * state.phases, apart = int64_t{next} * state.phases;
+  const Channels<const T> planes = {scratch.planes + phases * g.plane, apart * g.plane};
+  const Channels<T> dr = {scratch.dr + phases * g.map, apart * g.map};
+  const StateTerms<V>& terms = scratch.terms[c / kParts<T>];
+  Channels<const T> gradient[kMaxStates];
   for (int e = 0; e < state.edges; ++e) {
-    gradient[e] = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g + int64_t{e} * g.map);
+    gradient[e] = as_channels<1>(g, node_channel(p, grad.node[e], b, c),
+                                 node_channel(p, grad.node[e], b, c + next),
+                                 scratch.g + int64_t{kParts<T>} * e * g.map, T{0});
   }
-  const auto weighted = [&](const T* weight, int s, int y, Vec<T> sum)
-                            __attribute__((always_inline)) {
-                              for (int e = 0; e < state.edges; ++e) {
-                                sum += splat(weight[e]) * load8(in_map(g, gradient[e], s, y));
-                              }
-                              return sum;
-                            };
-  const auto past_pools = [&](int phase, int s, int y) __attribute__((always_inline)) {
-    const Vec<T> r = load8(in_plane(g, planes + phase * g.plane, s, y));
-    const Vec<T> v = through_relu(r, load8(in_map(g, dr + phase * g.map, s, y)));
-    return terms.skips ? weighted(terms.skip, s, y, v) : v;  // at stride 1
+  const auto gradient_of = [&](int e, int s, int y) __attribute__((always_inline)) {
+    return load_beside<V>(in_map(g, gradient[e].map, s, y), gradient[e].apart);
   };
+  const auto past_pools = [&](int phase, int s, int y) __attribute__((always_inline)) {
+    const V r = load_beside<V>(in_plane(g, planes.map + phase * g.plane, s, y), planes.apart);
+    V v = through_relu(r, load_beside<V>(in_map(g, dr.map + phase * g.map, s, y), dr.apart));
+    for (int e = 0; terms.skips && e < state.edges; ++e) v += terms.skip[e] * gradient_of(e, s, y);
+    return v;
+  };
+  const int64_t channel = p.source[c], beside = p.source[c + next];
   if (!has_pools(state.plan)) {
-    return write_gradient<stride>(state, grad, b, p.source[c], past_pools);
+    return write_gradient<stride>(state, grad, b, channel, beside, past_pools);
   }
 
-  const T* raw =
-      as_maps<stride>(g, channel_of(state, b, p.source[c]), scratch.pool.raw, kLowest<T>);
-  const auto pool_upstream = [&](int which, int s, int y, Vec<T> value)
-                                 __attribute__((always_inline)) {
-                                   Vec<T> sum = splat(terms.constant[which]);
-                                   // 0 in eval mode and of a pool that no edge has; times infinity
-                                   // it would be NaN
-                                   if (terms.own[which] != 0)
-                                     sum += splat(terms.own[which]) * value;
-                                   return weighted(terms.upstream[which], s, y, sum);
-                                 };
-  pool_gradient<stride>(
-      g, raw, scratch.pool,
-      [&](int s, int y, Vec<T> largest) { return pool_upstream(0, s, y, largest); },
-      [&](int s, int y, Vec<T> average) { return pool_upstream(1, s, y, average); }, past_pools,
-      dr);
-  write_gradient<stride>(state, grad, b, p.source[c], [&](int phase, int s, int y) {
+  const Channels<const T> raw = as_channels<stride>(
+      g, channel_of(state, b, channel), channel_of(state, b, beside), scratch.pool.raw, kLowest<T>);
+  const auto pools = [&](int s, int y, V largest, V average) __attribute__((always_inline)) {
+    RowPool<T> d = {terms.constant[0], terms.constant[1]};
+    // 0 in eval mode and of a pool that no edge has; times infinity it would be NaN
+    if (terms.owns[0]) d.largest += terms.own[0] * largest;
+    if (terms.owns[1]) d.sum += terms.own[1] * average;
+    for (int e = 0; e < state.edges; ++e) {
+      const V upstream = gradient_of(e, s, y);
+      d.largest += terms.upstream[0][e] * upstream, d.sum += terms.upstream[1][e] * upstream;
+    }
+    return d;
+  };
+  pool_gradient<stride>(g, raw, scratch.pool, pools, past_pools, dr);
+  write_gradient<stride>(state, grad, b, channel, beside, [&](int phase, int s, int y) {
     return with_neighbours<stride>(g, scratch.pool, dr, phase, s, y);
   });
 }
@@ -151,7 +159,7 @@ PCDARTS_NOINLINE void bypass_gradient(const MixedCell& p, const State<S, G>& sta
         PCDARTS_UNROLL for (int i = 0; i < 4; ++i) {
           const Mask<T> first = open & (w.phase[i] == largest);
           open &= ~first;
-          w.phase[i] = keep<T>(first | wins[i], gradient);
+          w.phase[i] = keep(first | wins[i], gradient);
         }
         store_windows(g, to, s, y, w);
       }
@@ -173,7 +181,9 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
     const BackwardScratch<T> scratch = backward_scratch(p, state, dw_size);
     fill(scratch.planes, p.sampled * state.phases * g.plane, T{0});
     fill(scratch.dt, p.sampled * g.plane, T{0});
-    set_state_terms(p, state, grad, scratch.terms);
+    for_channels_beside<T>(p.sampled, [&](int64_t c, int next) {
+      set_state_terms(p, state, grad, c, next, scratch.terms[c / kParts<T>]);
+    });
     return scratch;
   };
   const auto run = [&](const auto& scratch, int64_t chunk, int64_t begin, int64_t end) {
@@ -224,9 +234,9 @@ PCDARTS_INLINE void pass_a_gradient(const MixedCell& p, const State<S, G>& state
         }
       }
       if (grad.grad_x == nullptr) continue;
-      for (int64_t c = 0; c < p.sampled; ++c) {
-        finish_channel<stride>(p, state, grad, scratch, b, c);
-      }
+      for_channels_beside<T>(p.sampled, [&](int64_t c, int next) {
+        finish_channels<stride>(p, state, grad, scratch, b, c, next);
+      });
       for (int64_t q = p.sampled; q < p.channels; ++q) {
         bypass_gradient<stride>(p, state, grad, b, q);
       }

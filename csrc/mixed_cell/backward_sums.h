@@ -88,23 +88,31 @@ PCDARTS_INLINE void pass_c_gradient(const MixedCell& p, const State<S, G>& state
           edge_sum[edge_sums - 1].total += bypass_dot<stride>(p, state, grad.node[e], b);
         }
       }
-      for (int64_t c = 0; c < p.sampled; ++c) {  // pools and skip: one pool serves all edges
-        const S* x = channel_of(state, b, p.source[c]);
-        if (has_pools(plan)) pool_to_maps<stride>(g, x, scratch.pool, scratch.pooled);
-        const T* plain = stride == 1 ? as_map(g, x, scratch.t) : nullptr;
-        for (int e = 0; e < state.edges; ++e) {
-          const T* gradient = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g);
-          for (int i = 0; i < plan.branches; ++i) {
-            const Kind kind = plan.branch[i].primitive.kind;
-            if (units_of(kind, stride) != 0) continue;
-            const bool skip = kind == Kind::skip;
-            const T* z = skip ? plain : scratch.pooled + (kind == Kind::avg_pool) * g.map;
-            const T mean = skip ? T{0} : state.edge[e].mean[plan.branch[i].slot * p.sampled + c];
-            add_dot<Vec<T>>(g, gradient, z, mean,
-                            scratch.sums[e * edge_sums + (1 + i) * p.sampled + c]);
+      // pools and skip: one pool serves all edges
+      for_channels_beside<T>(p.sampled, [&](int64_t first, int next) {
+        const S* x[2];
+        for (int i = 0; i <= next; ++i) x[i] = channel_of(state, b, p.source[first + i]);
+        if (has_pools(plan)) {
+          pool_to_maps<stride>(g, x[0], x[next], scratch.pool, scratch.pooled);
+        }
+        for (int part = 0; part <= next; ++part) {
+          const int64_t c = first + part;
+          const T* pooled = scratch.pooled + 2 * part * g.map;
+          const T* plain = stride == 1 ? as_map(g, x[part], scratch.t) : nullptr;
+          for (int e = 0; e < state.edges; ++e) {
+            const T* gradient = as_map(g, node_channel(p, grad.node[e], b, c), scratch.g);
+            for (int i = 0; i < plan.branches; ++i) {
+              const Kind kind = plan.branch[i].primitive.kind;
+              if (units_of(kind, stride) != 0) continue;
+              const bool skip = kind == Kind::skip;
+              const T* z = skip ? plain : pooled + (kind == Kind::avg_pool) * g.map;
+              const T mean = skip ? T{0} : state.edge[e].mean[plan.branch[i].slot * p.sampled + c];
+              add_dot<Vec<T>>(g, gradient, z, mean,
+                              scratch.sums[e * edge_sums + (1 + i) * p.sampled + c]);
+            }
           }
         }
-      }
+      });
     }
     double* const to = grad.sums + chunk * chunk_sums;
     for (int64_t i = 0; i < chunk_sums; ++i) to[i] = flush(scratch.sums[i]);

@@ -47,12 +47,6 @@ struct Beside {
   int64_t in, w, out, row;
 };
 
-// f(channel, 1 where the next one goes along, else 0: a last channel alone is its own neighbour).
-template <class T, class F>
-PCDARTS_INLINE void for_channels_beside(int channels, F f) {
-  for (int c = 0; c < channels; c += kParts<T>) f(c, kParts<T> == 2 && c + 1 < channels);
-}
-
 // out[rows][8] (+)= sum over the taps of w[ky][kx] * in; `flip` takes the taps in reverse order,
 // for the input gradient; the first `above` and the last `below` rows of `in` are beyond the image.
 // Not inlined: inlined into the loops over tiles the compiler spills and the code outgrows the
@@ -94,9 +88,9 @@ PCDARTS_NOINLINE void tile(const T* __restrict in, Columns columns, const T* __r
   }
 }
 
-// dw[ky][kx] += sum over the tile of grad * in, lane by lane, a register for every tap. grad is in a
-// plane. A short strip's lanes that are not `valid` have no gradient, but the taps may read pixels
-// of the image there, NaN and infinity too.
+// dw[ky][kx] += sum over the tile of grad * in, lane by lane, a register for every tap. grad is in
+// a plane. A short strip's lanes that are not `valid` have no gradient, but the taps may read
+// pixels of the image there, NaN and infinity too.
 template <class G, class T, int KY, int KX, int D, int rows, int above, int below>
 PCDARTS_NOINLINE void weight_tile(const T* __restrict in, Columns columns, const T* __restrict grad,
                                   Mask<T> part, const Beside& beside, T* __restrict dw) {

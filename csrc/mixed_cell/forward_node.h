@@ -27,7 +27,7 @@ struct MixTerms {
 
 template <class T>
 struct NodeScratch {
-  T* sum;  // one map
+  T* sum;  // [parts] maps
   PoolScratch<T> pool;
   MixTerms<T>* terms;  // [sampled, states]
 };
@@ -38,7 +38,7 @@ PCDARTS_INLINE auto node_scratch(const MixedCell& p, const State<S, G>* states, 
   return in_workspace(Workspace::scratch, [&](Pieces& pieces) {
     const auto& g = states[0].grid;
     NodeScratch<T> s = {};
-    s.sum = take<T>(pieces, g.map);
+    s.sum = take<T>(pieces, kParts<T> * int64_t{g.map});
     s.pool = take_pool<T>(pieces, g, p.stride);
     s.terms = take<MixTerms<T>>(pieces, p.sampled * target);
     return s;
@@ -102,29 +102,34 @@ PCDARTS_NOINLINE void add_stored_terms(const auto& g, const MixTerms<T>& terms, 
   }
 }
 
-// sum += pools and skip of one channel.
+// sum += pools and skips of one or two channels x[parts], whose terms and sums lie `apart`.
 template <int stride, class S, class G, class T>
-PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* x,
-                                      const MixTerms<T>& terms, const PoolScratch<T>& scratch,
-                                      T* sum) {
+PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* const* x, int next,
+                                      const MixTerms<T>& terms, const MixTerms<T>& beside,
+                                      const PoolScratch<T>& scratch, const Channels<T>& sum) {
+  using V = Wide<T>;
   const auto& g = state.grid;
-  const Vec<T> skip = splat(terms.skip);
   if (has_pools(state.plan)) {
-    const Vec<T> wm = splat(terms.largest.weight), wa = splat(terms.average.weight),
-                 mm = splat(terms.largest.mean), ma = splat(terms.average.mean);
+    const V wm = splat_both<V>(terms.largest.weight, beside.largest.weight),
+            wa = splat_both<V>(terms.average.weight, beside.average.weight),
+            mm = splat_both<V>(terms.largest.mean, beside.largest.mean),
+            ma = splat_both<V>(terms.average.mean, beside.average.mean);
     const bool any_max = state.plan.max_pools, any_average = state.plan.avg_pools;
-    const T* raw = as_maps<stride>(g, x, scratch.raw, kLowest<T>);
-    pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
-      T* to = in_map(g, sum, s, y);
-      Vec<T> v = load8(to);  // 0 times the infinity of a pool that is not there would be NaN
-      if (any_max) v += wm * (largest - mm);
+    const Channels<const T> raw = as_channels<stride>(g, x[0], x[next], scratch.raw, kLowest<T>);
+    pool<stride>(g, raw, [&](int s, int y, V largest, V average) {
+      T* to = in_map(g, sum.map, s, y);
+      V v = load_beside<V>(to, sum.apart);    // 0 times the infinity of a pool that is not there
+      if (any_max) v += wm * (largest - mm);  // would be NaN
       if (any_average) v += wa * (average - ma);
-      store8(to, v);
+      store_beside(to, sum.apart, v);
     });
   }
-  if (terms.skips) {
-    read_channel<1>(g, x, [&](int, int s, int y, Vec<T> v) {
-      T* to = in_map(g, sum, s, y);
+  if (!terms.skips) return;
+  for (int part = 0; part <= next; ++part) {
+    const Vec<T> skip = splat(part == 0 ? terms.skip : beside.skip);
+    T* const own = sum.map + part * sum.apart;
+    read_channel<1>(g, x[part], [&](int, int s, int y, Vec<T> v) {
+      T* to = in_map(g, own, s, y);
       store8(to, load8(to) + skip * v);
     });
   }
@@ -166,7 +171,7 @@ template <class S, class G>
 PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, int target, S* out,
                                  const Parallel& parallel) {
   using T = Accumulate<S>;
-  const int64_t size = p.height * p.width, sample = p.nodes * p.channels * size;
+  const int64_t size = p.height * p.width, node_size = p.nodes * p.channels * size;
   const auto& g = states[0].grid;
   const auto prepare = [&] {
     const NodeScratch<T> scratch = node_scratch(p, states, target);
@@ -179,29 +184,44 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, 
   };
   const auto run = [&](const auto& scratch, int64_t, int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      for (int64_t q = 0; q < p.channels; ++q) {
-        S* to = out + b * sample + p.destination[q] * size;
-        prefetch<true>(to, sample, size);
-        if (q >= p.sampled) {
-          mix_bypass(p, states, target, b, q, to);
-          continue;
+      S* const sample = out + b * node_size;
+      for_channels_beside<T>(p.sampled, [&](int64_t first, int next) {
+        S* to[2];
+        T* sum[2];
+        for (int i = 0; i <= next; ++i) {
+          to[i] = sample + p.destination[first + i] * size;
+          prefetch<true>(to[i], node_size, size);
+          sum[i] = as_map_to_write(g, to[i], scratch.sum + i * g.map);
+          T constant = 0;
+          const MixTerms<T>* terms = scratch.terms + (first + i) * target;
+          for (int j = 0; j < target; ++j) constant += terms[j].constant;
+          fill(sum[i], g.map, constant);
         }
-        const MixTerms<T>* terms = scratch.terms + q * target;
-        T constant = 0;
-        for (int j = 0; j < target; ++j) constant += terms[j].constant;
-        T* const sum = as_map_to_write(g, to, scratch.sum);
-        fill(sum, g.map, constant);
         for (int j = 0; j < target; ++j) {
-          const S* x = channel_of(states[j], b, p.source[q]);
+          const MixTerms<T>*const terms = scratch.terms + first * target + j, *const beside =
+                                                                                  terms +
+                                                                                  next * target;
           const T* z = unit_of(p, g, states[j].plan, edge_into(states[j], target).z, b, 0);
-          add_stored_terms(g, terms[j], z, sum);
+          const S* x[2];
+          for (int i = 0; i <= next; ++i) {
+            add_stored_terms(g, i == 0 ? *terms : *beside, z, sum[i]);
+            x[i] = channel_of(states[j], b, p.source[first + i]);
+          }
+          const Channels<T> sums = {sum[0], sum[next] - sum[0]};
           if (states[j].stride == 1) {
-            add_state_terms<1>(states[j], x, terms[j], scratch.pool, sum);
+            add_state_terms<1>(states[j], x, next, *terms, *beside, scratch.pool, sums);
           } else {
-            add_state_terms<2>(states[j], x, terms[j], scratch.pool, sum);
+            add_state_terms<2>(states[j], x, next, *terms, *beside, scratch.pool, sums);
           }
         }
-        if (sum == scratch.sum) write_map(g, sum, to);
+        for (int i = 0; i <= next; ++i) {
+          if (sum[i] == scratch.sum + i * g.map) write_map(g, sum[i], to[i]);
+        }
+      });
+      for (int64_t q = p.sampled; q < p.channels; ++q) {
+        S* to = sample + p.destination[q] * size;
+        prefetch<true>(to, node_size, size);
+        mix_bypass(p, states, target, b, q, to);
       }
     }
   };

@@ -21,7 +21,7 @@ PCDARTS_INLINE auto source_scratch(const MixedCell& p, const State<S, G>& state)
     SourceScratch<T> s = {};
     s.planes = take<T>(pieces, p.sampled * state.phases * g.plane);
     s.t = take<T>(pieces, p.sampled * g.map);
-    s.pooled = take<T>(pieces, 2 * int64_t{g.map});
+    s.pooled = take<T>(pieces, kParts<T> * 2 * int64_t{g.map});
     s.pool = take_pool<T>(pieces, g, state.stride);
     const int64_t slots = measured_slots(state.edges, state.plan);
     s.statistics = take<Statistics<T>>(pieces, slots * p.sampled);
@@ -66,12 +66,17 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
           add_maps(g, p.sampled, z, to);
         }
       }
-      for (int64_t c = 0; has_pools(state.plan) && p.training && c < p.sampled; ++c) {
-        const S* x = channel_of(state, b, p.source[c]);
-        pool_to_maps<stride>(g, x, scratch.pool, scratch.pooled);
-        add_map(g, scratch.pooled, pools[c]);
-        add_map(g, scratch.pooled + g.map, pools[p.sampled + c]);
-      }
+      if (!has_pools(state.plan) || !p.training) continue;
+      for_channels_beside<T>(p.sampled, [&](int64_t c, int next) {
+        pool_to_maps<stride>(g, channel_of(state, b, p.source[c]),
+                             channel_of(state, b, p.source[c + next]), scratch.pool,
+                             scratch.pooled);
+        for (int i = 0; i <= next; ++i) {
+          const T* pooled = scratch.pooled + 2 * i * g.map;
+          add_map(g, pooled, pools[c + i]);
+          add_map(g, pooled + g.map, pools[p.sampled + c + i]);
+        }
+      });
     }
     put_moments(p, slots, scratch.statistics, moments + chunk * slots * p.sampled);
   };

@@ -1,5 +1,6 @@
-// 3x3 maximum and average pools (padding 1, the border not counted) of one channel at once. Both
-// are separable: first along the row, then over three rows; backward routes the same way back.
+// 3x3 maximum and average pools (padding 1, the border not counted) of a channel at once, of two
+// where they share registers of AVX-512. Both are separable: first along the row, then over three
+// rows; backward routes the same way back.
 #pragma once
 #include "common/chunks.h"
 #include "common/strips.h"
@@ -7,18 +8,19 @@
 namespace pcdarts::PCDARTS_ISA {
 namespace {
 
-// Working memory for one channel.
+// Working memory for the channels of a register.
 template <class T>
 struct PoolScratch {
-  T* raw;           // [phases] maps
-  T *left, *right;  // [stride] maps, [1] map: gradients on their way to a neighbouring column
+  T* raw;           // [parts, phases] maps
+  T *left, *right;  // [stride, parts], [parts] maps: gradients on their way to another column
 };
 template <class T>
 PCDARTS_INLINE PoolScratch<T> take_pool(Pieces& pieces, const auto& g, int stride) {
   PoolScratch<T> pool = {};
-  pool.raw = take<T>(pieces, int64_t{stride} * stride * g.map);
-  pool.left = take<T>(pieces, int64_t{stride} * g.map);
-  pool.right = take<T>(pieces, g.map);
+  const int64_t maps = int64_t{kParts<T>} * g.map;
+  pool.raw = take<T>(pieces, stride * stride * maps);
+  pool.left = take<T>(pieces, stride * maps);
+  pool.right = take<T>(pieces, maps);
   return pool;
 }
 
@@ -45,83 +47,113 @@ PCDARTS_INLINE void for_strips(const auto& g, F f) {
   f(Strip<false, true>{g.strips - 1});
 }
 
-// The vector at `p` moved by a column: every lane holds its left (right) neighbour, `border` beyond
-// the map.
+// A register whose lanes hold their right (left) neighbours' values, `border` beyond each vector.
+template <class V, class T>
+PCDARTS_INLINE V moved_left(V v, T border) {
+  const V beyond = splat_as<V>(border);
+  if constexpr (kElements<V, T> == kLanes) {
+    return __builtin_shufflevector(v, beyond, 1, 2, 3, 4, 5, 6, 7, 8);
+  } else {
+    return __builtin_shufflevector(v, beyond, 1, 2, 3, 4, 5, 6, 7, 16, 9, 10, 11, 12, 13, 14, 15,
+                                   24);
+  }
+}
+template <class V, class T>
+PCDARTS_INLINE V moved_right(V v, T border) {
+  const V beyond = splat_as<V>(border);
+  if constexpr (kElements<V, T> == kLanes) {
+    return __builtin_shufflevector(beyond, v, 7, 8, 9, 10, 11, 12, 13, 14);
+  } else {
+    return __builtin_shufflevector(beyond, v, 7, 16, 17, 18, 19, 20, 21, 22, 15, 24, 25, 26, 27, 28,
+                                   29, 30);
+  }
+}
+
+// Every lane's left (right) neighbour, `border` beyond the map, of the vectors at `p` and behind
+// it.
 template <class Layout, class T>
-PCDARTS_INLINE Vec<T> left_of(auto strip, const T* p, T border) {
-  if (!strip.first) return load8(p - Layout::column);
-  if constexpr (kWhole<Layout>) return splat(border);
-  return __builtin_shufflevector(splat(border), load8(p), 7, 8, 9, 10, 11, 12, 13, 14);
+PCDARTS_INLINE Wide<T> left_of(auto strip, const T* p, int64_t apart, T border) {
+  using V = Wide<T>;
+  if (!strip.first) return load_beside<V>(p - Layout::column, apart);
+  if constexpr (kWhole<Layout>) return splat_as<V>(border);
+  return moved_right(load_beside<V>(p, apart), border);
 }
 template <class Layout, class T>
-PCDARTS_INLINE Vec<T> right_of(auto strip, const T* p, T border) {
-  if (!strip.last) return load8(p + Layout::column);
-  if constexpr (kWhole<Layout>) return splat(border);
-  return __builtin_shufflevector(load8(p), splat(border), 1, 2, 3, 4, 5, 6, 7, 8);
+PCDARTS_INLINE Wide<T> right_of(auto strip, const T* p, int64_t apart, T border) {
+  using V = Wide<T>;
+  if (!strip.last) return load_beside<V>(p + Layout::column, apart);
+  if constexpr (kWhole<Layout>) return splat_as<V>(border);
+  return moved_left(load_beside<V>(p, apart), border);
 }
 
 // Left, middle and right neighbour of every output column of a strip in input row `row`.
 template <class T>
 struct Neighbours {
-  Vec<T> left, middle, right;
+  Wide<T> left, middle, right;
 };
 template <int stride, class G, class T>
-PCDARTS_INLINE Neighbours<T> neighbours(const G& g, const T* raw, auto strip, int row) {
+PCDARTS_INLINE Neighbours<T> neighbours(const G& g, const Channels<const T>& raw, auto strip,
+                                        int row) {
   using Layout = typename G::Layout;
+  using V = Wide<T>;
   if constexpr (stride == 1) {
-    const T* p = in_map(g, raw, strip.s, row);
-    return {left_of<Layout>(strip, p, kLowest<T>), load8(p),
-            right_of<Layout>(strip, p, kLowest<T>)};
+    const T* p = in_map(g, raw.map, strip.s, row);
+    return {left_of<Layout>(strip, p, raw.apart, kLowest<T>), load_beside<V>(p, raw.apart),
+            right_of<Layout>(strip, p, raw.apart, kLowest<T>)};
   } else {
-    const T* even = in_map(g, raw + (2 * (row & 1)) * g.map, strip.s, row / 2);
+    const T* even = in_map(g, raw.map + (2 * (row & 1)) * g.map, strip.s, row / 2);
     const T* odd = even + g.map;
-    return {left_of<Layout>(strip, odd, kLowest<T>), load8(even), load8(odd)};
+    return {left_of<Layout>(strip, odd, raw.apart, kLowest<T>), load_beside<V>(even, raw.apart),
+            load_beside<V>(odd, raw.apart)};
   }
 }
 
 // Which lanes of each neighbour lie inside the image.
 template <class T>
 struct Inside {
-  Mask<T> left, middle, right;
-  Vec<T> per_column;  // 1 / how many of them do
+  MaskOf<Wide<T>> left, middle, right;
+  Wide<T> per_column;  // 1 / how many of them do
 };
 template <int stride, class T, class G>
 PCDARTS_INLINE Inside<T> inside(const G& g, auto strip) {
+  using V = Wide<T>;
   const int count = strip.last ? g.tail : kLanes, column = G::Layout::column;
   Inside<T> in;
-  in.middle = first_lanes<T>(count);
-  in.left = strip.first ? ~first_lanes<T>(column) : first_lanes<T>(kLanes);
-  in.right = first_lanes<T>(stride == 1 && strip.last ? count - column : count);
-  const Vec<T> one = splat(T{1});
-  in.per_column = one / (one + keep<T>(in.left, one) + keep<T>(in.right, one));
+  in.middle = lanes_before<V, T>(count);
+  in.left = lanes_before<V, T>(kLanes);
+  if (strip.first) in.left &= ~lanes_before<V, T>(column);
+  in.right = lanes_before<V, T>(stride == 1 && strip.last ? count - column : count);
+  const V one = splat_as<V>(T{1});
+  in.per_column = one / (one + keep(in.left, one) + keep(in.right, one));
   return in;
 }
-template <bool edge, class T>
-PCDARTS_INLINE Vec<T> keep_at(Mask<T> mask, Vec<T> v) {
-  return edge ? keep<T>(mask, v) : v;
+template <bool edge, class V>
+PCDARTS_INLINE V keep_at(MaskOf<V> mask, V v) {
+  return edge ? keep(mask, v) : v;
 }
 
 // Of one row of the input: maximum and sum of three neighbours, or the gradients of both.
 template <class T>
 struct RowPool {
-  Vec<T> largest, sum;
+  Wide<T> largest, sum;
 };
 template <class T>
 PCDARTS_INLINE RowPool<T> no_row() {
-  return {splat(kLowest<T>), Vec<T>{}};
+  return {splat_as<Wide<T>>(kLowest<T>), Wide<T>{}};
 }
 template <int stride, class T>
-PCDARTS_INLINE RowPool<T> pool_row(const auto& g, const T* raw, auto strip, int row,
+PCDARTS_INLINE RowPool<T> pool_row(const auto& g, const Channels<const T>& raw, auto strip, int row,
                                    const Inside<T>& in) {
   const Neighbours<T> n = neighbours<stride>(g, raw, strip, row);
-  return {maximum<T>(maximum<T>(n.left, n.middle), n.right),
-          keep_at<strip.first, T>(in.left, n.left) + keep_at<strip.last, T>(in.middle, n.middle) +
-              keep_at<strip.last, T>(in.right, n.right)};
+  return {maximum(maximum(n.left, n.middle), n.right),
+          keep_at<strip.first>(in.left, n.left) + keep_at<strip.last>(in.middle, n.middle) +
+              keep_at<strip.last>(in.right, n.right)};
 }
 
 // f(output row, its three input rows) down a strip; the rows stay in registers.
 template <int stride, class T, class F>
-PCDARTS_INLINE void for_windows(const auto& g, const T* raw, auto strip, const Inside<T>& in, F f) {
+PCDARTS_INLINE void for_windows(const auto& g, const Channels<const T>& raw, auto strip,
+                                const Inside<T>& in, F f) {
   RowPool<T> above = no_row<T>();
   if constexpr (stride == 1) {
     RowPool<T> here = pool_row<1>(g, raw, strip, 0, in);
@@ -144,101 +176,121 @@ PCDARTS_INLINE void for_windows(const auto& g, const T* raw, auto strip, const I
 // 1 / how many of an output row's three input rows lie inside the image.
 template <int stride, class T>
 PCDARTS_INLINE T per_row(const auto& g, int y) {
-  const int missing = (y == 0) + (stride == 1 && y == g.height - 1);
-  return T{1} / static_cast<T>(3 - missing);
+  constexpr T by_missing[] = {T{1} / 3, T{1} / 2, T{1}};
+  return by_missing[(y == 0) + (stride == 1 && y == g.height - 1)];
 }
 
 // f(strip, row, maximum, average); lanes outside the image are zero.
 template <int stride, class T, class F>
-PCDARTS_INLINE void pool(const auto& g, const T* raw, F f) {
+PCDARTS_INLINE void pool(const auto& g, const Channels<const T>& raw, F f) {
+  using V = Wide<T>;
   for_strips(g, [&](auto strip) __attribute__((always_inline)) {
     const Inside<T> in = inside<stride, T>(g, strip);
     const auto window = [&](int y, const RowPool<T>& above, const RowPool<T>& here,
                             const RowPool<T>& below) __attribute__((always_inline)) {
-      const Vec<T> largest = maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
-      const Vec<T> sum = above.sum + here.sum + below.sum;
-      const Vec<T> average = sum * in.per_column * splat(per_row<stride, T>(g, y));
-      f(strip.s, y, keep_at<strip.last, T>(in.middle, largest),
-        keep_at<strip.last, T>(in.middle, average));
+      const V largest = maximum(maximum(above.largest, here.largest), below.largest);
+      const V sum = above.sum + here.sum + below.sum;
+      const V average = sum * in.per_column * splat_as<V>(per_row<stride, T>(g, y));
+      f(strip.s, y, keep_at<strip.last>(in.middle, largest),
+        keep_at<strip.last>(in.middle, average));
     };
     for_windows<stride>(g, raw, strip, in, window);
   });
 }
 
-// Both pools of a channel as maps: the maximum in pooled [2] maps, then the average.
+// Both pools of one or two channels as maps: pooled [parts, 2] maps, the maximum first.
 template <int stride, class S, class T>
-PCDARTS_INLINE void pool_to_maps(const auto& g, const S* x, const PoolScratch<T>& scratch,
-                                 T* pooled) {
-  const T* raw = as_maps<stride>(g, x, scratch.raw, kLowest<T>);
-  pool<stride>(g, raw, [&](int s, int y, Vec<T> largest, Vec<T> average) {
-    store8(in_map(g, pooled, s, y), largest);
-    store8(in_map(g, pooled + g.map, s, y), average);
+PCDARTS_INLINE void pool_to_maps(const auto& g, const S* x, const S* beside,
+                                 const PoolScratch<T>& scratch, T* pooled) {
+  const Channels<const T> raw = as_channels<stride>(g, x, beside, scratch.raw, kLowest<T>);
+  const int64_t apart = beside == x ? 0 : int64_t{2} * g.map;
+  pool<stride>(g, raw, [&](int s, int y, Wide<T> largest, Wide<T> average) {
+    store_beside(in_map(g, pooled, s, y), apart, largest);
+    store_beside(in_map(g, pooled + g.map, s, y), apart, average);
   });
 }
 
-// Which of three values wins, the third where neither: the first one that is the largest of them,
-// or the last NaN, as in PyTorch.
-template <class T>
-struct Winner3 {
-  Mask<T> first, second;
+// What three values get of the gradient of their maximum: the first one that is the largest of them
+// takes it, or the last NaN, as in PyTorch.
+template <class V>
+struct Shares {
+  V first, second, third;
 };
-template <class T>
-PCDARTS_NOINLINE Winner3<T> last_nan(Winner3<T> winner, Vec<T> a, Vec<T> b, Vec<T> c) {
-  const Mask<T> third = c != c, second = (b != b) & ~third;
-  return {winner.first | ((a != a) & ~second & ~third), winner.second | second};
+template <class V>
+PCDARTS_NOINLINE Shares<V> of_last_nan(Shares<V> shares, V a, V b, V c, V gradient) {
+  const MaskOf<V> third = is_nan(c), second = is_nan(b) & ~third,
+                  first = is_nan(a) & ~second & ~third, no_other = ~(first | second);
+  return {either(shares.first, keep(first, gradient)),
+          either(shares.second, keep(second, gradient)), keep(no_other, shares.third)};
 }
-template <class T>
-PCDARTS_INLINE Winner3<T> winner_of(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> largest,
-                                    Mask<T> has_first) {
-  const Mask<T> first = (a == largest) & has_first;
-  const Winner3<T> winner = {first, ~first & (b == largest)};
-  if (any<T>(largest != largest)) [[unlikely]]
-    return last_nan<T>(winner, a, b, c);
-  return winner;
+template <class V>
+PCDARTS_INLINE Shares<V> shares_of(V a, V b, V c, V largest, MaskOf<V> has_first, V gradient) {
+  Shares<V> shares;
+  shares.first = keep(equal_within(has_first, a, largest), gradient);
+  const V rest = differing(gradient, shares.first);
+  shares.second = keep(equal(b, largest), rest);
+  shares.third = differing(rest, shares.second);
+  if (any(is_nan(largest))) [[unlikely]]
+    return of_last_nan(shares, a, b, c, gradient);
+  return shares;
 }
 
-// The gradient of the channel, but for what goes to another strip, which waits in the scratch (see
-// with_neighbours): maps[phase] = base(phase, strip, row) + gradient. dmax(strip, row, maximum) and
-// davg(strip, row, average) give the pools' gradients.
-template <int stride, class T, class FMax, class FAvg, class FBase>
-PCDARTS_INLINE void pool_gradient(const auto& g, const T* raw, const PoolScratch<T>& scratch,
-                                  FMax dmax, FAvg davg, FBase base, T* maps) {
+// Whether what goes to another column stays in its register.
+template <int stride, class G>
+PCDARTS_INLINE bool stays(const G& g) {
+  return stride == 1 && g.strips == 1 && !kWhole<typename G::Layout>;
+}
+
+// The gradient of the channels, but for what goes to other columns and waits in the scratch (see
+// with_neighbours): maps[phase] = base(phase, strip, row) + gradient. pools(strip, row, maximum,
+// average) gives the gradients of both pools.
+template <int stride, class G, class T, class FPools, class FBase>
+PCDARTS_INLINE void pool_gradient(const G& g, const Channels<const T>& raw,
+                                  const PoolScratch<T>& scratch, FPools pools, FBase base,
+                                  const Channels<T>& maps) {
+  using V = Wide<T>;
   for_strips(g, [&](auto strip) __attribute__((always_inline)) {
     const Inside<T> in = inside<stride, T>(g, strip);
     const int s = strip.s;
     // to the columns of an input row whose windows are all done
-    const auto finish = [&](int row, Vec<T> largest,
+    const auto finish = [&](int row, V largest,
                             const RowPool<T>& d) __attribute__((always_inline)) {
       const Neighbours<T> n = neighbours<stride>(g, raw, strip, row);
       const int y = row / stride, odd_row = row % stride, phase = 2 * odd_row;
       // At the border is -infinity, which is the largest where all of a window is.
-      const Mask<T> has_left = strip.first ? in.left : first_lanes<T>(kLanes);
-      const Winner3<T> w = winner_of<T>(n.left, n.middle, n.right, largest, has_left);
-      const Vec<T> to_right = d.sum + keep<T>(~(w.first | w.second), d.largest);
-      store8(in_map(g, scratch.left + odd_row * g.map, s, y), d.sum + keep<T>(w.first, d.largest));
-      const Vec<T> own = base(phase, s, y) + d.sum + keep<T>(w.second, d.largest);
-      store8(in_map(g, maps + phase * g.map, s, y), own);
+      const MaskOf<V> has_left = strip.first ? in.left : lanes_before<V, T>(kLanes);
+      const Shares<V> to = shares_of(n.left, n.middle, n.right, largest, has_left, d.largest);
+      const V left = d.sum + to.first, right = d.sum + to.third;
+      const V own = base(phase, s, y) + d.sum + to.second;
+      T* const to_own = in_map(g, maps.map + phase * g.map, s, y);
+      if (stays<stride>(g)) {
+        return store_beside(to_own, maps.apart,
+                            own + moved_left(left, T{0}) + moved_right(right, T{0}));
+      }
+      store_beside(in_map(g, scratch.left + odd_row * g.map, s, y), int64_t{stride} * g.map, left);
+      store_beside(to_own, maps.apart, own);
       if constexpr (stride == 1) {
-        store8(in_map(g, scratch.right, s, y), to_right);
+        store_beside(in_map(g, scratch.right, s, y), g.map, right);
       } else {
-        store8(in_map(g, maps + (phase + 1) * g.map, s, y), base(phase + 1, s, y) + to_right);
+        store_beside(in_map(g, maps.map + (phase + 1) * g.map, s, y), maps.apart,
+                     base(phase + 1, s, y) + right);
       }
     };
     RowPool<T> to_above = {}, to_here = {};  // from the windows before this one
-    Vec<T> last = {};
+    V last = {};
     const auto spread = [&](int y, const RowPool<T>& above, const RowPool<T>& here,
                             const RowPool<T>& below) __attribute__((always_inline)) {
-      const Vec<T> scale = in.per_column * splat(per_row<stride, T>(g, y));
-      const Vec<T> average = (above.sum + here.sum + below.sum) * scale;
-      const Vec<T> largest = maximum<T>(maximum<T>(above.largest, here.largest), below.largest);
-      const Vec<T> dm = keep_at<strip.last, T>(in.middle, dmax(s, y, largest));
-      const Vec<T> da = keep_at<strip.last, T>(in.middle, davg(s, y, average) * scale);
-      const Mask<T> has_above = first_lanes<T>(y > 0 ? kLanes : 0);
-      const Winner3<T> w =
-          winner_of<T>(above.largest, here.largest, below.largest, largest, has_above);
-      to_above.largest += keep<T>(w.first, dm), to_above.sum += da;
-      to_here.largest += keep<T>(w.second, dm), to_here.sum += da;
-      const RowPool<T> to_below = {keep<T>(~(w.first | w.second), dm), da};
+      const V scale = in.per_column * splat_as<V>(per_row<stride, T>(g, y));
+      const V average = (above.sum + here.sum + below.sum) * scale;
+      const V largest = maximum(maximum(above.largest, here.largest), below.largest);
+      const RowPool<T> d = pools(s, y, largest, average);
+      const V da = keep_at<strip.last>(in.middle, d.sum * scale);
+      const MaskOf<V> has_above = lanes_before<V, T>(y > 0 ? kLanes : 0);
+      const Shares<V> to = shares_of(above.largest, here.largest, below.largest, largest, has_above,
+                                     keep_at<strip.last>(in.middle, d.largest));
+      to_above.largest += to.first, to_above.sum += da;
+      to_here.largest += to.second, to_here.sum += da;
+      const RowPool<T> to_below = {to.third, da};
       if (y > 0) finish(stride * y - 1, above.largest, to_above);
       if constexpr (stride == 1) {
         to_above = to_here, to_here = to_below, last = here.largest;
@@ -254,15 +306,17 @@ PCDARTS_INLINE void pool_gradient(const auto& g, const T* raw, const PoolScratch
 
 // A value of pool_gradient's maps with what other columns send to it.
 template <int stride, class G, class T>
-PCDARTS_INLINE Vec<T> with_neighbours(const G& g, const PoolScratch<T>& scratch, const T* maps,
-                                      int phase, int s, int y) {
+PCDARTS_INLINE Wide<T> with_neighbours(const G& g, const PoolScratch<T>& scratch,
+                                       const Channels<T>& maps, int phase, int s, int y) {
   using Layout = typename G::Layout;
   const AnyStrip strip = {s == 0, s + 1 == g.strips, s};
-  Vec<T> v = load8(in_map(g, maps + phase * g.map, s, y));
+  Wide<T> v = load_beside<Wide<T>>(in_map(g, maps.map + phase * g.map, s, y), maps.apart);
+  if (stays<stride>(g)) return v;
   if (stride == 1 || phase % 2 == 1) {
-    v += right_of<Layout>(strip, in_map(g, scratch.left + phase / 2 * g.map, s, y), T{0});
+    const T* left = in_map(g, scratch.left + phase / 2 * g.map, s, y);
+    v += right_of<Layout>(strip, left, int64_t{stride} * g.map, T{0});
   }
-  if (stride == 1) v += left_of<Layout>(strip, in_map(g, scratch.right, s, y), T{0});
+  if (stride == 1) v += left_of<Layout>(strip, in_map(g, scratch.right, s, y), g.map, T{0});
   return v;
 }
 

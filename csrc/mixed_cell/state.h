@@ -90,7 +90,7 @@ PCDARTS_NOINLINE void load_middle(const MixedCell& p, const auto& g, const T* z,
     const Vec<T> m = splat(mean[c]), scale = splat(rstd[c]);
     put_plane(g, planes + c * g.plane, [&](int s, int y) __attribute__((always_inline)) {
       const Vec<T> v = relu((load8(in_map(g, z + c * g.map, s, y)) - m) * scale);
-      return is_short(g, s) ? keep<T>(valid, v) : v;
+      return is_short(g, s) ? keep(valid, v) : v;
     });
   }
 }
