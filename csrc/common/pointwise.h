@@ -111,20 +111,20 @@ PCDARTS_INLINE void weight_block(const Stretches& over, const T* grad, const T* 
                                  int64_t row) {
   V sum[outs][ins];
   PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] = widen<V, T>(dw[k * row + c]);
+    clear(sum[k]);
   }
   for (int i = 0; i < over.count; ++i, grad += over.grad_apart, in += over.in_apart) {
     for (int at = 0; at < over.vectors * kLanes; at += kElements<V, T>) {
       V value[ins];
       PCDARTS_UNROLL for (int c = 0; c < ins; ++c) value[c] = load_as<V>(in + c * over.map + at);
       PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-        const V g = load_as<V>(grad + k * over.map + at);
+        const V g = in_register(load_as<V>(grad + k * over.map + at));
         PCDARTS_UNROLL for (int c = 0; c < ins; ++c) sum[k][c] += g * value[c];
       }
     }
   }
   PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) dw[k * row + c] = narrow<T>(sum[k][c]);
+    PCDARTS_UNROLL for (int c = 0; c < ins; ++c) dw[k * row + c] += narrow<T>(sum[k][c]);
   }
 }
 

@@ -50,6 +50,20 @@ PCDARTS_INLINE Vec<float> load8(const bfloat16* p) {
   return (Vec<float>)(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words) << 16);
 }
 
+// Keeps a loaded value in its register: GCC would load it again for every product that takes it.
+template <class V>
+PCDARTS_INLINE V in_register(V v) {
+#if defined(__AVX2__)
+#ifdef __AVX512F__
+  constexpr int bytes = 64;
+#else
+  constexpr int bytes = 32;
+#endif
+  if constexpr (sizeof(V) <= bytes) asm("" : "+v"(v));
+#endif
+  return v;
+}
+
 template <class T>
 PCDARTS_INLINE void store8(T* p, Vec<T> v) {
   *reinterpret_cast<typename Vectors<T>::unaligned*>(p) = v;
