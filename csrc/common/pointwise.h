@@ -110,9 +110,7 @@ template <class V, int outs, int ins, class T>
 PCDARTS_INLINE void weight_block(const Stretches& over, const T* grad, const T* in, Vec<T>* dw,
                                  int64_t row) {
   V sum[outs][ins];
-  PCDARTS_UNROLL for (int k = 0; k < outs; ++k) {
-    clear(sum[k]);
-  }
+  PCDARTS_UNROLL for (int k = 0; k < outs; ++k) { clear(sum[k]); }
   for (int i = 0; i < over.count; ++i, grad += over.grad_apart, in += over.in_apart) {
     for (int at = 0; at < over.vectors * kLanes; at += kElements<V, T>) {
       V value[ins];

@@ -237,7 +237,7 @@ PCDARTS_INLINE void depthwise(const auto& g, const Taps& taps, int channels, int
   for (int i = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];
     with_shape(b, [&]<int KY, int KX, int D>() {
-      for_channels_beside<T>(channels, [&](int64_t c, int64_t next) {
+      for_channels_beside<T>(channels, [&](int64_t c, int64_t next) __attribute__((always_inline)) {
         const Beside beside = {next * phases * g.plane, next * taps.weights, next * g.map, g.row};
         convolve_block<KY, KX, D, false>(g, b, planes + (c * phases + b.phase) * g.plane,
                                          w + c * taps.weights, maps + c * g.map, beside, i > 0);
@@ -267,7 +267,7 @@ PCDARTS_INLINE void depthwise_gradient(const auto& g, const Taps& taps, int chan
   for (int i = 0, weight = 0; i < taps.blocks; ++i) {
     const TapBlock& b = taps.block[i];
     with_shape(b, [&]<int KY, int KX, int D>() {
-      for_channels_beside<T>(channels, [&](int64_t c, int64_t next) {
+      for_channels_beside<T>(channels, [&](int64_t c, int64_t next) __attribute__((always_inline)) {
         const T* const from = grad + c * g.plane;
         const int64_t phase = c * phases + b.phase;
         if (dw != nullptr) {

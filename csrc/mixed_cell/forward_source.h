@@ -73,8 +73,8 @@ PCDARTS_INLINE void pass_a(const MixedCell& p, const State<S, G>& state, const P
                              scratch.pooled);
         for (int i = 0; i <= next; ++i) {
           const T* pooled = scratch.pooled + 2 * i * g.map;
-          add_map(g, pooled, pools[c + i]);
-          add_map(g, pooled + g.map, pools[p.sampled + c + i]);
+          add_map<Vec<T>>(g, pooled, pools[c + i]);
+          add_map<Vec<T>>(g, pooled + g.map, pools[p.sampled + c + i]);
         }
       });
     }

@@ -47,7 +47,7 @@ void forward_of(const ReluConvBn& p, const ReluConvBnForward& args, const Parall
         }
       });
       for (int64_t o = 0; measured && o < p.out_channels; ++o) {
-        add_map(whole, as_map(whole, to + o * size, scratch.map), scratch.statistics[o]);
+        add_map<Wide<T>>(whole, as_map(whole, to + o * size, scratch.map), scratch.statistics[o]);
       }
     }
     for (int64_t o = 0; o < p.out_channels; ++o) {
