@@ -156,6 +156,11 @@ PCDARTS_INLINE V interleave_high(V even, V odd) {
   return __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15);
 }
 
+template <class T>
+PCDARTS_INLINE void fill(T* p, int64_t count, T value) {
+  for (int64_t i = 0; i < count; ++i) p[i] = value;
+}
+
 // Sets an array of vectors to zero in registers; `= {}` would clear memory by a slow string store.
 template <int count, class V>
 PCDARTS_INLINE void clear(V (&v)[count]) {

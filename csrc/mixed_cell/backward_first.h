@@ -1,6 +1,7 @@
 // Pass A': through the first stage of all edges to the weights and to the state.
 #pragma once
 #include "mixed_cell/backward_convolution.h"
+#include "mixed_cell/pool_gradient.h"
 
 namespace pcdarts::PCDARTS_ISA {
 namespace {

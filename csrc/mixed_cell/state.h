@@ -1,6 +1,7 @@
 // What forward and backward share: a state with the edges that leave it, and the passes that fill
 // planes and convolve them.
 #pragma once
+#include "common/channels.h"
 #include "common/chunks.h"
 #include "common/pointwise.h"
 #include "common/prefetch.h"

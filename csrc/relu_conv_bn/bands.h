@@ -1,6 +1,7 @@
 // Bands of rows, small enough for the input's channels to stay in the first-level cache, but moved
 // to and from memory many at a time, so that a channel is read in long runs.
 #pragma once
+#include "common/channels.h"
 #include "common/chunks.h"
 #include "common/pointwise.h"
 #include "common/statistics.h"
