@@ -102,7 +102,7 @@ PCDARTS_NOINLINE void add_stored_terms(const auto& g, const MixTerms<T>& terms, 
   }
 }
 
-// sum += pools and skips of one or two channels x[parts], whose terms and sums lie `apart`.
+// sum += pools and skips of a channel x[0] and, where `next` is 1, of x[1] beside it.
 template <int stride, class S, class G, class T>
 PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* const* x, int next,
                                       const MixTerms<T>& terms, const MixTerms<T>& beside,
@@ -118,8 +118,9 @@ PCDARTS_NOINLINE void add_state_terms(const State<S, G>& state, const S* const* 
     const Channels<const T> raw = as_channels<stride>(g, x[0], x[next], scratch.raw, kLowest<T>);
     pool<stride>(g, raw, [&](int s, int y, V largest, V average) {
       T* to = in_map(g, sum.map, s, y);
-      V v = load_beside<V>(to, sum.apart);    // 0 times the infinity of a pool that is not there
-      if (any_max) v += wm * (largest - mm);  // would be NaN
+      V v = load_beside<V>(to, sum.apart);
+      // 0 times the infinity of a pool that is not there would be NaN
+      if (any_max) v += wm * (largest - mm);
       if (any_average) v += wa * (average - ma);
       store_beside(to, sum.apart, v);
     });
@@ -198,20 +199,19 @@ PCDARTS_INLINE void node_forward(const MixedCell& p, const State<S, G>* states, 
           fill(sum[i], g.map, constant);
         }
         for (int j = 0; j < target; ++j) {
-          const MixTerms<T>*const terms = scratch.terms + first * target + j, *const beside =
-                                                                                  terms +
-                                                                                  next * target;
+          const MixTerms<T>& terms = scratch.terms[first * target + j];
+          const MixTerms<T>& beside = scratch.terms[(first + next) * target + j];
           const T* z = unit_of(p, g, states[j].plan, edge_into(states[j], target).z, b, 0);
           const S* x[2];
           for (int i = 0; i <= next; ++i) {
-            add_stored_terms(g, i == 0 ? *terms : *beside, z, sum[i]);
+            add_stored_terms(g, i == 0 ? terms : beside, z, sum[i]);
             x[i] = channel_of(states[j], b, p.source[first + i]);
           }
           const Channels<T> sums = {sum[0], sum[next] - sum[0]};
           if (states[j].stride == 1) {
-            add_state_terms<1>(states[j], x, next, *terms, *beside, scratch.pool, sums);
+            add_state_terms<1>(states[j], x, next, terms, beside, scratch.pool, sums);
           } else {
-            add_state_terms<2>(states[j], x, next, *terms, *beside, scratch.pool, sums);
+            add_state_terms<2>(states[j], x, next, terms, beside, scratch.pool, sums);
           }
         }
         for (int i = 0; i <= next; ++i) {
