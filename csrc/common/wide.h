@@ -72,11 +72,7 @@ PCDARTS_INLINE auto join(P first, P second) {
   }
 }
 
-// A vector in the first lanes of a register, zero in the others; and back, its vectors added up.
-template <class V, class T>
-PCDARTS_INLINE V widen(Vec<T> v) {
-  return join<V>(v, Vec<T>{});
-}
+// The vectors of a register added up.
 template <class T, class V>
 PCDARTS_INLINE Vec<T> narrow(V v) {
   if constexpr (sizeof(V) == sizeof(Vec<T>)) {
@@ -114,6 +110,12 @@ PCDARTS_INLINE V splat_beside(const T* p, int64_t apart) {
 template <class V, class T>
 PCDARTS_INLINE V splat_both(T first, T second) {
   return join<V>(splat(first), splat(second));
+}
+
+// Registers that so many channels take, side by side.
+template <class T>
+PCDARTS_INLINE int64_t registers_of(int64_t channels) {
+  return (channels + kParts<T> - 1) / kParts<T>;
 }
 
 // f(channel, 1 where the next one goes along, else 0: a last channel alone is its own neighbour).

@@ -112,14 +112,14 @@ template <class T>
 struct BackwardScratch {
   T *planes, *dt;          // [sampled, phases] planes, [sampled] planes
   T* state;                // [sampled, phases] planes; B' alone needs a second set
-  T *t, *z, *dz, *pooled;  // [sampled] maps each, [2] maps
+  T *t, *z, *dz, *pooled;  // [sampled] maps each, [parts, 2] maps
   T* g;                    // [sampled or edges, parts] maps
   T* dr;                   // [sampled, phases] maps
   const T** gradient;      // [sampled] maps, in g or in place
   PoolScratch<T> pool;
   Vec<T>* dw;                  // of all weights of all edges, lane by lane
   LaneSum<T>* sums;            // of a chunk
-  StateTerms<Wide<T>>* terms;  // [sampled / parts, rounded up]
+  StateTerms<Wide<T>>* terms;  // [registers of sampled channels]
 };
 
 template <class S, class G>
@@ -142,7 +142,7 @@ PCDARTS_INLINE auto backward_scratch(const MixedCell& p, const State<S, G>& stat
     s.dr = take<T>(pieces, p.sampled * state.phases * g.map);
     s.pool = take_pool<T>(pieces, g, state.stride);
     s.dw = take<Vec<T>>(pieces, dw_size);
-    s.terms = take<StateTerms<Wide<T>>>(pieces, (p.sampled + kParts<T> - 1) / kParts<T>);
+    s.terms = take<StateTerms<Wide<T>>>(pieces, registers_of<T>(p.sampled));
     s.sums = take<LaneSum<T>>(pieces, state.edges * most_sums_of_edge(p, state.plan));
     return s;
   });

@@ -250,7 +250,7 @@ PCDARTS_INLINE void depthwise(const auto& g, const Taps& taps, int channels, int
 // at every tap, the blocks of taps one behind the other. A last channel alone has a register too.
 template <class T>
 PCDARTS_INLINE int64_t depthwise_lanes(int64_t channels, int weights) {
-  return (channels + kParts<T> - 1) / kParts<T> * kParts<T> * weights;
+  return registers_of<T>(channels) * kParts<T> * weights;
 }
 template <class T>
 PCDARTS_INLINE int64_t depthwise_lane(int64_t channel, int weights, int tap) {

@@ -8,7 +8,7 @@ namespace {
 
 template <class T>
 struct SourceScratch {
-  T *planes, *t, *pooled;  // [sampled, phases] planes, [sampled] maps, [2] maps
+  T *planes, *t, *pooled;  // [sampled, phases] planes, [sampled] maps, [parts, 2] maps
   PoolScratch<T> pool;
   Statistics<T>* statistics;  // [slots, sampled] of every edge, and the shared pools' [2, sampled]
 };
