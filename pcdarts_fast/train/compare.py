@@ -70,10 +70,13 @@ def contestants(texts: Sequence[str], *, seed: int, nodes: int) -> list[Contesta
     genotype that is not random, or else `nodes`.
 
     Raises:
-        UserError: no such genotype, or nothing to compare.
+        UserError: no such genotype, one named twice, or nothing to compare.
     """
     drawn = sum(_random_count(text) or 0 for text in texts)
     given = [text for text in texts if _random_count(text) is None]
+    again = next((text for text in given if given.count(text) > 1), None)
+    if again is not None:
+        raise UserError(f"genotype {again!r} is named twice; to train it more often, give --seeds")
     found = [Contestant(_name(text), Genotype.load(text)) for text in given]
     if found:
         nodes = len(found[0].genotype.normal) // 2

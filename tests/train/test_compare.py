@@ -70,7 +70,12 @@ def test_random_genotypes_alone_have_the_nodes_of_the_preset() -> None:
 
 @pytest.mark.parametrize(
     ("texts", "wanted"),
-    [([], "nothing to compare"), (["random:0"], "random:N"), (["DARTS_V3"], "did you mean")],
+    [
+        ([], "nothing to compare"),
+        (["random:0"], "random:N"),
+        (["DARTS_V3"], "did you mean"),
+        (["DARTS_V2", "random:1", "DARTS_V2"], "'DARTS_V2' is named twice"),
+    ],
 )
 def test_bad_fields(texts: list[str], wanted: str) -> None:
     with pytest.raises(UserError, match=wanted):
