@@ -79,7 +79,10 @@ __device__ __forceinline__ void pool_windows(const StateGradient& a, const Tile&
       float g[kQuad];
       get_node_quad(a.size, a.node[e], sample, destination, row, column, count, a.packed, g);
       PCDARTS_UNROLLED for (int k = 0; k < 2; ++k) {
-        PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) up[k][p] += terms.upstream[k][e] * g[p];
+        const bool has = k == 0 ? a.plan.max_pools : a.plan.avg_pools;  // else 0, times infinity
+        PCDARTS_UNROLLED for (int p = 0; has && p < kQuad; ++p) {
+          up[k][p] += terms.upstream[k][e] * g[p];
+        }
       }
     }
     PCDARTS_UNROLLED for (int p = 0; p < kQuad; ++p) {

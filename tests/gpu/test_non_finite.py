@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pcdarts_fast.testing.bad_gradient import BadGradient
 from pcdarts_fast.testing.preprocess import Preprocess
 from pcdarts_fast.testing.training_pass import coarse_images, training_pass
 from pcdarts_fast.testing.twins import edge_twins, twins
@@ -76,6 +77,24 @@ def test_a_running_mean_that_is_not_finite_costs_no_gradient(
             value[1] = bad
     x, alpha = coarse_images(2, 8, 4 * stride, 4 * stride).float(), torch.full((3,), 1 / 3)
     check_bad_values(reference.eval(), fused.eval(), [x, alpha], engine.device)
+
+
+@BAD
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "primitives",
+    [("max_pool_3x3",), ("avg_pool_3x3",), ("skip_connect", "sep_conv_3x3", "dil_conv_5x5")],
+    ids="+".join,
+)
+def test_a_gradient_that_is_not_finite_reaches_what_it_reaches_in_eager_modules(
+    engine: Any, primitives: tuple[str, ...], stride: int, bad: float
+) -> None:
+    """A pool that an edge does not have weighs zero, and zero times infinity would be NaN."""
+    twin = edge_twins(8, stride, engine.backend, primitives=primitives)
+    reference, fused = (BadGradient(module.eval(), bad) for module in twin)
+    x = coarse_images(2, 8, 9 * stride, 9 * stride).float()
+    alpha = torch.full((len(primitives),), 1 / len(primitives))
+    check_bad_values(reference, fused, [x, alpha], engine.device)
 
 
 @BAD
