@@ -97,14 +97,15 @@ PCDARTS_NOINLINE void finish_channels(const MixedCell& p, const State<S, G>& sta
       g, channel_of(state, b, channel), channel_of(state, b, beside), scratch.pool.raw, kLowest<T>);
   const auto pools = [&](int s, int y, V largest, V average) __attribute__((always_inline)) {
     RowPool<T> d = {terms.constant[0], terms.constant[1]};
-    // what is 0 in eval mode, or of a pool that no edge has, would be NaN times infinity
+    // 0 in eval mode and of a pool that no edge has; times infinity it would be NaN
     if (terms.owns[0]) d.largest += terms.own[0] * largest;
     if (terms.owns[1]) d.sum += terms.own[1] * average;
     for (int e = 0; e < state.edges; ++e) {
       const V upstream = gradient_of(e, s, y);
-      if (state.plan.max_pools) d.largest += terms.upstream[0][e] * upstream;
-      if (state.plan.avg_pools) d.sum += terms.upstream[1][e] * upstream;
+      d.largest += terms.upstream[0][e] * upstream, d.sum += terms.upstream[1][e] * upstream;
     }
+    if (!state.plan.max_pools) d.largest = V{};
+    if (!state.plan.avg_pools) d.sum = V{};
     return d;
   };
   pool_gradient<stride>(g, raw, scratch.pool, pools, past_pools, dr);
