@@ -16,7 +16,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ ROUNDS = 15
 class Row:
     milliseconds: dict[str, tuple[float, float]] = field(default_factory=dict)  # naive, fused
     saved: tuple[int, int] = (0, 0)  # bytes
+    family: str | None = None
 
 
 ROWS = pytest.StashKey[dict[str, Row]]()
@@ -55,6 +56,7 @@ class Compare(Protocol):
         kept: Sequence[Tensor] = (),
         rounds: int = ROUNDS,
         calls: int = 1,
+        family: str | None = None,
     ) -> None: ...
 
 
@@ -76,6 +78,7 @@ def compare(benchmark: Any, direction: str, request: pytest.FixtureRequest) -> C
         kept: tensors that live on anyway, not counted among the saved bytes.
         rounds: measurements of each; fewer for what takes seconds.
         calls: of each in a turn; a measurement is their mean.
+        family: of rows whose least ratio and geometric mean go below the table.
     """
 
     def run(
@@ -89,6 +92,7 @@ def compare(benchmark: Any, direction: str, request: pytest.FixtureRequest) -> C
         kept: Sequence[Tensor] = (),
         rounds: int = ROUNDS,
         calls: int = 1,
+        family: str | None = None,
     ) -> None:
         out = fused()
         generator = torch.Generator(out.device).manual_seed(0)
@@ -122,7 +126,7 @@ def compare(benchmark: Any, direction: str, request: pytest.FixtureRequest) -> C
 
         benchmark.group = name
         benchmark.pedantic(fused_turn, setup=naive_in_turn, rounds=rounds, warmup_rounds=1)
-        row = request.config.stash[ROWS].setdefault(name, Row())
+        row = request.config.stash[ROWS].setdefault(name, Row(family=family))
         row.saved = saved_bytes(naive, exclude=kept), saved_bytes(fused, exclude=kept)
         benchmark.extra_info.update(naive_saved_bytes=row.saved[0], fused_saved_bytes=row.saved[1])
         if benchmark.stats:  # none with --benchmark-disable
@@ -142,7 +146,7 @@ def compare_modules(compare: Compare) -> Callable[..., None]:
     """Adds a row of two modules with the same parameters, fused and naive.
 
     Args:
-        name, limit, rounds, calls: as in `compare`.
+        name, limit, rounds, calls, family: as in `compare`.
         make: gives the module on a backend.
         arguments: of a call, by name; gradients are taken of the ones that require them and of the
             parameters that `learnt(module)` gives.
@@ -156,6 +160,7 @@ def compare_modules(compare: Compare) -> Callable[..., None]:
         limit: float,
         rounds: int = ROUNDS,
         calls: int = 1,
+        family: str | None = None,
         learnt: Callable[[Any], Sequence[Tensor]] = lambda module: list(module.parameters()),
     ) -> None:
         naive, fused = twins(make)
@@ -170,6 +175,7 @@ def compare_modules(compare: Compare) -> Callable[..., None]:
             limit=limit,
             rounds=rounds,
             calls=calls,
+            family=family,
             kept=[t for m in (fused, naive) for t in (*m.parameters(), *m.buffers())] + given,
         )
 
@@ -219,6 +225,21 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         ]
         saved = _cell(row.saved[0] / 1024, row.saved[1] / 1024, digits=0)
         terminalreporter.line(f"{name:{width}}  {cells[0]:>23}  {cells[1]:>23}  {saved:>25}")
+    for family, ratios in _family_ratios(rows.values()).items():
+        terminalreporter.line(
+            f"{family}, forward+backward: least {min(ratios):.1f}x, "
+            f"geometric mean {statistics.geometric_mean(ratios):.1f}x"
+        )
+
+
+def _family_ratios(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """Naive over fused, forward and backward, by family."""
+    ratios: dict[str, list[float]] = {}
+    for row in rows:
+        if row.family is not None and "forward+backward" in row.milliseconds:
+            naive, fused = row.milliseconds["forward+backward"]
+            ratios.setdefault(row.family, []).append(naive / fused)
+    return ratios
 
 
 def _cell(naive: float, fused: float, digits: int) -> str:

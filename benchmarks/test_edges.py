@@ -19,6 +19,7 @@ def test_edge(case: Case, memory: str, compare_modules) -> None:
         lambda backend: make(backend=backend, memory=memory),
         arguments,
         limit=LIMIT,
+        family=f"edges, {memory}",
     )
 
 
@@ -34,6 +35,7 @@ def test_edge_in_a_row(case: Case, direction: str, compare_modules) -> None:
         limit=LIMIT,
         rounds=5,
         calls=10,
+        family="edges, ten in a row",
     )
 
 
