@@ -173,7 +173,7 @@ def split(
             if start == end:
                 name = classes[label] if classes else label
                 raise UserError(
-                    f"class {name} has {len(members)} images, too few for parts of "
+                    f"class {name} has too few images ({len(members)}) for parts of "
                     f"{' and '.join(f'{fraction:.3g}' for fraction in fractions)}; "
                     f"{advice}"
                 )

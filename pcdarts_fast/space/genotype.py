@@ -78,6 +78,11 @@ class Genotype:
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            if path != Path(name_or_path):
+                raise UserError(
+                    f"genotype {name_or_path}: no {path.name} in this folder; a search writes one "
+                    "after every epoch"
+                ) from None
             raise UserError(
                 f"genotype {path}: no such file, and no published genotype of that name"
                 f"{did_you_mean(str(name_or_path), PUBLISHED, 0.5)}; "

@@ -200,7 +200,7 @@ def test_without_val_needs_some_images_of_every_class(photos):
     shutil.rmtree(photos / "val")
     for path in sorted((photos / "train" / "red").iterdir())[1:]:
         path.unlink()
-    with pytest.raises(UserError, match=r"class red has 1 images, too few .* into \S*val/CLASS"):
+    with pytest.raises(UserError, match=r"class red has too few images \(1\) .* into \S*val/CLASS"):
         load("imagefolder", photos, image_size=16)
 
 

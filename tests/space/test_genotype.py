@@ -98,7 +98,7 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "g.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"g\.json"):
         Genotype.load(tmp_path / "g.json")
-    with pytest.raises(UserError, match=rf"{tmp_path.name}/genotype\.json: no such file"):
+    with pytest.raises(UserError, match=rf"{tmp_path.name}: no genotype\.json in this folder"):
         Genotype.load(tmp_path)
 
 
