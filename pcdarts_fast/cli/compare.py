@@ -52,7 +52,8 @@ class Compare:
     """Trains several genotypes on one budget and ranks them by test accuracy."""
 
     genotypes: Annotated[
-        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="GENOTYPE...")
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="GENOTYPE...", help_behavior_hint="(required)"),
     ]
     """JSON files, folders of runs, published names, and random:N for N random genotypes."""
     config: tyro.conf.OmitArgPrefixes[TrainConfig]

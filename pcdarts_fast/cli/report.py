@@ -24,7 +24,10 @@ PAGE = "report.html"
 class Report:
     """Writes a self-contained HTML page about runs, several of them side by side."""
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="RUN...", help_behavior_hint="(required)"),
+    ]
     """Run folders; a folder of `search --seeds` or of `compare` stands for all runs in it."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
     """The page; None: report.html in the run folder, or here for several."""
