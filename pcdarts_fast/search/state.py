@@ -134,7 +134,7 @@ def check_image_size(config: SearchConfig, image_size: int) -> None:
     for _ in reductions(config.layers):
         if size % 2:
             raise UserError(
-                f"images {image_size} pixels wide have a width of {size} before a reduction cell, "
+                f"images of {image_size} pixels are {size} pixels wide before a reduction cell, "
                 "which halves an even width; choose an --image-size divisible by "
                 f"{4 if config.stem == 'cifar' else 32}, or fewer --layers"
             )

@@ -214,7 +214,7 @@ def test_odd_size_of_an_image_folder(tmp_path, capsys):
     options = f"--preset imagefolder --data-dir {tmp_path} --image-size 225 --workers 0"
     assert main(["search", *options.split()]) == 2
     assert capsys.readouterr().err.startswith(
-        "pcdarts: images 225 pixels wide have a width of 29 before a reduction cell"
+        "pcdarts: images of 225 pixels are 29 pixels wide before a reduction cell"
     )
 
 

@@ -82,7 +82,7 @@ def test_unreadable_and_unknown_genotypes(
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     for given, wanted in (
         ("PC_DARTS_cifr", "did you mean PC_DARTS_cifar?"),
-        (str(tmp_path), "genotype.json: no such file"),
+        (str(tmp_path), "no genotype.json in this folder"),
         (str(tmp_path / "binary.json"), "cannot be read"),
     ):
         assert main(["show", given]) == 2

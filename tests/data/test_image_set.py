@@ -54,7 +54,7 @@ def test_split_depends_on_the_seed_alone():
 
 
 def test_split_of_a_class_that_is_too_small_is_refused():
-    with pytest.raises(UserError, match=r"class 1 has 3 images, too few .* 0.1 and 0.025"):
+    with pytest.raises(UserError, match=r"class 1 has too few images \(3\) .* 0.1 and 0.025"):
         split(numbered_images([0] * 100 + [1] * 3), (0.1, 0.025), seed=0)
 
 

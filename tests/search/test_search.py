@@ -146,7 +146,7 @@ def test_loss_that_stops_being_a_number_leaves_the_last_good_checkpoint(
         ({"primitives": ("none",), "max_skips": 1}, "wanted one other than none"),
         ({"backend": "cuda"}, "backend 'cuda' cannot run"),
         ({"image_size": 7}, "digits images are 8 pixels wide, not 7"),
-        ({"train_fraction": 0.001}, "class 0 has .* images, too few"),
+        ({"train_fraction": 0.001}, "class 0 has too few images"),
     ],
 )
 def test_settings_that_no_search_can_run_with(tiny, tmp_path, changes, sentence):
